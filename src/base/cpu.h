@@ -1,0 +1,21 @@
+// What the CPU at hand can do, as bits that the kernel table asks for.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace shoehorn {
+
+enum CpuFeature : uint32_t {
+  kCpuBaseline = 0,
+  kCpuAvx2 = 1u << 0,     ///< AVX2 + FMA + F16C + BMI2 (x86-64-v3)
+  kCpuAvx512 = 1u << 1,   ///< AVX-512 F/BW/CD/DQ/VL (x86-64-v4)
+};
+
+/// Features of this machine, detected once (CPUID, and the operating system's consent to wide registers).
+uint32_t cpu_features();
+
+/// "avx2 avx512", "baseline".
+std::string cpu_feature_names(uint32_t features);
+
+}  // namespace shoehorn

@@ -1,0 +1,34 @@
+// nlohmann::json with limits on what comes from outside.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+#include "base/status.h"
+
+namespace shoehorn {
+
+using Json = nlohmann::json;
+
+/// Parses text; refuses nesting deeper than `max_depth`, duplicate object keys are the last one's. Invalid UTF-8 is refused.
+Expected<Json> parse_json(std::string_view text, int max_depth = 64);
+/// Reads and parses a file of at most max_bytes (default 256 MiB); errors name the file.
+Expected<Json> read_json(const std::string& path, uint64_t max_bytes = uint64_t{256} << 20);
+
+/// j[key] as T when present and of that type, else fallback. Never throws.
+template <class T>
+T json_or(const Json& j, const char* key, T fallback) {
+  if (!j.is_object()) return fallback;
+  const auto it = j.find(key);
+  if (it == j.end() || it->is_null()) return fallback;
+  if constexpr (std::is_same_v<T, bool>) {
+    return it->is_boolean() ? it->template get<bool>() : fallback;
+  } else if constexpr (std::is_arithmetic_v<T>) {
+    return it->is_number() ? it->template get<T>() : fallback;
+  } else {
+    return it->is_string() ? it->template get<std::string>() : fallback;
+  }
+}
+
+}  // namespace shoehorn

@@ -1,0 +1,42 @@
+// A Hugging Face checkpoint's weights: model.safetensors, a sharded safetensors index, or pytorch_model.bin (single or
+// sharded).
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/mapped_file.h"
+#include "base/status.h"
+#include "io/checkpoint_tensor.h"
+
+namespace shoehorn::io {
+
+/// All weights of a checkpoint directory, mapped. Every range is checked on open; names are unique.
+class Checkpoint {
+ public:
+  /// DIR, or one weights file. Looks for model.safetensors(.index.json), then pytorch_model.bin(.index.json).
+  /// Fails naming the file and the reason: missing shard, truncated header, overlapping or short ranges, unknown dtype ...
+  static Expected<Checkpoint> open(const std::string& path);
+
+  const std::vector<CheckpointTensor>& tensors() const { return tensors_; }
+  const CheckpointTensor* find(std::string_view name) const;
+  /// Entries that are not weights of the model and were left out (masks, pruner buffers, optimizer state, rotary tables),
+  /// each as "name (reason)".
+  const std::vector<std::string>& dropped() const { return dropped_; }
+  const std::string& path() const { return path_; }
+  /// Sum of the sizes of the weight files.
+  uint64_t file_bytes() const;
+
+ private:
+  std::string path_;
+  std::vector<std::unique_ptr<MappedFile>> files_;
+  std::vector<CheckpointTensor> tensors_;
+  std::map<std::string, size_t, std::less<>> index_;
+  std::vector<std::string> dropped_;
+};
+
+}  // namespace shoehorn::io

@@ -1,0 +1,52 @@
+// One tensor of a checkpoint, as the file formats deliver it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/mapped_file.h"
+#include "io/dtype.h"
+
+namespace shoehorn::io {
+
+struct CheckpointTensor {
+  std::string name;                  ///< canonical: no wrapper prefixes ("model.layers.0.mlp.up_proj.weight")
+  DType dtype;
+  std::vector<uint64_t> shape;       ///< slowest first, as safetensors and torch have it: [n_rows, n_cols]
+  std::span<const std::byte> data;   ///< row-major, contiguous; not necessarily aligned for its type
+  const MappedFile* file = nullptr;  ///< the mapping `data` lies in; nullptr when the Checkpoint owns a copy
+
+  uint64_t n_elements() const;
+};
+
+/// Converts `count` elements starting at `first` to float; the tensor must be floating and the range inside it.
+void read_floats(const CheckpointTensor& tensor, uint64_t first, uint64_t count, float* out);
+
+/// A tensor as one file holds it, before names are cleaned and views are copied. Its bytes are known to be inside the
+/// file.
+struct StoredTensor {
+  std::string name;
+  DType dtype;
+  std::vector<uint64_t> shape;
+  /// Elements between neighbours along each dimension; empty when `data` is row-major and contiguous.
+  std::vector<uint64_t> stride;
+  std::span<const std::byte> data;  ///< starts at the first element; for a strided view it reaches past the last one
+  const MappedFile* file = nullptr;
+};
+
+/// More dimensions than any tensor of a language model has.
+inline constexpr size_t kMaxTensorDims = 16;
+/// More tensors than any checkpoint has (the largest mixtures of experts have some 100,000).
+inline constexpr size_t kMaxTensors = 1'000'000;
+
+/// The product of all dimensions, or nothing when it wraps.
+std::optional<uint64_t> element_count(std::span<const uint64_t> shape);
+
+/// Text from a file made fit for a message: other than printable ASCII as \xNN, at most 120 characters.
+std::string printable(std::string_view text);
+
+}  // namespace shoehorn::io

@@ -1,0 +1,158 @@
+#include <algorithm>
+#include <cstring>
+
+#include "base/checked.h"
+#include "io/gguf.h"
+#include "io/gguf_types.h"
+
+namespace shoehorn::io {
+namespace {
+
+template <class T>
+constexpr GgufType type_of() {
+  if constexpr (std::is_same_v<T, uint8_t>) return GgufType::kU8;
+  else if constexpr (std::is_same_v<T, int8_t>) return GgufType::kI8;
+  else if constexpr (std::is_same_v<T, uint16_t>) return GgufType::kU16;
+  else if constexpr (std::is_same_v<T, int16_t>) return GgufType::kI16;
+  else if constexpr (std::is_same_v<T, uint32_t>) return GgufType::kU32;
+  else if constexpr (std::is_same_v<T, int32_t>) return GgufType::kI32;
+  else if constexpr (std::is_same_v<T, float>) return GgufType::kF32;
+  else if constexpr (std::is_same_v<T, bool>) return GgufType::kBool;
+  else if constexpr (std::is_same_v<T, std::string>) return GgufType::kString;
+  else if constexpr (std::is_same_v<T, uint64_t>) return GgufType::kU64;
+  else if constexpr (std::is_same_v<T, int64_t>) return GgufType::kI64;
+  else if constexpr (std::is_same_v<T, double>) return GgufType::kF64;
+  else return GgufType::kArray;
+}
+
+using Bytes = std::vector<std::byte>;
+
+template <class T>
+void put(Bytes& out, T value) {
+  const auto* raw = reinterpret_cast<const std::byte*>(&value);
+  out.insert(out.end(), raw, raw + sizeof(T));
+}
+
+void put(Bytes& out, const std::string& text) {
+  put(out, uint64_t{text.size()});
+  const auto* raw = reinterpret_cast<const std::byte*>(text.data());
+  out.insert(out.end(), raw, raw + text.size());
+}
+
+void put_value(Bytes& out, const GgufValue& value);
+
+void put_array(Bytes& out, const GgufArray& array) {
+  std::visit(
+      [&](const auto& elements) {
+        using T = typename std::decay_t<decltype(elements)>::value_type;
+        put(out, static_cast<uint32_t>(type_of<T>()));
+        put(out, uint64_t{elements.size()});
+        for (const auto& element : elements) {
+          if constexpr (std::is_same_v<T, bool>) {
+            put(out, static_cast<uint8_t>(element ? 1 : 0));
+          } else {
+            put(out, element);
+          }
+        }
+      },
+      array);
+}
+
+/// The value without its type tag.
+void put_value(Bytes& out, const GgufValue& value) {
+  std::visit(
+      [&](const auto& v) {
+        using T = std::decay_t<decltype(v)>;
+        if constexpr (std::is_same_v<T, GgufArray>) {
+          put_array(out, v);
+        } else if constexpr (std::is_same_v<T, bool>) {
+          put(out, static_cast<uint8_t>(v ? 1 : 0));
+        } else {
+          put(out, v);
+        }
+      },
+      value);
+}
+
+}  // namespace
+
+uint64_t gguf_value_bytes(const GgufValue& value) {
+  Bytes bytes;
+  put_value(bytes, value);
+  return bytes.size();
+}
+
+Status GgufWriter::add_tensor(std::string name, quant::Type type, std::vector<uint64_t> shape) {
+  const quant::Format& format = quant::format(type);
+  uint64_t n = 1;
+  for (const uint64_t dim : shape) {
+    const auto product = checked_mul(n, dim);
+    if (!product) return fail(ErrorCode::kInvalid, "tensor {}: its number of elements overflows", name);
+    n = *product;
+  }
+  if (shape.empty() || shape[0] % format.block_size != 0) {
+    return fail(ErrorCode::kInvalid, "tensor {}: row length {} is no multiple of {}'s block of {}", name,
+                shape.empty() ? 0 : shape[0], format.name, format.block_size);
+  }
+  const uint64_t bytes = quant::row_bytes(format, n);
+  tensors_.push_back({std::move(name), type, std::move(shape), data_bytes_, bytes});
+  data_bytes_ = round_up(data_bytes_ + bytes, kGgufDefaultAlignment);
+  return {};
+}
+
+std::vector<std::byte> GgufWriter::header() const {
+  Bytes out;
+  put(out, kGgufMagic);
+  put(out, kGgufVersion);
+  put(out, uint64_t{tensors_.size()});
+  put(out, uint64_t{metadata_.entries().size()});
+  for (const auto& [key, value] : metadata_.entries()) {
+    put(out, key);
+    std::visit([&](const auto& v) { put(out, static_cast<uint32_t>(type_of<std::decay_t<decltype(v)>>())); }, value);
+    put_value(out, value);
+  }
+  for (const Info& info : tensors_) {
+    put(out, info.name);
+    put(out, static_cast<uint32_t>(info.shape.size()));
+    for (const uint64_t dim : info.shape) put(out, dim);
+    put(out, static_cast<uint32_t>(info.type));
+    put(out, info.offset);
+  }
+  out.resize(round_up(out.size(), kGgufDefaultAlignment));
+  return out;
+}
+
+uint64_t GgufWriter::file_bytes() const { return header().size() + data_bytes_; }
+
+Status GgufWriter::begin(const std::string& path) {
+  const auto bytes = header();
+  SHOEHORN_TRY(out_, OutputFile::create(path, bytes.size() + data_bytes_));
+  current_ = 0;
+  written_ = 0;
+  return out_.write(bytes);
+}
+
+Status GgufWriter::append(std::span<const std::byte> bytes) {
+  if (current_ >= tensors_.size() || bytes.size() > tensors_[current_].bytes - written_) {
+    return fail(ErrorCode::kInvalid, "more tensor data than declared");
+  }
+  SHOEHORN_RETURN_IF_ERROR(out_.write(bytes));
+  written_ += bytes.size();
+  if (written_ == tensors_[current_].bytes) {
+    const std::vector<std::byte> padding(round_up(written_, kGgufDefaultAlignment) - written_);
+    SHOEHORN_RETURN_IF_ERROR(out_.write(padding));
+    ++current_;
+    written_ = 0;
+  }
+  return {};
+}
+
+Status GgufWriter::commit() {
+  if (current_ != tensors_.size()) {
+    return fail(ErrorCode::kInvalid, "tensor {} is incomplete: {} of {} bytes", tensors_[current_].name, written_,
+                tensors_[current_].bytes);
+  }
+  return out_.commit();
+}
+
+}  // namespace shoehorn::io

@@ -1,0 +1,189 @@
+#include <algorithm>
+#include <cmath>
+
+#include "models/model.h"
+
+namespace shoehorn::models {
+
+#define SHOEHORN_ARCHITECTURE(name) extern const Architecture name;
+#include "models/architectures.inc"
+#undef SHOEHORN_ARCHITECTURE
+
+namespace {
+
+constexpr const Architecture* kArchitectures[] = {
+#define SHOEHORN_ARCHITECTURE(name) &name,
+#include "models/architectures.inc"
+#undef SHOEHORN_ARCHITECTURE
+};
+
+std::string with_layer(std::string_view pattern, int layer) {
+  std::string name(pattern);
+  if (const size_t at = name.find("{}"); at != std::string::npos) name.replace(at, 2, std::to_string(layer));
+  return name;
+}
+
+uint64_t dim_size(Dim dim, const Hparams& h, const LayerShape* layer) {
+  switch (dim) {
+    case Dim::kNone: return 0;
+    case Dim::kVocab: return h.n_vocab;
+    case Dim::kEmbd: return h.n_embd;
+    case Dim::kFf: return layer->n_ff;
+    case Dim::kQ: return uint64_t{layer->n_head} * h.head_dim;
+    case Dim::kKv: return uint64_t{layer->n_head_kv} * h.head_dim;
+    case Dim::kHeadDim: return h.head_dim;
+    case Dim::kHalfRot: return h.n_rot / 2;
+  }
+  return 0;
+}
+
+bool present(const TensorRule& rule, const Hparams& h) {
+  switch (rule.presence) {
+    case Presence::kAlways: return true;
+    case Presence::kUntied: return !h.tied_embeddings;
+    case Presence::kAttentionBias: return h.attention_bias;
+    case Presence::kMlpBias: return h.mlp_bias;
+    case Presence::kLlama3Rope: return h.rope_scaling.type == RopeScalingType::kLlama3;
+  }
+  return false;
+}
+
+TensorSpec make_spec(const TensorRule& rule, const Hparams& h, int layer) {
+  const LayerShape* shape = layer < 0 ? nullptr : &h.layers[static_cast<size_t>(layer)];
+  TensorSpec spec{&rule, layer, with_layer(rule.gguf_name, layer), with_layer(rule.hf_name, layer), {}};
+  spec.shape.push_back(dim_size(rule.cols, h, shape));
+  if (rule.rows != Dim::kNone) spec.shape.push_back(dim_size(rule.rows, h, shape));
+  return spec;
+}
+
+}  // namespace
+
+bool Hparams::uniform() const {
+  return std::all_of(layers.begin(), layers.end(), [&](const LayerShape& l) { return l == layers.front(); });
+}
+
+uint32_t Hparams::max_n_ff() const {
+  uint32_t n = 0;
+  for (const LayerShape& layer : layers) n = std::max(n, layer.n_ff);
+  return n;
+}
+
+uint32_t Hparams::max_n_head() const {
+  uint32_t n = 0;
+  for (const LayerShape& layer : layers) n = std::max(n, layer.n_head);
+  return n;
+}
+
+std::span<const Architecture* const> architectures() { return kArchitectures; }
+
+const Architecture* find_architecture(std::string_view name) {
+  for (const Architecture* a : kArchitectures) {
+    if (name == a->name) return a;
+  }
+  return nullptr;
+}
+
+const Architecture* find_hf_architecture(std::string_view hf_name) {
+  for (const Architecture* a : kArchitectures) {
+    for (const std::string_view name : a->hf_architectures) {
+      if (name == hf_name) return a;
+    }
+  }
+  return nullptr;
+}
+
+std::string architecture_names() {
+  std::string names;
+  for (const Architecture* a : kArchitectures) names += (names.empty() ? "" : ", ") + std::string(a->name);
+  return names;
+}
+
+std::vector<TensorSpec> tensor_specs(const Architecture& architecture, const Hparams& h) {
+  std::vector<TensorSpec> specs;
+  for (const TensorRule& rule : architecture.tensors) {
+    if (rule.part == Part::kGlobal && present(rule, h)) specs.push_back(make_spec(rule, h, -1));
+  }
+  for (uint32_t layer = 0; layer < h.n_layer; ++layer) {
+    const LayerShape& shape = h.layers[layer];
+    for (const TensorRule& rule : architecture.tensors) {
+      const bool in_layer = (rule.part == Part::kAttention && shape.n_head > 0) || (rule.part == Part::kMlp && shape.n_ff > 0);
+      if (in_layer && present(rule, h)) specs.push_back(make_spec(rule, h, static_cast<int>(layer)));
+    }
+  }
+  return specs;
+}
+
+uint64_t count_parameters(const Architecture& architecture, const Hparams& hparams) {
+  uint64_t total = 0;
+  for (const TensorSpec& spec : tensor_specs(architecture, hparams)) {
+    if (spec.rule->role == Role::kRopeFreqs) continue;
+    uint64_t n = 1;
+    for (const uint64_t dim : spec.shape) n *= dim;
+    total += n;
+  }
+  return total;
+}
+
+Status check_hparams(const Hparams& h) {
+  const auto in_range = [](const char* what, uint64_t value, uint64_t low, uint64_t high) -> Status {
+    if (value < low || value > high) {
+      return fail(ErrorCode::kInvalid, "{} is {}, expected {} to {}", what, value, low, high);
+    }
+    return {};
+  };
+  SHOEHORN_RETURN_IF_ERROR(in_range("n_vocab", h.n_vocab, 1, 1u << 24));
+  SHOEHORN_RETURN_IF_ERROR(in_range("n_embd", h.n_embd, 1, 1u << 20));
+  SHOEHORN_RETURN_IF_ERROR(in_range("n_layer", h.n_layer, 1, 4096));
+  SHOEHORN_RETURN_IF_ERROR(in_range("head_dim", h.head_dim, 2, 4096));
+  SHOEHORN_RETURN_IF_ERROR(in_range("n_rot", h.n_rot, 2, h.head_dim));
+  SHOEHORN_RETURN_IF_ERROR(in_range("n_ctx_train", h.n_ctx_train, 1, 1u << 30));
+  if (h.n_rot % 2 != 0) return fail(ErrorCode::kInvalid, "n_rot is {}, it must be even", h.n_rot);
+  if (h.layers.size() != h.n_layer) {
+    return fail(ErrorCode::kInvalid, "{} layers are described, n_layer is {}", h.layers.size(), h.n_layer);
+  }
+  if (!(h.rms_eps > 0 && h.rms_eps < 1)) return fail(ErrorCode::kInvalid, "rms_norm_eps is {}", h.rms_eps);
+  if (!(h.rope_theta >= 1 && h.rope_theta < 1e12f)) return fail(ErrorCode::kInvalid, "rope_theta is {}", h.rope_theta);
+  const RopeScaling& scaling = h.rope_scaling;
+  if (scaling.type != RopeScalingType::kNone) {
+    if (!(scaling.factor >= 1e-3f && scaling.factor < 1e6f)) {
+      return fail(ErrorCode::kInvalid, "rope scaling factor is {}", scaling.factor);
+    }
+    const bool needs_original = scaling.type != RopeScalingType::kLinear;
+    if (needs_original && scaling.original_context == 0) {
+      return fail(ErrorCode::kInvalid, "rope scaling needs original_max_position_embeddings");
+    }
+  }
+  for (size_t i = 0; i < h.layers.size(); ++i) {
+    const LayerShape& layer = h.layers[i];
+    const std::string where = fmt::format("layer {}: ", i);
+    SHOEHORN_RETURN_IF_ERROR(in_range((where + "n_ff").c_str(), layer.n_ff, 0, 1u << 22));
+    SHOEHORN_RETURN_IF_ERROR(in_range((where + "n_head").c_str(), layer.n_head, 0, 65536));
+    SHOEHORN_RETURN_IF_ERROR(in_range((where + "n_head_kv").c_str(), layer.n_head_kv, 0, 65536));
+    if (layer.n_head == 0) continue;
+    if (layer.n_head_kv == 0 || layer.n_head % layer.n_head_kv != 0) {
+      return fail(ErrorCode::kInvalid, "{}n_head {} is not divisible by n_head_kv {}", where, layer.n_head, layer.n_head_kv);
+    }
+  }
+  return {};
+}
+
+std::vector<float> llama3_rope_freqs(const Hparams& h) {
+  const RopeScaling& s = h.rope_scaling;
+  const double low_wavelength = s.original_context / static_cast<double>(s.low_freq_factor);
+  const double high_wavelength = s.original_context / static_cast<double>(s.high_freq_factor);
+  std::vector<float> factors;
+  for (uint32_t i = 0; i < h.n_rot; i += 2) {
+    const double wavelength = 2 * M_PI * std::pow(static_cast<double>(h.rope_theta), static_cast<double>(i) / h.n_rot);
+    if (wavelength < high_wavelength) {
+      factors.push_back(1);
+    } else if (wavelength > low_wavelength) {
+      factors.push_back(s.factor);
+    } else {
+      const double smooth = (s.original_context / wavelength - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor);
+      factors.push_back(static_cast<float>(1 / ((1 - smooth) / s.factor + smooth)));
+    }
+  }
+  return factors;
+}
+
+}  // namespace shoehorn::models

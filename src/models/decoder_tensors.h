@@ -1,0 +1,34 @@
+// The tensors that pre-norm decoder blocks with grouped-query attention and a gated MLP have in common, under Hugging Face's
+// names and GGUF's. Architectures pick from these.
+#pragma once
+
+#include "models/model.h"
+
+namespace shoehorn::models {
+
+inline constexpr TensorRule kTokenEmbd{Role::kTokenEmbd, "token_embd.weight", "model.embed_tokens.weight", Dim::kVocab, Dim::kEmbd, Part::kGlobal};
+inline constexpr TensorRule kOutputNorm{Role::kOutputNorm, "output_norm.weight", "model.norm.weight", Dim::kNone, Dim::kEmbd, Part::kGlobal};
+inline constexpr TensorRule kOutput{Role::kOutput, "output.weight", "lm_head.weight", Dim::kVocab, Dim::kEmbd, Part::kGlobal, Presence::kUntied};
+inline constexpr TensorRule kRopeFreqs{Role::kRopeFreqs, "rope_freqs.weight", "", Dim::kNone, Dim::kHalfRot, Part::kGlobal, Presence::kLlama3Rope};
+
+inline constexpr TensorRule kAttnNorm{Role::kAttnNorm, "blk.{}.attn_norm.weight", "model.layers.{}.input_layernorm.weight", Dim::kNone, Dim::kEmbd, Part::kAttention};
+inline constexpr TensorRule kAttnQ{Role::kAttnQ, "blk.{}.attn_q.weight", "model.layers.{}.self_attn.q_proj.weight", Dim::kQ, Dim::kEmbd, Part::kAttention, Presence::kAlways, RopeRows::kQ};
+inline constexpr TensorRule kAttnK{Role::kAttnK, "blk.{}.attn_k.weight", "model.layers.{}.self_attn.k_proj.weight", Dim::kKv, Dim::kEmbd, Part::kAttention, Presence::kAlways, RopeRows::kK};
+inline constexpr TensorRule kAttnV{Role::kAttnV, "blk.{}.attn_v.weight", "model.layers.{}.self_attn.v_proj.weight", Dim::kKv, Dim::kEmbd, Part::kAttention};
+inline constexpr TensorRule kAttnOutput{Role::kAttnOutput, "blk.{}.attn_output.weight", "model.layers.{}.self_attn.o_proj.weight", Dim::kEmbd, Dim::kQ, Part::kAttention};
+inline constexpr TensorRule kAttnQBias{Role::kAttnQBias, "blk.{}.attn_q.bias", "model.layers.{}.self_attn.q_proj.bias", Dim::kNone, Dim::kQ, Part::kAttention, Presence::kAttentionBias, RopeRows::kQ};
+inline constexpr TensorRule kAttnKBias{Role::kAttnKBias, "blk.{}.attn_k.bias", "model.layers.{}.self_attn.k_proj.bias", Dim::kNone, Dim::kKv, Part::kAttention, Presence::kAttentionBias, RopeRows::kK};
+inline constexpr TensorRule kAttnVBias{Role::kAttnVBias, "blk.{}.attn_v.bias", "model.layers.{}.self_attn.v_proj.bias", Dim::kNone, Dim::kKv, Part::kAttention, Presence::kAttentionBias};
+inline constexpr TensorRule kAttnOutputBias{Role::kAttnOutputBias, "blk.{}.attn_output.bias", "model.layers.{}.self_attn.o_proj.bias", Dim::kNone, Dim::kEmbd, Part::kAttention, Presence::kAttentionBias};
+inline constexpr TensorRule kAttnQNorm{Role::kAttnQNorm, "blk.{}.attn_q_norm.weight", "model.layers.{}.self_attn.q_norm.weight", Dim::kNone, Dim::kHeadDim, Part::kAttention};
+inline constexpr TensorRule kAttnKNorm{Role::kAttnKNorm, "blk.{}.attn_k_norm.weight", "model.layers.{}.self_attn.k_norm.weight", Dim::kNone, Dim::kHeadDim, Part::kAttention};
+
+inline constexpr TensorRule kFfnNorm{Role::kFfnNorm, "blk.{}.ffn_norm.weight", "model.layers.{}.post_attention_layernorm.weight", Dim::kNone, Dim::kEmbd, Part::kMlp};
+inline constexpr TensorRule kFfnGate{Role::kFfnGate, "blk.{}.ffn_gate.weight", "model.layers.{}.mlp.gate_proj.weight", Dim::kFf, Dim::kEmbd, Part::kMlp};
+inline constexpr TensorRule kFfnUp{Role::kFfnUp, "blk.{}.ffn_up.weight", "model.layers.{}.mlp.up_proj.weight", Dim::kFf, Dim::kEmbd, Part::kMlp};
+inline constexpr TensorRule kFfnDown{Role::kFfnDown, "blk.{}.ffn_down.weight", "model.layers.{}.mlp.down_proj.weight", Dim::kEmbd, Dim::kFf, Part::kMlp};
+inline constexpr TensorRule kFfnGateBias{Role::kFfnGateBias, "blk.{}.ffn_gate.bias", "model.layers.{}.mlp.gate_proj.bias", Dim::kNone, Dim::kFf, Part::kMlp, Presence::kMlpBias};
+inline constexpr TensorRule kFfnUpBias{Role::kFfnUpBias, "blk.{}.ffn_up.bias", "model.layers.{}.mlp.up_proj.bias", Dim::kNone, Dim::kFf, Part::kMlp, Presence::kMlpBias};
+inline constexpr TensorRule kFfnDownBias{Role::kFfnDownBias, "blk.{}.ffn_down.bias", "model.layers.{}.mlp.down_proj.bias", Dim::kNone, Dim::kEmbd, Part::kMlp, Presence::kMlpBias};
+
+}  // namespace shoehorn::models

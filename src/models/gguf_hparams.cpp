@@ -1,0 +1,223 @@
+#include "models/gguf_hparams.h"
+
+#include <set>
+
+namespace shoehorn::models {
+namespace {
+
+/// The keys "<architecture>.<key>" of one file, with errors that name them.
+class Keys {
+ public:
+  Keys(const io::GgufMetadata& metadata, std::string prefix) : metadata_(metadata), prefix_(std::move(prefix)) {}
+
+  std::string name(const char* key) const { return prefix_ + "." + key; }
+
+  Expected<uint32_t> uint(const char* key) const {
+    const auto value = metadata_.get_uint(name(key));
+    if (!value || *value > INT32_MAX) return fail(ErrorCode::kInvalid, "key {} is missing or no whole number", name(key));
+    return static_cast<uint32_t>(*value);
+  }
+  Expected<uint32_t> uint_or(const char* key, uint32_t fallback) const {
+    if (!metadata_.contains(name(key))) return fallback;
+    return uint(key);
+  }
+  float float_or(const char* key, float fallback) const {
+    return static_cast<float>(metadata_.get_float(name(key)).value_or(fallback));
+  }
+  std::string string_or(const char* key, const char* fallback) const {
+    const std::string* value = metadata_.get_string(name(key));
+    return value == nullptr ? fallback : *value;
+  }
+  bool has(const char* key) const { return metadata_.contains(name(key)); }
+
+  /// A number for all layers, or an array of n_layer numbers.
+  Expected<std::vector<uint32_t>> per_layer(const char* key, uint32_t n_layer) const {
+    if (const auto value = metadata_.get_uint(name(key)); value && *value <= INT32_MAX) {
+      return std::vector<uint32_t>(n_layer, static_cast<uint32_t>(*value));
+    }
+    const auto values = metadata_.get_ints(name(key));
+    if (!values) return fail(ErrorCode::kInvalid, "key {} is missing or holds no whole numbers", name(key));
+    if (values->size() != n_layer) {
+      return fail(ErrorCode::kInvalid, "key {} has {} entries, the model has {} layers", name(key), values->size(), n_layer);
+    }
+    std::vector<uint32_t> out;
+    for (const int64_t value : *values) {
+      if (value < 0 || value > INT32_MAX) return fail(ErrorCode::kInvalid, "key {} holds {}", name(key), value);
+      out.push_back(static_cast<uint32_t>(value));
+    }
+    return out;
+  }
+
+ private:
+  const io::GgufMetadata& metadata_;
+  std::string prefix_;
+};
+
+Status read_rope_scaling(const Keys& keys, RopeScaling& scaling) {
+  const std::string type = keys.string_or("rope.scaling.type", "none");
+  if (type == "linear") {
+    scaling.type = RopeScalingType::kLinear;
+  } else if (type == "yarn") {
+    scaling.type = RopeScalingType::kYarn;
+  } else if (type != "none") {
+    return fail(ErrorCode::kUnsupported, "rope scaling type \"{}\" is not supported (none, linear and yarn are)", type);
+  }
+  scaling.factor = keys.float_or("rope.scaling.factor", 1);
+  if (type == "none") {
+    // Old files state a linear factor without a type.
+    const float linear = keys.float_or("rope.scale_linear", scaling.factor);
+    if (linear != 1 && linear != 0) {
+      scaling.type = RopeScalingType::kLinear;
+      scaling.factor = linear;
+    }
+  }
+  if (scaling.factor == 0) scaling.factor = 1;
+  scaling.attn_factor = keys.float_or("rope.scaling.attn_factor", 1);
+  scaling.beta_fast = keys.float_or("rope.scaling.yarn_beta_fast", 32);
+  scaling.beta_slow = keys.float_or("rope.scaling.yarn_beta_slow", 1);
+  SHOEHORN_TRY(scaling.original_context, keys.uint_or("rope.scaling.original_context_length", 0));
+  return {};
+}
+
+Status check_tensors(const io::GgufFile& file, const GgufModel& model) {
+  std::set<std::string_view> wanted;
+  const auto specs = tensor_specs(*model.architecture, model.hparams);
+  for (const TensorSpec& spec : specs) {
+    const io::GgufTensor* tensor = file.find(spec.gguf_name);
+    if (tensor == nullptr) return fail(ErrorCode::kInvalid, "tensor {} is missing", spec.gguf_name);
+    if (tensor->shape != spec.shape) {
+      return fail(ErrorCode::kInvalid, "tensor {} has shape [{}], expected [{}]", spec.gguf_name,
+                  fmt::join(tensor->shape, ", "), fmt::join(spec.shape, ", "));
+    }
+    if (spec.shape.size() == 1 && quant::format(tensor->type).quantized) {
+      return fail(ErrorCode::kUnsupported, "tensor {}: vectors of type {} are not supported", spec.gguf_name,
+                  quant::format(tensor->type).name);
+    }
+    wanted.insert(spec.gguf_name);
+  }
+  for (const io::GgufTensor& tensor : file.tensors()) {
+    // Files by others may repeat the frequencies in each block.
+    const bool known = wanted.contains(tensor.name) || tensor.name.ends_with("rope_freqs.weight") ||
+                       tensor.name.ends_with("attn_rot_embd") || tensor.name.ends_with("rotary_emb.inv_freq");
+    if (!known) {
+      return fail(ErrorCode::kUnsupported, "tensor {} has no place in architecture {}", tensor.name, model.architecture->name);
+    }
+  }
+  return {};
+}
+
+Expected<GgufModel> read_model(const io::GgufFile& file) {
+  const io::GgufMetadata& metadata = file.metadata();
+  const std::string* name = metadata.get_string("general.architecture");
+  if (name == nullptr) return fail(ErrorCode::kInvalid, "key general.architecture is missing");
+  GgufModel model;
+  model.architecture = find_architecture(*name);
+  if (model.architecture == nullptr) {
+    return fail(ErrorCode::kUnsupported, "architecture {} is not supported ({} are)", *name, architecture_names());
+  }
+  const Keys keys(metadata, *name);
+  Hparams& h = model.hparams;
+  SHOEHORN_TRY(h.n_embd, keys.uint("embedding_length"));
+  SHOEHORN_TRY(h.n_layer, keys.uint("block_count"));
+  SHOEHORN_TRY(h.n_ctx_train, keys.uint("context_length"));
+  if (h.n_layer == 0 || h.n_layer > 4096) return fail(ErrorCode::kInvalid, "block_count is {}", h.n_layer);
+  if (keys.uint_or("expert_count", 0).value_or(0) > 0) {
+    return fail(ErrorCode::kUnsupported, "mixture-of-experts models are not supported");
+  }
+
+  // The embedding is the authority on the vocabulary: older files have no vocab_size.
+  const io::GgufTensor* embedding = file.find("token_embd.weight");
+  if (embedding == nullptr) return fail(ErrorCode::kInvalid, "tensor token_embd.weight is missing");
+  if (embedding->n_rows() > INT32_MAX) return fail(ErrorCode::kInvalid, "the vocabulary has {} entries", embedding->n_rows());
+  h.n_vocab = static_cast<uint32_t>(embedding->n_rows());
+
+  SHOEHORN_TRY(const auto n_heads, keys.per_layer("attention.head_count", h.n_layer));
+  std::vector<uint32_t> n_heads_kv = n_heads;
+  if (keys.has("attention.head_count_kv")) {
+    SHOEHORN_TRY(n_heads_kv, keys.per_layer("attention.head_count_kv", h.n_layer));
+  }
+  SHOEHORN_TRY(const auto n_ff, keys.per_layer("feed_forward_length", h.n_layer));
+  for (uint32_t i = 0; i < h.n_layer; ++i) {
+    if (n_heads[i] > 0 && n_heads_kv[i] == 0) {
+      return fail(ErrorCode::kUnsupported, "layer {} replaces attention by a linear map, which is not supported", i);
+    }
+    h.layers.push_back({n_heads[i], n_heads[i] == 0 ? 0 : n_heads_kv[i], n_ff[i]});
+  }
+
+  uint32_t default_head_dim = 0;
+  if (n_heads[0] > 0) default_head_dim = h.n_embd / n_heads[0];
+  SHOEHORN_TRY(h.head_dim, keys.uint_or("attention.key_length", default_head_dim));
+  SHOEHORN_TRY(const uint32_t value_length, keys.uint_or("attention.value_length", h.head_dim));
+  if (value_length != h.head_dim) {
+    return fail(ErrorCode::kUnsupported, "value heads of {} beside key heads of {} are not supported", value_length, h.head_dim);
+  }
+  SHOEHORN_TRY(h.n_rot, keys.uint_or("rope.dimension_count", h.head_dim));
+  h.rms_eps = keys.float_or("attention.layer_norm_rms_epsilon", 0);
+  h.rope_theta = keys.float_or("rope.freq_base", 10000);
+  SHOEHORN_RETURN_IF_ERROR(read_rope_scaling(keys, h.rope_scaling));
+  if (h.rope_scaling.type == RopeScalingType::kYarn && h.rope_scaling.original_context == 0) {
+    h.rope_scaling.original_context = h.n_ctx_train;
+  }
+
+  h.tied_embeddings = file.find("output.weight") == nullptr;
+  for (const io::GgufTensor& tensor : file.tensors()) {
+    if (tensor.name.ends_with(".attn_q.bias")) h.attention_bias = true;
+    if (tensor.name.ends_with(".ffn_up.bias")) h.mlp_bias = true;
+  }
+  if (file.find("rope_freqs.weight") != nullptr) {
+    // The divisors themselves are in the tensor; what they were made from is not in the file and not needed.
+    if (h.rope_scaling.type == RopeScalingType::kNone) h.rope_scaling.type = RopeScalingType::kLlama3;
+    if (h.rope_scaling.original_context == 0) h.rope_scaling.original_context = h.n_ctx_train;
+  }
+  SHOEHORN_RETURN_IF_ERROR(check_hparams(h));
+  SHOEHORN_RETURN_IF_ERROR(check_tensors(file, model));
+  return model;
+}
+
+}  // namespace
+
+Expected<GgufModel> read_gguf_model(const io::GgufFile& file) {
+  auto model = read_model(file);
+  if (!model) return annotate(model.error(), file.path());
+  return model;
+}
+
+void write_gguf_hparams(const Architecture& architecture, const Hparams& h, io::GgufMetadata& metadata) {
+  const std::string prefix = std::string(architecture.name) + ".";
+  const auto set = [&](const char* key, io::GgufValue value) { metadata.set(prefix + key, std::move(value)); };
+  const auto set_per_layer = [&](const char* key, uint32_t LayerShape::*field) {
+    if (!architecture.per_layer_keys) {
+      set(key, h.layers.front().*field);
+      return;
+    }
+    std::vector<int32_t> values;
+    for (const LayerShape& layer : h.layers) values.push_back(static_cast<int32_t>(layer.*field));
+    set(key, io::GgufArray(std::move(values)));
+  };
+  metadata.set("general.architecture", std::string(architecture.name));
+  set("block_count", h.n_layer);
+  set("context_length", h.n_ctx_train);
+  set("embedding_length", h.n_embd);
+  set_per_layer("feed_forward_length", &LayerShape::n_ff);
+  set_per_layer("attention.head_count", &LayerShape::n_head);
+  set_per_layer("attention.head_count_kv", &LayerShape::n_head_kv);
+  set("rope.freq_base", h.rope_theta);
+  set("attention.layer_norm_rms_epsilon", h.rms_eps);
+  set("attention.key_length", h.head_dim);
+  set("attention.value_length", h.head_dim);
+  set("vocab_size", h.n_vocab);
+  set("rope.dimension_count", h.n_rot);
+  const RopeScaling& scaling = h.rope_scaling;
+  if (scaling.type == RopeScalingType::kLinear || scaling.type == RopeScalingType::kYarn) {
+    set("rope.scaling.type", std::string(scaling.type == RopeScalingType::kLinear ? "linear" : "yarn"));
+    set("rope.scaling.factor", scaling.factor);
+  }
+  if (scaling.type == RopeScalingType::kYarn) {
+    set("rope.scaling.original_context_length", scaling.original_context);
+    set("rope.scaling.attn_factor", scaling.attn_factor);
+    set("rope.scaling.yarn_beta_fast", scaling.beta_fast);
+    set("rope.scaling.yarn_beta_slow", scaling.beta_slow);
+  }
+}
+
+}  // namespace shoehorn::models

@@ -1,0 +1,237 @@
+#include "models/hf_config.h"
+
+#include <cmath>
+#include <optional>
+
+namespace shoehorn::models {
+namespace {
+
+constexpr uint64_t kMaxConfigBytes = uint64_t{16} << 20;
+constexpr uint32_t kMaxLayers = 4096;
+
+const Json* find(const Json& j, const char* key) {
+  const auto it = j.find(key);
+  return it == j.end() || it->is_null() ? nullptr : &*it;
+}
+
+Expected<uint32_t> as_uint(const Json& value, const char* key) {
+  if (!value.is_number_integer() || value.get<int64_t>() < 0 || value.get<int64_t>() > INT32_MAX) {
+    return fail(ErrorCode::kInvalid, "{} is {}, expected a whole number", key, value.dump());
+  }
+  return static_cast<uint32_t>(value.get<int64_t>());
+}
+
+Expected<uint32_t> required_uint(const Json& config, const char* key) {
+  const Json* value = find(config, key);
+  if (value == nullptr) return fail(ErrorCode::kInvalid, "{} is missing", key);
+  return as_uint(*value, key);
+}
+
+Expected<uint32_t> optional_uint(const Json& config, const char* key, uint32_t fallback) {
+  const Json* value = find(config, key);
+  if (value == nullptr) return fallback;
+  return as_uint(*value, key);
+}
+
+Expected<float> optional_float(const Json& config, const char* key, float fallback) {
+  const Json* value = find(config, key);
+  if (value == nullptr) return fallback;
+  if (!value->is_number()) return fail(ErrorCode::kInvalid, "{} is {}, expected a number", key, value->dump());
+  return value->get<float>();
+}
+
+/// A number for all layers or an array with one per layer.
+Expected<std::vector<uint32_t>> per_layer(const Json& config, const char* key, uint32_t n_layer) {
+  const Json* value = find(config, key);
+  if (value == nullptr) return fail(ErrorCode::kInvalid, "{} is missing", key);
+  if (!value->is_array()) {
+    SHOEHORN_TRY(const uint32_t n, as_uint(*value, key));
+    return std::vector<uint32_t>(n_layer, n);
+  }
+  if (value->size() != n_layer) {
+    return fail(ErrorCode::kInvalid, "{} has {} entries, num_hidden_layers is {}", key, value->size(), n_layer);
+  }
+  std::vector<uint32_t> out;
+  for (const Json& entry : *value) {
+    SHOEHORN_TRY(const uint32_t n, as_uint(entry, key));
+    out.push_back(n);
+  }
+  return out;
+}
+
+/// DeciLM's block_configs. ffn_mult is rounded as its own code does: 2/3 of ffn_mult * n_embd, up to a multiple of 256.
+Expected<std::vector<LayerShape>> deci_layers(const Json& blocks, uint32_t n_layer, uint32_t n_embd, uint32_t n_head) {
+  if (!blocks.is_array() || blocks.size() != n_layer) {
+    return fail(ErrorCode::kInvalid, "block_configs must be an array of num_hidden_layers = {} entries", n_layer);
+  }
+  std::vector<LayerShape> layers;
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    const Json* attention = blocks[i].is_object() ? find(blocks[i], "attention") : nullptr;
+    const Json* ffn = blocks[i].is_object() ? find(blocks[i], "ffn") : nullptr;
+    if (attention == nullptr || ffn == nullptr) {
+      return fail(ErrorCode::kInvalid, "block_configs[{}] lacks attention or ffn", i);
+    }
+    if (json_or(*attention, "replace_with_linear", false) || json_or(*ffn, "replace_with_linear", false)) {
+      return fail(ErrorCode::kUnsupported, "block_configs[{}]: replace_with_linear is not supported", i);
+    }
+    LayerShape layer;
+    if (!json_or(*attention, "no_op", false)) {
+      SHOEHORN_TRY(const uint32_t group, required_uint(*attention, "n_heads_in_group"));
+      if (group == 0 || n_head % group != 0) {
+        return fail(ErrorCode::kInvalid, "block_configs[{}]: n_heads_in_group {} does not divide {} heads", i, group, n_head);
+      }
+      layer.n_head = n_head;
+      layer.n_head_kv = n_head / group;
+    }
+    if (!json_or(*ffn, "no_op", false)) {
+      const double mult = json_or(*ffn, "ffn_mult", 0.0);
+      if (!(mult > 0 && mult < 1024)) return fail(ErrorCode::kInvalid, "block_configs[{}]: ffn_mult is {}", i, mult);
+      const auto width = static_cast<uint32_t>(2 * mult * n_embd / 3);
+      layer.n_ff = (width + 255) / 256 * 256;
+    }
+    layers.push_back(layer);
+  }
+  return layers;
+}
+
+Expected<RopeScaling> parse_rope_scaling(const Json& scaling, uint32_t n_ctx_train) {
+  if (!scaling.is_object()) return fail(ErrorCode::kInvalid, "rope_scaling is {}, expected an object", scaling.dump());
+  RopeScaling out;
+  const auto type = json_or<std::string>(scaling, "rope_type", json_or<std::string>(scaling, "type", "default"));
+  if (type == "default") return out;
+  if (type == "linear") {
+    out.type = RopeScalingType::kLinear;
+  } else if (type == "yarn") {
+    out.type = RopeScalingType::kYarn;
+  } else if (type == "llama3") {
+    out.type = RopeScalingType::kLlama3;
+  } else {
+    return fail(ErrorCode::kUnsupported, "rope scaling type \"{}\" is not supported (linear, yarn and llama3 are)", type);
+  }
+  SHOEHORN_TRY(out.factor, optional_float(scaling, "factor", 1));
+  SHOEHORN_TRY(out.original_context, optional_uint(scaling, "original_max_position_embeddings",
+                                                   out.type == RopeScalingType::kLinear ? 0 : n_ctx_train));
+  SHOEHORN_TRY(out.low_freq_factor, optional_float(scaling, "low_freq_factor", 1));
+  SHOEHORN_TRY(out.high_freq_factor, optional_float(scaling, "high_freq_factor", 4));
+  SHOEHORN_TRY(out.beta_fast, optional_float(scaling, "beta_fast", 32));
+  SHOEHORN_TRY(out.beta_slow, optional_float(scaling, "beta_slow", 1));
+  if (out.type == RopeScalingType::kYarn) {
+    if (find(scaling, "mscale") != nullptr || find(scaling, "mscale_all_dim") != nullptr) {
+      return fail(ErrorCode::kUnsupported, "yarn with mscale is not supported");
+    }
+    SHOEHORN_TRY(const float magnitude, optional_float(scaling, "attention_factor", 0));
+    if (magnitude != 0) out.attn_factor = magnitude / (0.1f * std::log(out.factor) + 1);
+  }
+  return out;
+}
+
+Expected<const Architecture*> find_config_architecture(const Json& config, std::string& hf_name) {
+  const Json* names = find(config, "architectures");
+  if (names == nullptr || !names->is_array() || names->empty() || !names->front().is_string()) {
+    return fail(ErrorCode::kInvalid, "\"architectures\" is missing");
+  }
+  hf_name = names->front().get<std::string>();
+  const Architecture* architecture = find_hf_architecture(hf_name);
+  if (architecture == nullptr) {
+    std::string known;
+    for (const Architecture* a : architectures()) {
+      for (const auto name : a->hf_architectures) known += (known.empty() ? "" : ", ") + std::string(name);
+    }
+    return fail(ErrorCode::kUnsupported, "architecture {} is not supported ({} are)", hf_name, known);
+  }
+  return architecture;
+}
+
+}  // namespace
+
+Expected<ModelConfig> read_model_config(const std::string& directory) {
+  const std::string path = directory + "/config.json";
+  SHOEHORN_TRY(const Json json, read_json(path, kMaxConfigBytes));
+  auto config = parse_model_config(json);
+  if (!config) return annotate(config.error(), path);
+  return config;
+}
+
+Expected<ModelConfig> parse_model_config(const Json& config) {
+  if (!config.is_object()) return fail(ErrorCode::kInvalid, "expected a JSON object");
+  if (const Json* quantization = find(config, "quantization_config")) {
+    return fail(ErrorCode::kUnsupported, "the checkpoint is already quantized ({}); start from the original weights",
+                json_or<std::string>(*quantization, "quant_method", "unknown method"));
+  }
+  ModelConfig out;
+  SHOEHORN_TRY(const Architecture* architecture, find_config_architecture(config, out.hf_architecture));
+  out.torch_dtype = json_or<std::string>(config, "torch_dtype", json_or<std::string>(config, "dtype", ""));
+
+  Hparams& h = out.hparams;
+  SHOEHORN_TRY(h.n_vocab, required_uint(config, "vocab_size"));
+  SHOEHORN_TRY(h.n_embd, required_uint(config, "hidden_size"));
+  SHOEHORN_TRY(h.n_layer, required_uint(config, "num_hidden_layers"));
+  if (h.n_layer == 0 || h.n_layer > kMaxLayers) {
+    return fail(ErrorCode::kInvalid, "num_hidden_layers is {}, expected 1 to {}", h.n_layer, kMaxLayers);
+  }
+  SHOEHORN_TRY(h.n_ctx_train, optional_uint(config, "max_position_embeddings", 2048));
+  SHOEHORN_TRY(h.rms_eps, optional_float(config, "rms_norm_eps", 1e-6f));
+  if (const auto act = json_or<std::string>(config, "hidden_act", "silu"); act != "silu" && act != "swish") {
+    return fail(ErrorCode::kUnsupported, "hidden_act \"{}\" is not supported (silu is)", act);
+  }
+
+  SHOEHORN_TRY(const auto n_heads, per_layer(config, "num_attention_heads", h.n_layer));
+  if (const Json* blocks = find(config, "block_configs")) {
+    SHOEHORN_TRY(h.layers, deci_layers(*blocks, h.n_layer, h.n_embd, n_heads.front()));
+  } else {
+    const char* kv_key = find(config, "num_key_value_heads") != nullptr ? "num_key_value_heads" : "num_attention_heads";
+    SHOEHORN_TRY(const auto n_heads_kv, per_layer(config, kv_key, h.n_layer));
+    SHOEHORN_TRY(const auto n_ff, per_layer(config, "intermediate_size", h.n_layer));
+    for (uint32_t i = 0; i < h.n_layer; ++i) h.layers.push_back({n_heads[i], n_heads[i] == 0 ? 0 : n_heads_kv[i], n_ff[i]});
+  }
+
+  SHOEHORN_TRY(h.head_dim, optional_uint(config, "head_dim", 0));
+  if (h.head_dim == 0) {
+    // Only a model whose heads are all there lets the head size be derived.
+    if (!find(config, "num_attention_heads")->is_number() || n_heads.front() == 0 || h.n_embd % n_heads.front() != 0) {
+      return fail(ErrorCode::kInvalid, "head_dim is missing and cannot be derived from hidden_size and num_attention_heads");
+    }
+    h.head_dim = h.n_embd / n_heads.front();
+  }
+  SHOEHORN_TRY(const float partial, optional_float(config, "partial_rotary_factor", 1));
+  if (!(partial > 0 && partial <= 1)) return fail(ErrorCode::kInvalid, "partial_rotary_factor is {}", partial);
+  h.n_rot = static_cast<uint32_t>(static_cast<float>(h.head_dim) * partial);
+
+  // transformers 5 moved theta and scaling together into rope_parameters.
+  const Json* parameters = find(config, "rope_parameters");
+  SHOEHORN_TRY(h.rope_theta, optional_float(config, "rope_theta", 10000));
+  if (parameters != nullptr && parameters->is_object()) {
+    SHOEHORN_TRY(h.rope_theta, optional_float(*parameters, "rope_theta", h.rope_theta));
+  }
+  const Json* scaling = find(config, "rope_scaling");
+  if (scaling == nullptr) scaling = parameters;
+  if (scaling != nullptr) {
+    SHOEHORN_TRY(h.rope_scaling, parse_rope_scaling(*scaling, h.n_ctx_train));
+  }
+  h.tied_embeddings = json_or(config, "tie_word_embeddings", false);
+  h.attention_bias = json_or(config, "attention_bias", architecture->default_attention_bias);
+  h.mlp_bias = json_or(config, "mlp_bias", false);
+  const bool uses_window = json_or(config, "use_sliding_window", true);
+  if (uses_window) {
+    SHOEHORN_TRY(out.sliding_window, optional_uint(config, "sliding_window", 0));
+  }
+
+  SHOEHORN_RETURN_IF_ERROR(check_hparams(h));
+  const bool jagged = !h.uniform();
+  if (jagged && architecture->jagged_as == nullptr) {
+    return fail(ErrorCode::kUnsupported, "{} with layers of different shapes cannot be written as a GGUF that others read",
+                out.hf_architecture);
+  }
+  out.architecture = jagged ? find_architecture(architecture->jagged_as) : architecture;
+  if (out.architecture->rope != RopeType::kNorm || out.architecture == architecture) return out;
+  // Stock readers size deci's q bias by n_embd.
+  for (const LayerShape& layer : h.layers) {
+    if (h.attention_bias && layer.n_head > 0 && layer.n_head * h.head_dim != h.n_embd) {
+      return fail(ErrorCode::kUnsupported, "{} with biases and pruned heads cannot be written as a GGUF that others read",
+                  out.hf_architecture);
+    }
+  }
+  return out;
+}
+
+}  // namespace shoehorn::models

@@ -1,0 +1,138 @@
+// What a model is, without any computation: its dimensions, its tensors, its block flags. An architecture is one file in
+// this folder plus one row in architectures.inc.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+
+namespace shoehorn::models {
+
+/// How rotary embedding pairs up the elements of a head: NORM rotates (2i, 2i+1), NEOX rotates (i, i + n_rot/2).
+/// Hugging Face stores every model for NEOX; a NORM file has its q and k rows permuted accordingly.
+enum class RopeType { kNorm, kNeox };
+
+enum class RopeScalingType { kNone, kLinear, kYarn, kLlama3 };
+
+struct RopeScaling {
+  RopeScalingType type = RopeScalingType::kNone;
+  float factor = 1;                    ///< context is stretched by this
+  uint32_t original_context = 0;       ///< context length before stretching (yarn, llama3)
+  float low_freq_factor = 1;           ///< llama3
+  float high_freq_factor = 4;          ///< llama3
+  float attn_factor = 1;               ///< yarn: multiplies the magnitude on top of YaRN's own 0.1 ln(factor) + 1
+  float beta_fast = 32, beta_slow = 1; ///< yarn: rotations over the original context where the ramp ends and begins
+};
+
+/// Dimensions of one block. Pruned models are jagged: every layer may have its own.
+struct LayerShape {
+  uint32_t n_head = 0;     ///< 0: the layer has no attention
+  uint32_t n_head_kv = 0;
+  uint32_t n_ff = 0;       ///< 0: the layer has no MLP
+  bool operator==(const LayerShape&) const = default;
+};
+
+struct Hparams {
+  uint32_t n_vocab = 0, n_embd = 0, n_layer = 0;
+  uint32_t head_dim = 0;        ///< elements of one q, k or v head
+  uint32_t n_rot = 0;           ///< leading elements of a head that are rotated
+  uint32_t n_ctx_train = 0;
+  float rms_eps = 0;
+  float rope_theta = 10000;
+  RopeScaling rope_scaling;
+  bool tied_embeddings = false;  ///< no output tensor of its own: logits come from token_embd
+  bool attention_bias = false;   ///< q, k, v (and, where the architecture has it, o) have biases
+  bool mlp_bias = false;
+  std::vector<LayerShape> layers;  ///< [n_layer]
+
+  /// True when all layers have the same shape.
+  bool uniform() const;
+  /// The largest n_ff, n_head * head_dim over all layers.
+  uint32_t max_n_ff() const;
+  uint32_t max_n_head() const;
+};
+
+/// What a tensor is for.
+enum class Role {
+  kTokenEmbd, kOutputNorm, kOutput, kRopeFreqs,
+  kAttnNorm, kAttnQ, kAttnK, kAttnV, kAttnOutput, kAttnQBias, kAttnKBias, kAttnVBias, kAttnOutputBias, kAttnQNorm, kAttnKNorm,
+  kFfnNorm, kFfnGate, kFfnUp, kFfnDown, kFfnGateBias, kFfnUpBias, kFfnDownBias,
+};
+inline constexpr size_t kRoleCount = static_cast<size_t>(Role::kFfnDownBias) + 1;
+
+/// Symbolic dimensions; what they are in numbers depends on the layer.
+enum class Dim { kNone, kVocab, kEmbd, kFf, kQ, kKv, kHeadDim, kHalfRot };
+
+/// When a tensor is there.
+enum class Presence {
+  kAlways,
+  kUntied,          ///< only when the output layer has weights of its own
+  kAttentionBias,   ///< only with Hparams::attention_bias
+  kMlpBias,
+  kLlama3Rope,      ///< only with llama3 rope scaling; computed, not stored in checkpoints
+};
+
+/// Which part of a block a tensor belongs to: a layer without attention (MLP) has none of that part.
+enum class Part { kGlobal, kAttention, kMlp };
+
+/// Heads whose rows are interleaved for NORM rope when the file uses it.
+enum class RopeRows { kNone, kQ, kK };
+
+struct TensorRule {
+  Role role;
+  const char* gguf_name;   ///< "blk.{}.attn_q.weight", {} is the layer
+  const char* hf_name;     ///< "model.layers.{}.self_attn.q_proj.weight"; "" when checkpoints do not store it
+  Dim rows, cols;          ///< rows = kNone for vectors
+  Part part;
+  Presence presence = Presence::kAlways;
+  RopeRows rope_rows = RopeRows::kNone;
+};
+
+struct Architecture {
+  const char* name;                                     ///< general.architecture
+  std::span<const std::string_view> hf_architectures;   ///< config.json "architectures" that are written as this one
+  RopeType rope;
+  std::span<const TensorRule> tensors;                  ///< in the order they are written
+  /// The architecture that jagged checkpoints of this one are written as; nullptr when stock readers have none.
+  const char* jagged_as;
+  /// config.json "attention_bias" when the key is missing.
+  bool default_attention_bias;
+  /// GGUF keys hold per-layer arrays (INT32) instead of numbers.
+  bool per_layer_keys;
+};
+
+/// All architectures in the order of architectures.inc.
+std::span<const Architecture* const> architectures();
+/// By GGUF name; nullptr when unknown.
+const Architecture* find_architecture(std::string_view name);
+/// By config.json's architecture; nullptr when unknown.
+const Architecture* find_hf_architecture(std::string_view hf_name);
+/// "llama, deci, qwen2, qwen3" for error messages.
+std::string architecture_names();
+
+/// One tensor of a concrete model.
+struct TensorSpec {
+  const TensorRule* rule;
+  int layer;                      ///< -1 for global tensors
+  std::string gguf_name, hf_name;
+  std::vector<uint64_t> shape;    ///< fastest first: [n_cols, n_rows] or [n]
+};
+
+/// Every tensor a model of these dimensions has, in file order.
+std::vector<TensorSpec> tensor_specs(const Architecture& architecture, const Hparams& hparams);
+
+/// Number of parameters: all stored tensors but rope_freqs.
+uint64_t count_parameters(const Architecture& architecture, const Hparams& hparams);
+
+/// Refuses dimensions that no model has or that do not fit together (0 layers, heads not divisible, odd head_dim ...).
+Status check_hparams(const Hparams& hparams);
+
+/// The rope_freqs tensor of llama3 scaling: [n_rot / 2] divisors of the base frequencies.
+/// Source: Llama 3.1 reference code, apply_scaling; transformers modeling_rope_utils _compute_llama3_parameters.
+std::vector<float> llama3_rope_freqs(const Hparams& hparams);
+
+}  // namespace shoehorn::models

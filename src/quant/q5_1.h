@@ -1,0 +1,34 @@
+// Q5_1: 32 weights of 5 bits, w = d * q + m.
+#pragma once
+
+#include "quant/high_bits.h"
+#include "quant/unpacked.h"
+
+namespace shoehorn::quant::q5_1 {
+
+inline constexpr size_t kBlockSize = 32;
+
+struct __attribute__((packed)) Block {
+  uint16_t d;      ///< binary16 scale
+  uint16_t m;      ///< binary16 offset; added
+  uint8_t qh[4];   ///< bit i: the fifth bit of weight i
+  uint8_t qs[16];  ///< low nibbles: weights 0..15, high nibbles: 16..31
+};
+static_assert(sizeof(Block) == 24);
+
+SHOEHORN_INLINE void unpack(const Block& __restrict block, Unpacked& __restrict out) {
+  uint8_t fifth[32];
+  spread_fifth_bits(block.qh, fifth);
+  for (size_t i = 0; i < 16; ++i) {
+    out.q[i] = static_cast<int8_t>((block.qs[i] & 15) | fifth[i]);
+    out.q[16 + i] = static_cast<int8_t>((block.qs[i] >> 4) | fifth[16 + i]);
+  }
+  const float d = fp16_to_fp32(block.d);
+  const float m = fp16_to_fp32(block.m);
+  for (size_t g = 0; g < 2; ++g) {
+    out.scale[g] = d;
+    out.min[g] = -m;
+  }
+}
+
+}  // namespace shoehorn::quant::q5_1

@@ -1,0 +1,85 @@
+// llama.cpp on the CPU, through node-llama-cpp and its prebuilt library: nothing is downloaded or compiled.
+import {getLlama} from "node-llama-cpp";
+
+/** Calls `use` with llama.cpp's view of a GGUF file, and frees it afterwards. Rejects when llama.cpp refuses the file. */
+export async function withModel(modelPath, use, {vocabOnly = false} = {}) {
+    const llama = await getLlama({
+        gpu: false, build: "never", skipDownload: true, logLevel: "error", progressLogs: false, maxThreads: 2
+    });
+    try {
+        const model = await llama.loadModel({modelPath, gpuLayers: 0, vocabOnly});
+        return await use(new LlamaCppModel(model));
+    } finally {
+        await llama.dispose();
+    }
+}
+
+class LlamaCppModel {
+    #model;
+    #sequence;
+
+    constructor(model) {
+        this.#model = model;
+    }
+
+    get architecture() {
+        return this.#model.fileInfo.metadata.general.architecture;
+    }
+
+    isEog(id) {
+        return this.#model.isEogToken(id);
+    }
+
+    /** Token ids of a text without BOS; with `parseSpecial`, the text of a control token becomes that token. */
+    tokenize(text, parseSpecial) {
+        return [...this.#model.tokenize(text, parseSpecial)];
+    }
+
+    /** Token ids with BOS where the vocabulary asks for it. */
+    tokenizePrompt(text, parseSpecial) {
+        const {bos, shouldPrependBosToken} = this.#model.tokens;
+        return [...(shouldPrependBosToken ? [bos] : []), ...this.tokenize(text, parseSpecial)];
+    }
+
+    /** Next-token logits after each of ids[from..]: an array of Map(id -> logit). At most 512 ids. */
+    async logits(ids, from) {
+        this.#sequence ??= (await this.#model.createContext({contextSize: 768, batchSize: 512, threads: 2})).getSequence();
+        await this.#sequence.clearHistory();
+        const outputs = await this.#sequence.controlledEvaluate(
+            ids.map((id, i) => i < from ? id : [id, {generateNext: {logits: true}}]));
+        return outputs.slice(from).map(output => output.next.logits);
+    }
+
+    /** Perplexity of the first chunks of a text by the protocol of llama-perplexity at n_ctx 512. */
+    async perplexity(text, nChunks) {
+        const nCtx = 512;
+        const ids = this.tokenizePrompt(text, false);
+        const [bos] = this.tokenizePrompt("", false);
+        let nll = 0;
+        let count = 0;
+        for (let chunk = 0; chunk < nChunks; ++chunk) {
+            const window = ids.slice(chunk * nCtx, (chunk + 1) * nCtx);
+            if (bos !== undefined) window[0] = bos;
+            const logits = await this.logits(window.slice(0, nCtx - 1), nCtx / 2);
+            logits.forEach((row, i) => {
+                nll -= logSoftmax(row, window[nCtx / 2 + i + 1]);
+                ++count;
+            });
+        }
+        return Math.exp(nll / count);
+    }
+}
+
+/** The largest of a row of logits, as [id, logit]. */
+export function best(row) {
+    let found = [-1, -Infinity];
+    for (const entry of row) if (entry[1] > found[1]) found = entry;
+    return found;
+}
+
+function logSoftmax(row, id) {
+    const [, max] = best(row);
+    let sum = 0;
+    for (const logit of row.values()) sum += Math.exp(logit - max);
+    return row.get(id) - max - Math.log(sum);
+}

@@ -9,29 +9,30 @@ die() {
   exit 1
 }
 
-# Parallel compilations: one per CPU, but no more than the free memory carries (a heavy file takes about 1.5 GB).
-build_jobs() {
-  local cpus free_kb by_memory
+# Parallel jobs: one per CPU, but no more than the free memory carries (compiling a heavy file takes about 1.5 GB).
+jobs_that_fit() {
+  local cpus by_memory
   cpus=$(nproc)
-  free_kb=$(awk '/^MemAvailable:/ { print $2 }' /proc/meminfo)
-  by_memory=$((free_kb / 1500000))
+  by_memory=$(awk '/^MemAvailable:/ { print int($2 / 1500000) }' /proc/meminfo)
   ((by_memory < cpus)) && cpus=$by_memory
   echo $((cpus > 0 ? cpus : 1))
 }
 
-# build DIR [CMAKE_OPTION...] [-- TARGET...]: configures and builds. A new folder gets Ninja; one that is there keeps its generator.
+# The folder that a preset of CMakePresets.json builds in.
+build_dir() {
+  if [[ $1 == release ]]; then echo "$root/build"; else echo "$root/build-$1"; fi
+}
+
+# build PRESET [TARGET]: configures and builds. A new folder gets Ninja; one that is there keeps its generator.
 build() {
-  local dir=$1 options=() targets=()
-  shift
-  while (($#)) && [[ $1 != -- ]]; do
-    options+=("$1")
-    shift
-  done
-  (($#)) && shift && targets=(--target "$@")
+  local dir
+  dir=$(build_dir "$1")
   if command -v ninja >/dev/null; then export CMAKE_GENERATOR=Ninja; fi
-  cmake -S "$root" -B "$dir" "${options[@]}" >"$dir.configure.log" 2>&1 || {
-    cat "$dir.configure.log" >&2
+  if command -v ccache >/dev/null; then export CMAKE_CXX_COMPILER_LAUNCHER=ccache; fi
+  mkdir -p "$dir"
+  (cd "$root" && cmake --preset "$1") >"$dir/configure.log" 2>&1 || {
+    cat "$dir/configure.log" >&2
     return 1
   }
-  cmake --build "$dir" --parallel "$(build_jobs)" "${targets[@]}"
+  cmake --build "$dir" --parallel "$(jobs_that_fit)" ${2:+--target "$2"}
 }

@@ -45,7 +45,8 @@ install_interop() {
   cmp -s "$dir/package-lock.json" "$dir/node_modules/.installed-lock.json" && return 0
   if ! command -v npm >/dev/null; then install_packages nodejs npm || return 1; fi
   note "Installing llama.cpp for the interoperability tests (npm)"
-  (cd "$dir" && npm ci --ignore-scripts --omit=optional --no-audit --no-fund --loglevel=error </dev/null >&2) || return 1
+  (cd "$dir" && npm ci --ignore-scripts --omit=optional --no-audit --no-fund --loglevel=error \
+    --fetch-retry-mintimeout=1000 --fetch-retry-maxtimeout=5000 </dev/null >&2) || return 1
   cp "$dir/package-lock.json" "$dir/node_modules/.installed-lock.json"
 }
 

@@ -18,7 +18,7 @@ SHOEHORN_INLINE float fp16_to_fp32(uint16_t h) {
 #else
   const uint32_t sign = static_cast<uint32_t>(h & 0x8000u) << 16;
   const uint32_t magnitude = static_cast<uint32_t>(h & 0x7fffu) << 13;
-  const uint32_t special = magnitude >= 0x0f800000u ? 0x70000000u : 0u;
+  const uint32_t special = magnitude >= 0x0f800000u ? 0x7f800000u : 0u;
   const float rebased = std::bit_cast<float>(magnitude) * 0x1.0p112f;
   return std::bit_cast<float>(std::bit_cast<uint32_t>(rebased) | special | sign);
 #endif

@@ -25,6 +25,7 @@ OutputFile& OutputFile::operator=(OutputFile&& other) noexcept {
   std::swap(size_, other.size_);
   std::swap(path_, other.path_);
   std::swap(temporary_, other.temporary_);
+  std::swap(named_, other.named_);
   return *this;
 }
 
@@ -34,6 +35,7 @@ void OutputFile::discard() {
   if (fd_ < 0) return;
   ::close(fd_);
   fd_ = -1;
+  if (!named_) return;
   unlink(temporary_.c_str());
   unregister_temporary(temporary_);
 }
@@ -52,6 +54,11 @@ Expected<OutputFile> OutputFile::create(const std::string& path, uint64_t expect
   OutputFile file;
   file.path_ = path;
   file.temporary_ = path + ".partial";
+  file.fd_ = ::open(parent.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0644);
+  if (file.fd_ >= 0) return file;
+  if (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL && errno != ENOENT) {
+    return fail(ErrorCode::kIo, "{}: cannot create: {}", path, std::strerror(errno));
+  }
   // The lock tells a leftover of a killed run, which is overwritten, from the file of a run that is still going.
   file.fd_ = ::open(file.temporary_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (file.fd_ < 0) return fail(ErrorCode::kIo, "{}: cannot create: {}", path, std::strerror(errno));
@@ -59,8 +66,9 @@ Expected<OutputFile> OutputFile::create(const std::string& path, uint64_t expect
     ::close(std::exchange(file.fd_, -1));
     return fail(ErrorCode::kIo, "{}: another process is writing {}", path, file.temporary_);
   }
-  if (ftruncate(file.fd_, 0) != 0) return fail(ErrorCode::kIo, "{}: {}", file.temporary_, std::strerror(errno));
+  file.named_ = true;
   register_temporary(file.temporary_);
+  if (ftruncate(file.fd_, 0) != 0) return fail(ErrorCode::kIo, "{}: {}", file.temporary_, std::strerror(errno));
   return file;
 }
 
@@ -85,10 +93,20 @@ Status OutputFile::write_at(uint64_t offset, std::span<const std::byte> bytes) {
 
 Status OutputFile::commit() {
   if (fsync(fd_) != 0) return fail(ErrorCode::kIo, "{}: sync failed: {}", path_, std::strerror(errno));
-  if (std::rename(temporary_.c_str(), path_.c_str()) != 0) {
-    return fail(ErrorCode::kIo, "{}: rename failed: {}", path_, std::strerror(errno));
+  if (!named_) {
+    // A link cannot replace an existing file, a rename can.
+    unlink(temporary_.c_str());
+    const std::string source = "/proc/self/fd/" + std::to_string(fd_);
+    if (linkat(AT_FDCWD, source.c_str(), AT_FDCWD, temporary_.c_str(), AT_SYMLINK_FOLLOW) != 0) {
+      return fail(ErrorCode::kIo, "{}: cannot name the finished file: {}", path_, std::strerror(errno));
+    }
   }
-  unregister_temporary(temporary_);
+  if (std::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    const int error = errno;
+    unlink(temporary_.c_str());
+    return fail(ErrorCode::kIo, "{}: rename failed: {}", path_, std::strerror(error));
+  }
+  if (named_) unregister_temporary(temporary_);
   ::close(std::exchange(fd_, -1));
   return {};
 }

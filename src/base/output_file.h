@@ -10,9 +10,10 @@
 
 namespace shoehorn {
 
-/// Writes go to a temporary name in the same directory; commit() syncs and renames it over `path`. Destroyed without
-/// commit(), or when the process is killed, `path` is as it was before; the temporary file is removed on destruction and
-/// on SIGINT/SIGTERM (see base/cancel.h), and a leftover of a SIGKILLed run is reused by name.
+/// Writes go to a file without a name in the same directory; commit() syncs it and puts it in the place of `path`. Until then
+/// `path` is as it was before, and when the process is killed nothing is left. File systems that know no nameless files
+/// get `path`.partial instead: removed on destruction and by remove_registered_files() (base/cleanup.h), overwritten by the
+/// next run after a SIGKILL.
 class OutputFile {
  public:
   OutputFile() = default;
@@ -34,6 +35,7 @@ class OutputFile {
   int fd_ = -1;
   uint64_t size_ = 0;
   std::string path_, temporary_;
+  bool named_ = false;   // temporary_ exists in the directory
 };
 
 /// Whole-file convenience over OutputFile.

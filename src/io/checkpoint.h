@@ -2,6 +2,7 @@
 // sharded).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -19,6 +20,7 @@ namespace shoehorn::io {
 class Checkpoint {
  public:
   /// DIR, or one weights file. Looks for model.safetensors(.index.json), then pytorch_model.bin(.index.json).
+  /// Formats are told apart by content. What is renamed, dropped and copied: io/sanitize.h.
   /// Fails naming the file and the reason: missing shard, truncated header, overlapping or short ranges, unknown dtype ...
   static Expected<Checkpoint> open(const std::string& path);
 
@@ -34,6 +36,7 @@ class Checkpoint {
  private:
   std::string path_;
   std::vector<std::unique_ptr<MappedFile>> files_;
+  std::vector<std::unique_ptr<std::byte[]>> owned_;
   std::vector<CheckpointTensor> tensors_;
   std::map<std::string, size_t, std::less<>> index_;
   std::vector<std::string> dropped_;

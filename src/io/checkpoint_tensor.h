@@ -33,9 +33,9 @@ struct StoredTensor {
   DType dtype;
   std::vector<uint64_t> shape;
   /// Elements between neighbours along each dimension; empty when `data` is row-major and contiguous.
-  std::vector<uint64_t> stride;
-  std::span<const std::byte> data;  ///< starts at the first element; for a strided view it reaches past the last one
-  const MappedFile* file = nullptr;
+  std::vector<uint64_t> stride = {};
+  std::span<const std::byte> data = {};  ///< starts at the first element; for a strided view it reaches past the last one
+  const MappedFile* file = nullptr;  ///< set by whoever mapped the bytes
 };
 
 /// More dimensions than any tensor of a language model has.

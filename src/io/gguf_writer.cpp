@@ -27,16 +27,20 @@ constexpr GgufType type_of() {
 
 using Bytes = std::vector<std::byte>;
 
+void put_raw(Bytes& out, const void* data, size_t size) {
+  const size_t at = out.size();
+  out.resize(at + size);
+  if (size > 0) std::memcpy(out.data() + at, data, size);
+}
+
 template <class T>
 void put(Bytes& out, T value) {
-  const auto* raw = reinterpret_cast<const std::byte*>(&value);
-  out.insert(out.end(), raw, raw + sizeof(T));
+  put_raw(out, &value, sizeof value);
 }
 
 void put(Bytes& out, const std::string& text) {
   put(out, uint64_t{text.size()});
-  const auto* raw = reinterpret_cast<const std::byte*>(text.data());
-  out.insert(out.end(), raw, raw + text.size());
+  put_raw(out, text.data(), text.size());
 }
 
 void put_value(Bytes& out, const GgufValue& value);

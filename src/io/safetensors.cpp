@@ -15,8 +15,8 @@ constexpr int kMaxDepth = 16;                      // the format needs 3; `__met
 
 struct Entry {
   std::string name;
-  std::optional<DType> dtype;
-  std::vector<uint64_t> shape, offsets;
+  std::optional<DType> dtype = {};
+  std::vector<uint64_t> shape = {}, offsets = {};
   bool has_shape = false, has_offsets = false;
 };
 
@@ -143,8 +143,8 @@ class HeaderReader : public nlohmann::json_sax<Json> {
 };
 
 /// Checks an entry against the data section and turns it into a tensor.
-Expected<StoredTensor> check_entry(Entry&& entry, std::span<const std::byte> data, const MappedFile& file) {
-  const auto where = [&] { return file.path() + ": tensor " + printable(entry.name); };
+Expected<StoredTensor> check_entry(Entry&& entry, std::span<const std::byte> data, const std::string& path) {
+  const auto where = [&] { return path + ": tensor " + printable(entry.name); };
   const DTypeInfo& info = dtype_info(*entry.dtype);
   const uint64_t begin = entry.offsets[0], end = entry.offsets[1];
   const auto count = element_count(entry.shape);
@@ -163,39 +163,37 @@ Expected<StoredTensor> check_entry(Entry&& entry, std::span<const std::byte> dat
                       .dtype = *entry.dtype,
                       .shape = std::move(entry.shape),
                       .stride = {},
-                      .data = data.subspan(begin, end - begin),
-                      .file = &file};
+                      .data = data.subspan(begin, end - begin)};
 }
 
 }  // namespace
 
-Expected<std::vector<StoredTensor>> read_safetensors(const MappedFile& file) {
-  const auto bytes = file.bytes();
+Expected<std::vector<StoredTensor>> read_safetensors(std::span<const std::byte> bytes, const std::string& path) {
   if (bytes.size() < 8) {
-    return fail(ErrorCode::kInvalid, "{}: {} bytes, too short for a safetensors header", file.path(), bytes.size());
+    return fail(ErrorCode::kInvalid, "{}: {} bytes, too short for a safetensors header", path, bytes.size());
   }
   uint64_t header_bytes;
   std::memcpy(&header_bytes, bytes.data(), 8);
   if (header_bytes > kMaxHeaderBytes) {
-    return fail(ErrorCode::kInvalid, "{}: not safetensors: header length {} is over the limit of {}", file.path(),
+    return fail(ErrorCode::kInvalid, "{}: not safetensors: header length {} is over the limit of {}", path,
                 header_bytes, kMaxHeaderBytes);
   }
   if (!range_inside(8, header_bytes, bytes.size())) {
     return fail(ErrorCode::kInvalid, "{}: header length {} reaches past the end of the file ({} bytes; truncated?)",
-                file.path(), header_bytes, bytes.size());
+                path, header_bytes, bytes.size());
   }
 
   HeaderReader reader;
   const char* text = reinterpret_cast<const char*>(bytes.data()) + 8;
   if (!Json::sax_parse(text, text + header_bytes, &reader)) {
-    return fail(ErrorCode::kInvalid, "{}: {}", file.path(), reader.problem);
+    return fail(ErrorCode::kInvalid, "{}: {}", path, reader.problem);
   }
 
   const auto data = bytes.subspan(8 + header_bytes);
   std::vector<StoredTensor> tensors;
   tensors.reserve(reader.entries.size());
   for (Entry& entry : reader.entries) {
-    SHOEHORN_TRY(auto tensor, check_entry(std::move(entry), data, file));
+    SHOEHORN_TRY(auto tensor, check_entry(std::move(entry), data, path));
     tensors.push_back(std::move(tensor));
   }
   std::sort(tensors.begin(), tensors.end(), [](const StoredTensor& a, const StoredTensor& b) {
@@ -205,7 +203,7 @@ Expected<std::vector<StoredTensor>> read_safetensors(const MappedFile& file) {
   for (const StoredTensor& tensor : tensors) {
     if (tensor.data.empty()) continue;
     if (previous != nullptr && tensor.data.data() < previous->data.data() + previous->data.size()) {
-      return fail(ErrorCode::kInvalid, "{}: tensors {} and {} overlap", file.path(), printable(previous->name),
+      return fail(ErrorCode::kInvalid, "{}: tensors {} and {} overlap", path, printable(previous->name),
                   printable(tensor.name));
     }
     previous = &tensor;

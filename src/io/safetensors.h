@@ -13,10 +13,10 @@
 
 namespace shoehorn::io {
 
-/// The tensors of one mapped file in the order of their data. Zero copy: `data` points into the mapping. Fails naming
-/// file and tensor: truncated or oversized header, unknown dtype, wrong byte count, range outside the file, overlap,
+/// The tensors of one file's bytes in the order of their data. Zero copy: `data` points into `bytes`. Fails naming file
+/// (`path` is for messages only) and tensor: truncated or oversized header, unknown dtype, wrong byte count, range outside the file, overlap,
 /// duplicate name. Gaps between tensors are allowed, `__metadata__` is ignored.
-Expected<std::vector<StoredTensor>> read_safetensors(const MappedFile& file);
+Expected<std::vector<StoredTensor>> read_safetensors(std::span<const std::byte> bytes, const std::string& path);
 
 /// Writes the weights of a Hugging Face directory, streaming: declare all tensors, begin, append their data in that
 /// order, commit. Nothing appears under its final name before commit(); destroyed without it, nothing is left behind.

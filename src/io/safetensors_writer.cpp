@@ -21,6 +21,8 @@ bool is_weights_file(const std::string& name) {
          (name.starts_with("pytorch_model") && (name.ends_with(".bin") || name.ends_with(".bin.index.json")));
 }
 
+std::string quoted(const std::string& name) { return Json(name).dump(-1, ' ', false, Json::error_handler_t::replace); }
+
 }  // namespace
 
 Status SafetensorsWriter::add_tensor(std::string name, DType dtype, std::vector<uint64_t> shape) {
@@ -53,20 +55,15 @@ std::string SafetensorsWriter::shard_name(size_t shard) const {
 }
 
 std::string SafetensorsWriter::header(size_t shard) const {
-  // An ordered object keeps the tensors in the order of their data, which is also what a reader sees first.
-  nlohmann::ordered_json json;
-  json["__metadata__"] = {{"format", "pt"}};
+  std::string text = R"({"__metadata__":{"format":"pt"})";
   uint64_t offset = 0;
   for (const Info& info : tensors_) {
     if (info.shard != shard) continue;
-    nlohmann::ordered_json entry;
-    entry["dtype"] = dtype_info(info.dtype).name;
-    entry["shape"] = info.shape;
-    entry["data_offsets"] = {offset, offset + info.bytes};
-    json[info.name] = std::move(entry);
+    text += fmt::format(R"(,{}:{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})", quoted(info.name),
+                        dtype_info(info.dtype).name, fmt::join(info.shape, ","), offset, offset + info.bytes);
     offset += info.bytes;
   }
-  std::string text = json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  text += '}';
   text.resize(round_up(8 + text.size(), kHeaderAlignment) - 8, ' ');
   return text;
 }
@@ -147,13 +144,16 @@ Status SafetensorsWriter::commit() {
     return fail(ErrorCode::kInvalid, "tensor {} has {} of its {} bytes", tensors_[current_].name, written_,
                 tensors_[current_].bytes);
   }
+  // Without an index no reader takes a mix of old and new shards for a checkpoint, should this be interrupted.
+  std::error_code ignored;
+  if (n_shards_ > 1) fs::remove(fs::path(directory_) / kIndexName, ignored);
   for (OutputFile& shard : shards_) SHOEHORN_RETURN_IF_ERROR(shard.commit());
   if (n_shards_ == 1) return {};
   Json index;
   index["metadata"]["total_size"] = total_bytes_;
   Json& map = index["weight_map"] = Json::object();
   for (const Info& info : tensors_) map[info.name] = shard_name(info.shard);
-  return write_file((fs::path(directory_) / kIndexName).string(), index.dump(2) + "\n");
+  return write_file((fs::path(directory_) / kIndexName).string(), index.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 }  // namespace shoehorn::io

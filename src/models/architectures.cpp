@@ -42,6 +42,7 @@ bool present(const TensorRule& rule, const Hparams& h) {
     case Presence::kAlways: return true;
     case Presence::kUntied: return !h.tied_embeddings;
     case Presence::kAttentionBias: return h.attention_bias;
+    case Presence::kAttentionOutputBias: return h.attention_output_bias;
     case Presence::kMlpBias: return h.mlp_bias;
     case Presence::kLlama3Rope: return h.rope_scaling.type == RopeScalingType::kLlama3;
   }

@@ -6,6 +6,7 @@
 
 namespace shoehorn::models {
 
+// clang-format off
 inline constexpr TensorRule kTokenEmbd{Role::kTokenEmbd, "token_embd.weight", "model.embed_tokens.weight", Dim::kVocab, Dim::kEmbd, Part::kGlobal};
 inline constexpr TensorRule kOutputNorm{Role::kOutputNorm, "output_norm.weight", "model.norm.weight", Dim::kNone, Dim::kEmbd, Part::kGlobal};
 inline constexpr TensorRule kOutput{Role::kOutput, "output.weight", "lm_head.weight", Dim::kVocab, Dim::kEmbd, Part::kGlobal, Presence::kUntied};
@@ -19,7 +20,7 @@ inline constexpr TensorRule kAttnOutput{Role::kAttnOutput, "blk.{}.attn_output.w
 inline constexpr TensorRule kAttnQBias{Role::kAttnQBias, "blk.{}.attn_q.bias", "model.layers.{}.self_attn.q_proj.bias", Dim::kNone, Dim::kQ, Part::kAttention, Presence::kAttentionBias, RopeRows::kQ};
 inline constexpr TensorRule kAttnKBias{Role::kAttnKBias, "blk.{}.attn_k.bias", "model.layers.{}.self_attn.k_proj.bias", Dim::kNone, Dim::kKv, Part::kAttention, Presence::kAttentionBias, RopeRows::kK};
 inline constexpr TensorRule kAttnVBias{Role::kAttnVBias, "blk.{}.attn_v.bias", "model.layers.{}.self_attn.v_proj.bias", Dim::kNone, Dim::kKv, Part::kAttention, Presence::kAttentionBias};
-inline constexpr TensorRule kAttnOutputBias{Role::kAttnOutputBias, "blk.{}.attn_output.bias", "model.layers.{}.self_attn.o_proj.bias", Dim::kNone, Dim::kEmbd, Part::kAttention, Presence::kAttentionBias};
+inline constexpr TensorRule kAttnOutputBias{Role::kAttnOutputBias, "blk.{}.attn_output.bias", "model.layers.{}.self_attn.o_proj.bias", Dim::kNone, Dim::kEmbd, Part::kAttention, Presence::kAttentionOutputBias};
 inline constexpr TensorRule kAttnQNorm{Role::kAttnQNorm, "blk.{}.attn_q_norm.weight", "model.layers.{}.self_attn.q_norm.weight", Dim::kNone, Dim::kHeadDim, Part::kAttention};
 inline constexpr TensorRule kAttnKNorm{Role::kAttnKNorm, "blk.{}.attn_k_norm.weight", "model.layers.{}.self_attn.k_norm.weight", Dim::kNone, Dim::kHeadDim, Part::kAttention};
 
@@ -30,5 +31,7 @@ inline constexpr TensorRule kFfnDown{Role::kFfnDown, "blk.{}.ffn_down.weight", "
 inline constexpr TensorRule kFfnGateBias{Role::kFfnGateBias, "blk.{}.ffn_gate.bias", "model.layers.{}.mlp.gate_proj.bias", Dim::kNone, Dim::kFf, Part::kMlp, Presence::kMlpBias};
 inline constexpr TensorRule kFfnUpBias{Role::kFfnUpBias, "blk.{}.ffn_up.bias", "model.layers.{}.mlp.up_proj.bias", Dim::kNone, Dim::kFf, Part::kMlp, Presence::kMlpBias};
 inline constexpr TensorRule kFfnDownBias{Role::kFfnDownBias, "blk.{}.ffn_down.bias", "model.layers.{}.mlp.down_proj.bias", Dim::kNone, Dim::kEmbd, Part::kMlp, Presence::kMlpBias};
+
+// clang-format on
 
 }  // namespace shoehorn::models

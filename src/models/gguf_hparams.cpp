@@ -162,6 +162,7 @@ Expected<GgufModel> read_model(const io::GgufFile& file) {
   h.tied_embeddings = file.find("output.weight") == nullptr;
   for (const io::GgufTensor& tensor : file.tensors()) {
     if (tensor.name.ends_with(".attn_q.bias")) h.attention_bias = true;
+    if (tensor.name.ends_with(".attn_output.bias")) h.attention_output_bias = true;
     if (tensor.name.ends_with(".ffn_up.bias")) h.mlp_bias = true;
   }
   if (file.find("rope_freqs.weight") != nullptr) {

@@ -1,5 +1,6 @@
 #include "models/hf_config.h"
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 
@@ -210,6 +211,9 @@ Expected<ModelConfig> parse_model_config(const Json& config) {
   }
   h.tied_embeddings = json_or(config, "tie_word_embeddings", false);
   h.attention_bias = json_or(config, "attention_bias", architecture->default_attention_bias);
+  h.attention_output_bias =
+      h.attention_bias && std::any_of(architecture->tensors.begin(), architecture->tensors.end(),
+                                      [](const TensorRule& rule) { return rule.role == Role::kAttnOutputBias; });
   h.mlp_bias = json_or(config, "mlp_bias", false);
   const bool uses_window = json_or(config, "use_sliding_window", true);
   if (uses_window) {

@@ -45,7 +45,8 @@ struct Hparams {
   float rope_theta = 10000;
   RopeScaling rope_scaling;
   bool tied_embeddings = false;  ///< no output tensor of its own: logits come from token_embd
-  bool attention_bias = false;   ///< q, k, v (and, where the architecture has it, o) have biases
+  bool attention_bias = false;         ///< q, k and v have biases
+  bool attention_output_bias = false;
   bool mlp_bias = false;
   std::vector<LayerShape> layers;  ///< [n_layer]
 
@@ -72,6 +73,7 @@ enum class Presence {
   kAlways,
   kUntied,          ///< only when the output layer has weights of its own
   kAttentionBias,   ///< only with Hparams::attention_bias
+  kAttentionOutputBias,
   kMlpBias,
   kLlama3Rope,      ///< only with llama3 rope scaling; computed, not stored in checkpoints
 };
@@ -99,7 +101,7 @@ struct Architecture {
   std::span<const TensorRule> tensors;                  ///< in the order they are written
   /// The architecture that jagged checkpoints of this one are written as; nullptr when stock readers have none.
   const char* jagged_as;
-  /// config.json "attention_bias" when the key is missing.
+  /// config.json's "attention_bias" when the key is missing.
   bool default_attention_bias;
   /// GGUF keys hold per-layer arrays (INT32) instead of numbers.
   bool per_layer_keys;

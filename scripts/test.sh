@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, and runs all tests:
+#   the release build and its tests, llama.cpp on the files it writes, the ASan/UBSan build and its unit tests
+# The last line is "N passed, N failed, N skipped"; the exit status is 1 when anything failed.
+#   test.sh [--quick]     --quick: the release build's tests only
+# SHOEHORN_REQUIRE_SHARED=1   tests that lack data under ../shared fail instead of being skipped
+# SHOEHORN_REQUIRE_INTEROP=1  so do the interoperability tests when llama.cpp cannot be installed
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+quick=0
+case ${1:-} in
+  --quick) quick=1 ;;
+  '') ;;
+  *) echo "usage: test.sh [--quick]" >&2 && exit 2 ;;
+esac
+
+passed=0 failed=0 skipped=0
+
+# add PASSED FAILED SKIPPED
+add() { ((passed += $1, failed += $2, skipped += $3)) || true; }
+
+finish() {
+  printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+  exit $((failed > 0))
+}
+
+# run_ctest PRESET [CTEST_OPTION...]: builds the preset and runs its tests; a failed build counts as one failure.
+run_ctest() {
+  local preset=$1 report
+  report=$(build_dir "$preset")/tests.xml
+  shift
+  note "Building ($preset)"
+  if ! build "$preset"; then
+    warn "the $preset build failed"
+    add 0 1 0
+    return
+  fi
+  note "Tests ($preset)"
+  rm -f "$report"
+  ctest --test-dir "$(build_dir "$preset")" --parallel "$(jobs_that_fit)" --output-on-failure --no-tests=error \
+    --output-junit "$report" "$@" </dev/null || true
+  [[ -s $report ]] || {
+    add 0 1 0
+    return
+  }
+  # CTest's own "skipped" includes programs that could not be run: only what a test asked for counts as skipped.
+  local all run skip
+  all=$(grep -c '<testcase ' "$report" || true)
+  run=$(grep -c '<testcase .* status="run"' "$report" || true)
+  skip=$(grep -cE '<testcase .* status="disabled"|<skipped message="SKIP_' "$report" || true)
+  add "$run" $((all > 0 ? all - run - skip : 1)) "$skip"
+}
+
+run_interop() {
+  local dir=$root/tests/interop report
+  note "Interoperability with llama.cpp"
+  if ! cmp -s "$dir/package-lock.json" "$dir/node_modules/.installed-lock.json"; then
+    echo "skipped: llama.cpp is not installed (scripts/setup.sh --tests)"
+    add 0 0 "$(find "$dir" -maxdepth 1 -name '*.mjs' | wc -l)"
+    return
+  fi
+  report=$(build_dir release)/interop.tap
+  rm -f "$report"
+  (cd "$dir" && node_modules/.bin/node --test --test-concurrency=1 \
+    --test-reporter=spec --test-reporter-destination=stdout --test-reporter=tap --test-reporter-destination="$report" \
+    ./*.mjs </dev/null) || true
+  count() { awk -v key="$1" '$1 == "#" && $2 == key { n = $3 } END { print n + 0 }' "$report"; }
+  if [[ ! -s $report ]]; then add 0 1 0; else add "$(count pass)" $(($(count fail) + $(count cancelled))) "$(count skipped)"; fi
+}
+
+if ! "$root/scripts/setup.sh" --tests; then
+  add 0 1 0
+  finish
+fi
+run_ctest release
+run_interop
+if ((!quick)); then
+  # Suites whose name begins with Slow take minutes under the sanitizers; the structure tests read the release objects.
+  export UBSAN_OPTIONS=print_stacktrace=1
+  run_ctest asan-ubsan --label-exclude structure --exclude-regex '^[a-z]+\.Slow'
+fi
+finish

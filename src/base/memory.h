@@ -1,0 +1,18 @@
+// How much memory there is to use.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace shoehorn {
+
+/// Bytes that can be allocated without swapping: MemAvailable, and not more than what the cgroup of this process has left.
+uint64_t available_memory();
+
+/// The peak resident set of this process so far, bytes, mapped files included (ru_maxrss).
+uint64_t peak_resident_bytes();
+
+/// "3.99 GiB", "612 KiB".
+std::string format_bytes(uint64_t bytes);
+
+}  // namespace shoehorn

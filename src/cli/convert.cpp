@@ -1,0 +1,32 @@
+#include <memory>
+
+#include "cli/command.h"
+#include "cli/write_model.h"
+
+namespace shoehorn::cli {
+namespace {
+
+struct Options {
+  std::string model, out, type = "f16";
+  int n_threads = 0;
+  bool json = false;
+};
+
+}  // namespace
+
+std::function<Status()> define_convert(CLI::App& app) {
+  const auto o = std::make_shared<Options>();
+  app.add_option("MODEL", o->model, "Checkpoint directory (config.json, weights, tokenizer)")->required();
+  app.add_option("OUT", o->out, "GGUF to write")->required();
+  app.add_option("--type,--outtype", o->type, "Type of the matrices")
+      ->check(CLI::IsMember({"f16", "bf16", "f32"}, CLI::ignore_case))
+      ->capture_default_str();
+  app.add_option("-t,--threads", o->n_threads, "Threads (default: the CPUs this process may use)")->check(CLI::Range(1, 1024));
+  app.add_flag("--json", o->json, "Print one JSON object");
+  app.footer("Example: shoehorn convert Llama-3.2-1B model-F16.gguf --type bf16");
+  return [o] {
+    return write_model({.in = o->model, .out = o->out, .type = o->type, .n_threads = o->n_threads, .json = o->json});
+  };
+}
+
+}  // namespace shoehorn::cli

@@ -1,0 +1,77 @@
+// shoehorn: fit a large language model into a small machine.
+#include <fmt/format.h>
+
+#include <csignal>
+#include <cstdio>
+#include <exception>
+
+#include "cli/command.h"
+
+namespace shoehorn::cli {
+
+#define SHOEHORN_COMMAND(name, summary) std::function<Status()> define_##name(CLI::App& app);
+#include "cli/commands.inc"
+#undef SHOEHORN_COMMAND
+
+std::span<const Command> commands() {
+  static constexpr Command kCommands[] = {
+#define SHOEHORN_COMMAND(name, summary) {#name, summary, define_##name},
+#include "cli/commands.inc"
+#undef SHOEHORN_COMMAND
+  };
+  return kCommands;
+}
+
+CommonOptions& common() {
+  static CommonOptions options;
+  return options;
+}
+
+namespace {
+
+int run(int argc, char** argv) {
+  CLI::App app{"Fits a large language model into a small machine: checkpoint -> GGUF -> text.", "shoehorn"};
+  app.require_subcommand(1);
+  app.set_version_flag("--version", SHOEHORN_VERSION);
+  app.footer("'shoehorn COMMAND --help' shows a command's options and examples.");
+
+  std::vector<std::pair<CLI::App*, std::function<Status()>>> work;
+  for (const Command& command : commands()) {
+    CLI::App* sub = app.add_subcommand(command.name, command.summary);
+    sub->add_flag("-q,--quiet", common().quiet, "No progress and no remarks on stderr");
+    work.emplace_back(sub, command.define(*sub));
+  }
+  auto arguments = rewrite_flags(argc, argv);
+  try {
+    app.parse(arguments);
+  } catch (const CLI::ParseError& e) {
+    const int code = app.exit(e);
+    return code == 0 ? kExitOk : kExitUsage;
+  }
+  for (const auto& [sub, execute] : work) {
+    if (!sub->parsed()) continue;
+    const Status status = execute();
+    if (status) return kExitOk;
+    fmt::print(stderr, "shoehorn {}: {}\n", sub->get_name(), status.error().message);
+    if (status.error().code == ErrorCode::kCancelled) return 130;
+    return kExitFailed;
+  }
+  return kExitUsage;
+}
+
+}  // namespace
+}  // namespace shoehorn::cli
+
+int main(int argc, char** argv) {
+  // A full disk or a closed pipe is reported by the failing call.
+  std::signal(SIGXFSZ, SIG_IGN);
+  shoehorn::cli::install_signal_handlers();
+  try {
+    return shoehorn::cli::run(argc, argv);
+  } catch (const std::bad_alloc&) {
+    std::fputs("shoehorn: out of memory\n", stderr);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "shoehorn: %s\n", e.what());
+  }
+  return shoehorn::cli::kExitFailed;
+}

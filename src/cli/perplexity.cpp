@@ -1,0 +1,75 @@
+#include "eval/perplexity.h"
+
+#include <memory>
+#include <optional>
+
+#include "base/output_file.h"
+#include "cli/command.h"
+#include "cli/session_flags.h"
+
+namespace shoehorn::cli {
+namespace {
+
+constexpr uint64_t kMaxTextBytes = uint64_t{1} << 30;
+
+struct Options {
+  SessionFlags session;
+  std::string text_path, kl_base;
+  size_t max_chunks = 0;
+  bool json = false;
+};
+
+Status perplexity(const Options& o) {
+  SHOEHORN_TRY(const std::string text, read_file(o.text_path, kMaxTextBytes));
+  SHOEHORN_TRY(auto session, o.session.open());
+  std::optional<engine::Session> base;
+  if (!o.kl_base.empty()) {
+    SHOEHORN_TRY(base, o.session.open(o.kl_base));
+  }
+  const auto progress = make_progress();
+  auto result = eval::perplexity(session, base ? &*base : nullptr, text,
+                                 {.n_ctx = static_cast<size_t>(o.session.n_ctx), .max_chunks = o.max_chunks}, *progress);
+  if (!result) return annotate(result.error(), o.text_path);
+  if (o.json) {
+    Json json = {{"model", o.session.model_path},   {"file", o.text_path},       {"n_ctx", o.session.n_ctx},
+                 {"ppl", result->ppl},              {"ppl_err", result->ppl_err}, {"tokens", result->tokens},
+                 {"chunks", result->chunks},        {"seconds", result->seconds},
+                 {"tokens_per_second", result->tokens_per_second}};
+    if (result->has_base) {
+      json.update({{"kl_base", o.kl_base},
+                   {"base_ppl", result->base_ppl},
+                   {"kld_mean", result->kld_mean},
+                   {"kld_err", result->kld_err},
+                   {"kld_p99", result->kld_p99},
+                   {"kld_max", result->kld_max},
+                   {"top1", result->top1}});
+    }
+    print_json(json);
+    return {};
+  }
+  print(fmt::format("perplexity  {:.4f} +/- {:.4f}  ({} predictions in {} chunks of {}, {:.0f} tokens/s)", result->ppl,
+                    result->ppl_err, result->tokens, result->chunks, o.session.n_ctx, result->tokens_per_second));
+  if (result->has_base) {
+    print(fmt::format("base        {:.4f}", result->base_ppl));
+    print(fmt::format("mean KL     {:.6f} +/- {:.6f}   99 % {:.6f}   max {:.6f}", result->kld_mean, result->kld_err,
+                      result->kld_p99, result->kld_max));
+    print(fmt::format("same top-1  {:.2f} %", result->top1 * 100));
+  }
+  return {};
+}
+
+}  // namespace
+
+std::function<Status()> define_perplexity(CLI::App& app) {
+  const auto o = std::make_shared<Options>();
+  o->session.add_to(app, 512, "Tokens per chunk");
+  app.add_option("-f,--file", o->text_path, "Text to measure on (UTF-8)")->required();
+  app.add_option("--chunks", o->max_chunks, "At most this many chunks (default: all)");
+  app.add_option("--kl-base", o->kl_base, "Compare with this GGUF: KL(base || model) and top-1 agreement");
+  app.add_flag("--json", o->json, "Print one JSON object");
+  app.footer("Example: shoehorn perplexity -m model-Q4_K_M.gguf -f wiki.test.raw --kl-base model-F16.gguf\n\n"
+             "The protocol is llama.cpp's: whole chunks, the second half of each is predicted.");
+  return [o] { return perplexity(*o); };
+}
+
+}  // namespace shoehorn::cli

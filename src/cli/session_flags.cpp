@@ -1,0 +1,35 @@
+#include "cli/session_flags.h"
+
+#include "cli/command.h"
+
+namespace shoehorn::cli {
+
+void SessionFlags::add_to(CLI::App& app, int64_t default_ctx, const std::string& ctx_help) {
+  n_ctx = default_ctx;
+  app.add_option("-m,--model", model_path, "GGUF file")->required();
+  app.add_option("-c,--ctx-size", n_ctx, ctx_help)->check(CLI::Range(int64_t{0}, int64_t{1} << 24));
+  app.add_option("-t,--threads", n_threads, "Threads (default: the CPUs this process may use)")->check(CLI::Range(1, 1024));
+  app.add_option("-b,--batch-size", n_batch, "Tokens per forward pass")->check(CLI::Range(1, 65536))->capture_default_str();
+  app.add_option("--cache-type-k", cache_type_k, "KV cache type of keys: f32, f16, bf16, q8_0 ... (also -ctk)")->capture_default_str();
+  app.add_option("--cache-type-v", cache_type_v, "KV cache type of values (also -ctv)")->capture_default_str();
+  app.add_option("--n-gpu-layers", n_gpu_layers, "Accepted for llama.cpp's sake; everything runs on the CPU (also -ngl)");
+}
+
+Expected<engine::Session> SessionFlags::open() const { return open(model_path); }
+
+Expected<engine::Session> SessionFlags::open(const std::string& path) const {
+  if (n_gpu_layers > 0) remark("-ngl is ignored: this build runs on the CPU only");
+  engine::SessionOptions options;
+  options.n_ctx = static_cast<size_t>(n_ctx);
+  options.n_batch = static_cast<size_t>(n_batch);
+  options.n_threads = n_threads;
+  for (const auto& [name, type] : {std::pair{&cache_type_k, &options.key_type}, {&cache_type_v, &options.value_type}}) {
+    const quant::Format* format = quant::find_format(*name);
+    if (format == nullptr) return fail(ErrorCode::kInvalid, "unknown cache type \"{}\"; f32, f16, bf16 and q8_0 are common", *name);
+    *type = format->type;
+  }
+  SHOEHORN_TRY(auto model, engine::Model::open(path));
+  return engine::Session::create(std::move(model), options);
+}
+
+}  // namespace shoehorn::cli

@@ -1,0 +1,78 @@
+#include "cli/write_model.h"
+
+#include <filesystem>
+
+#include "base/memory.h"
+#include "cli/command.h"
+#include "convert/gguf_output.h"
+
+namespace shoehorn::cli {
+namespace {
+
+Expected<std::vector<convert::TypeOverride>> parse_overrides(const std::vector<std::string>& texts) {
+  std::vector<convert::TypeOverride> overrides;
+  for (const std::string& text : texts) {
+    const size_t equals = text.rfind('=');
+    const quant::Format* format = equals == std::string::npos ? nullptr : quant::find_format(text.substr(equals + 1));
+    if (format == nullptr) {
+      return fail(ErrorCode::kInvalid, "--tensor-type {}: expected REGEX=TYPE with a type such as Q4_K", text);
+    }
+    overrides.push_back({text.substr(0, equals), format->type});
+  }
+  return overrides;
+}
+
+bool same_file(const std::string& a, const std::string& b) {
+  std::error_code ignored;
+  return std::filesystem::equivalent(a, b, ignored);
+}
+
+}  // namespace
+
+std::string mix_names() {
+  std::string names;
+  for (const quant::Mix& mix : quant::mixes()) names += (names.empty() ? "" : ", ") + std::string(mix.name);
+  return names;
+}
+
+Status write_model(const WriteOptions& o) {
+  if (same_file(o.in, o.out)) return fail(ErrorCode::kInvalid, "{}: input and output are the same file", o.out);
+  convert::OutputOptions options;
+  options.mix = quant::find_mix(o.type);
+  if (options.mix == nullptr) return fail(ErrorCode::kInvalid, "unknown type {}; there are {}", o.type, mix_names());
+  SHOEHORN_TRY(options.overrides, parse_overrides(o.tensor_types));
+  options.allow_requantize = o.allow_requantize;
+  options.n_threads = o.n_threads;
+
+  const auto progress = make_progress();
+  SHOEHORN_TRY(const auto source, convert::ModelSource::open(o.in, *progress));
+  SHOEHORN_TRY(const auto report, convert::write_gguf(source, o.out, options, *progress));
+  if (o.json) {
+    Json tensors = Json::array();
+    for (const auto& tensor : report.tensors) {
+      tensors.push_back({{"name", tensor.name},
+                         {"shape", tensor.shape},
+                         {"from", tensor.from},
+                         {"to", quant::format(tensor.to).name},
+                         {"bytes", tensor.bytes}});
+    }
+    print_json({{"in", o.in},
+                {"out", o.out},
+                {"type", options.mix->name},
+                {"architecture", source.architecture().name},
+                {"parameters", report.parameters},
+                {"tensor_bytes", report.tensor_bytes},
+                {"file_bytes", report.file_bytes},
+                {"bits_per_weight", report.bits_per_weight},
+                {"seconds", report.seconds},
+                {"peak_rss", peak_resident_bytes()},
+                {"tensors", std::move(tensors)}});
+    return {};
+  }
+  print(fmt::format("{}: {} as {}, {} parameters, {} ({:.3f} bits per weight), {:.1f} s, peak memory {}", o.out,
+                    source.architecture().name, options.mix->name, report.parameters, format_bytes(report.file_bytes),
+                    report.bits_per_weight, report.seconds, format_bytes(peak_resident_bytes())));
+  return {};
+}
+
+}  // namespace shoehorn::cli

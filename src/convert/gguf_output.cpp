@@ -1,0 +1,135 @@
+#include "convert/gguf_output.h"
+
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <regex>
+
+#include "base/memory.h"
+#include "convert/row_stream.h"
+
+namespace shoehorn::convert {
+namespace {
+
+constexpr float kMaxF16 = 65504;
+
+bool is_vector(const SourceTensor& tensor) { return tensor.shape.size() == 1; }
+
+Status refuse_quantized_source(const ModelSource& source, const OutputOptions& options) {
+  if (options.allow_requantize) return {};
+  for (const SourceTensor& tensor : source.tensors()) {
+    if (tensor.type && quant::format(*tensor.type).quantized) {
+      return fail(ErrorCode::kInvalid,
+                  "{}: tensor {} is already quantized ({}); start from the F16 file or the checkpoint, or pass --allow-requantize",
+                  source.path(), tensor.name, tensor.stored_as);
+    }
+  }
+  return {};
+}
+
+Status apply_overrides(const ModelSource& source, const std::vector<TypeOverride>& overrides, std::vector<quant::Type>& types) {
+  for (const TypeOverride& override_ : overrides) {
+    std::regex pattern;
+    try {
+      pattern = std::regex(override_.pattern);
+    } catch (const std::regex_error& e) {
+      return fail(ErrorCode::kInvalid, "\"{}\" is no regular expression: {}", override_.pattern, e.what());
+    }
+    const quant::Format& format = quant::format(override_.type);
+    bool matched = false;
+    for (size_t i = 0; i < types.size(); ++i) {
+      const SourceTensor& tensor = source.tensors()[i];
+      if (is_vector(tensor) || !std::regex_search(tensor.name, pattern)) continue;
+      if (tensor.n_cols() % format.block_size != 0) {
+        return fail(ErrorCode::kInvalid, "tensor {} has rows of {}, {} needs a multiple of {}", tensor.name, tensor.n_cols(),
+                    format.name, format.block_size);
+      }
+      types[i] = override_.type;
+      matched = true;
+    }
+    if (!matched) return fail(ErrorCode::kInvalid, "no matrix of {} matches \"{}\"", source.path(), override_.pattern);
+  }
+  return {};
+}
+
+/// Encodes rows [first, first + count) of a tensor into out.
+Status encode_rows(const SourceTensor& tensor, uint64_t first, uint64_t count, const quant::Format& to, ThreadPool& pool,
+                   std::byte* out) {
+  const uint64_t row_bytes = quant::row_bytes(to, tensor.n_cols());
+  std::atomic<bool> overflows{false};
+  SHOEHORN_RETURN_IF_ERROR(visit_rows(tensor, first, count, pool, [&](uint64_t row, const float* values) {
+    if (to.type == quant::Type::F16) {
+      float largest = 0;
+      for (uint64_t i = 0; i < tensor.n_cols(); ++i) largest = std::max(largest, std::abs(values[i]));
+      if (largest > kMaxF16) overflows.store(true, std::memory_order_relaxed);
+    }
+    to.encode(values, nullptr, out + (row - first) * row_bytes, tensor.n_cols());
+  }));
+  if (overflows) {
+    return fail(ErrorCode::kInvalid, "tensor {} has weights beyond F16's {}; use --type bf16 or f32", tensor.source_name, kMaxF16);
+  }
+  return {};
+}
+
+}  // namespace
+
+Expected<std::vector<quant::Type>> choose_output_types(const ModelSource& source, const OutputOptions& options) {
+  std::vector<quant::MixTensor> tensors;
+  for (const SourceTensor& tensor : source.tensors()) tensors.push_back({tensor.name, tensor.shape});
+  const models::Hparams& h = source.hparams();
+  const quant::MixModel model{.n_layer = h.n_layer,
+                              .n_head = h.layers.front().n_head,
+                              .n_head_kv = h.layers.front().n_head_kv,
+                              .tied_embeddings = h.tied_embeddings,
+                              .has_imatrix = false};
+  auto types = quant::choose_types(*options.mix, model, tensors);
+  SHOEHORN_RETURN_IF_ERROR(apply_overrides(source, options.overrides, types));
+  return types;
+}
+
+Expected<OutputReport> write_gguf(const ModelSource& source, const std::string& path, const OutputOptions& options,
+                                  Progress& progress) {
+  const auto start = std::chrono::steady_clock::now();
+  SHOEHORN_RETURN_IF_ERROR(refuse_quantized_source(source, options));
+  SHOEHORN_TRY(const auto types, choose_output_types(source, options));
+
+  io::GgufWriter writer;
+  writer.metadata() = source.metadata();
+  writer.set("general.file_type", options.mix->file_type);
+  writer.set("general.quantization_version", uint32_t{2});
+  OutputReport report;
+  uint64_t n_weights = 0;
+  for (size_t i = 0; i < types.size(); ++i) {
+    const SourceTensor& tensor = source.tensors()[i];
+    SHOEHORN_RETURN_IF_ERROR(writer.add_tensor(tensor.name, types[i], tensor.shape));
+    const uint64_t n = tensor.n_cols() * tensor.n_rows();
+    const uint64_t bytes = quant::row_bytes(quant::format(types[i]), n);
+    report.tensors.push_back({tensor.name, tensor.shape, tensor.stored_as, types[i], bytes});
+    report.tensor_bytes += bytes;
+    if (tensor.name != "rope_freqs.weight") report.parameters += n;
+    n_weights += n;
+  }
+  report.file_bytes = writer.file_bytes();
+  report.bits_per_weight = 8.0 * static_cast<double>(report.tensor_bytes) / static_cast<double>(report.parameters);
+  SHOEHORN_RETURN_IF_ERROR(writer.begin(path));
+
+  ThreadPool pool(options.n_threads > 0 ? options.n_threads : default_thread_count());
+  std::vector<std::byte> encoded;
+  progress.begin(fmt::format("writing {}", path), n_weights);
+  for (size_t i = 0; i < types.size(); ++i) {
+    const SourceTensor& tensor = source.tensors()[i];
+    const quant::Format& to = quant::format(types[i]);
+    const auto written = for_each_chunk(tensor, progress, [&](uint64_t first, uint64_t count) -> Status {
+      encoded.resize(count * quant::row_bytes(to, tensor.n_cols()));
+      SHOEHORN_RETURN_IF_ERROR(encode_rows(tensor, first, count, to, pool, encoded.data()));
+      return writer.append(encoded);
+    });
+    if (!written) return annotate(written.error(), source.path());
+  }
+  SHOEHORN_RETURN_IF_ERROR(writer.commit());
+  progress.end();
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return report;
+}
+
+}  // namespace shoehorn::convert

@@ -1,0 +1,52 @@
+// Writing a model as a GGUF: the types of a named mix, encoded row by row, in small memory.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "convert/model_source.h"
+#include "quant/mix.h"
+
+namespace shoehorn::convert {
+
+/// Tensors whose name matches `pattern` (ECMAScript regular expression, searched for) get `type`.
+struct TypeOverride {
+  std::string pattern;
+  quant::Type type;
+};
+
+struct OutputOptions {
+  const quant::Mix* mix = nullptr;
+  std::vector<TypeOverride> overrides;   ///< the last match wins
+  bool allow_requantize = false;         ///< accept sources that are already quantized
+  int n_threads = 0;                     ///< 0: default_thread_count()
+};
+
+struct OutputTensor {
+  std::string name;
+  std::vector<uint64_t> shape;
+  std::string from;
+  quant::Type to;
+  uint64_t bytes;
+};
+
+struct OutputReport {
+  std::vector<OutputTensor> tensors;
+  uint64_t parameters = 0;       ///< weights in the file, rope_freqs aside
+  uint64_t tensor_bytes = 0;
+  uint64_t file_bytes = 0;
+  double bits_per_weight = 0;    ///< of tensor data
+  double seconds = 0;
+};
+
+/// The type that every tensor of the source gets. Fails when an override is no regular expression or its type does not divide the
+/// tensor's rows.
+Expected<std::vector<quant::Type>> choose_output_types(const ModelSource& source, const OutputOptions& options);
+
+/// Streams the source into `path`. Memory: a chunk of rows, not the model. The file appears whole or not at all; its bytes do not
+/// depend on the number of threads. Fails naming the tensor when a weight is NaN, Inf or too large for its type.
+Expected<OutputReport> write_gguf(const ModelSource& source, const std::string& path, const OutputOptions& options,
+                                  Progress& progress);
+
+}  // namespace shoehorn::convert

@@ -1,0 +1,168 @@
+#include "convert/model_source.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include "convert/naming.h"
+#include "io/checkpoint.h"
+#include "models/gguf_hparams.h"
+#include "models/hf_config.h"
+#include "tokenizer/vocab.h"
+
+namespace shoehorn::convert {
+namespace {
+
+using models::RopeRows;
+using models::TensorSpec;
+
+/// Row `row` of a NORM-rope matrix as a row of Hugging Face's: within each head, NORM's (2i, 2i + 1) are NEOX's (i, i + n_rot / 2);
+/// rows past n_rot stay where they are.
+uint64_t hf_row(uint64_t row, uint64_t head_dim, uint64_t n_rot) {
+  const uint64_t head = row / head_dim, i = row % head_dim;
+  if (i >= n_rot) return row;
+  return head * head_dim + i / 2 + (i % 2) * (n_rot / 2);
+}
+
+std::optional<quant::Type> gguf_type(io::DType dtype) {
+  switch (dtype) {
+    case io::DType::F32: return quant::Type::F32;
+    case io::DType::F16: return quant::Type::F16;
+    case io::DType::BF16: return quant::Type::BF16;
+    default: return std::nullopt;
+  }
+}
+
+SourceTensor computed(const TensorSpec& spec, std::vector<float> values) {
+  SourceTensor tensor{spec.gguf_name, spec.gguf_name, spec.shape, "F32", std::nullopt, {}, {}, {}};
+  const uint64_t n_cols = tensor.n_cols();
+  tensor.read = [values = std::move(values), n_cols](uint64_t first, uint64_t count, float* out) {
+    std::copy_n(values.begin() + static_cast<std::ptrdiff_t>(first * n_cols), count * n_cols, out);
+  };
+  tensor.release = [](uint64_t, uint64_t) {};
+  return tensor;
+}
+
+SourceTensor from_checkpoint_tensor(const TensorSpec& spec, const io::CheckpointTensor& source, bool permute, uint64_t head_dim,
+                                    uint64_t n_rot) {
+  SourceTensor tensor{spec.gguf_name, source.name, spec.shape, io::dtype_info(source.dtype).name, std::nullopt, source.data, {}, {}};
+  const bool vector = spec.shape.size() == 1;
+  const uint64_t n_cols = tensor.n_cols();
+  if (!permute) {
+    tensor.type = gguf_type(source.dtype);
+    tensor.read = [&source, n_cols](uint64_t first, uint64_t count, float* out) {
+      io::read_floats(source, first * n_cols, count * n_cols, out);
+    };
+  } else if (vector) {
+    tensor.read = [&source, n_cols, head_dim, n_rot](uint64_t, uint64_t, float* out) {
+      for (uint64_t i = 0; i < n_cols; ++i) io::read_floats(source, hf_row(i, head_dim, n_rot), 1, out + i);
+    };
+  } else {
+    tensor.read = [&source, n_cols, head_dim, n_rot](uint64_t first, uint64_t count, float* out) {
+      for (uint64_t r = 0; r < count; ++r) {
+        io::read_floats(source, hf_row(first + r, head_dim, n_rot) * n_cols, n_cols, out + r * n_cols);
+      }
+    };
+  }
+  const uint64_t row_bytes = vector ? source.data.size() : source.data.size() / tensor.n_rows();
+  tensor.release = [&source, row_bytes](uint64_t first, uint64_t count) {
+    if (source.file != nullptr) source.file->release(source.data.subspan(first * row_bytes, count * row_bytes));
+  };
+  return tensor;
+}
+
+}  // namespace
+
+Expected<ModelSource> ModelSource::open(const std::string& path, Progress& progress) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) return from_checkpoint(path, progress);
+  if (!std::filesystem::exists(path, ignored)) return fail(ErrorCode::kNotFound, "{}: no such file or directory", path);
+  if (path.ends_with(".safetensors") || path.ends_with(".bin")) {
+    return fail(ErrorCode::kInvalid, "{}: give the checkpoint's directory (with config.json), not the weights file", path);
+  }
+  return from_file(path);
+}
+
+Expected<ModelSource> ModelSource::from_checkpoint(const std::string& directory, Progress& progress) {
+  ModelSource out;
+  out.path_ = directory;
+  SHOEHORN_TRY(const auto config, models::read_model_config(directory));
+  out.architecture_ = config.architecture;
+  out.hparams_ = config.hparams;
+  const models::Hparams& h = out.hparams_;
+  if (config.sliding_window > 0 && config.sliding_window < h.n_ctx_train) {
+    progress.note(fmt::format("the model was trained with a sliding window of {} tokens; past that it will differ",
+                              config.sliding_window));
+  }
+  SHOEHORN_TRY(auto opened, io::Checkpoint::open(directory));
+  const auto checkpoint = std::make_shared<io::Checkpoint>(std::move(opened));
+  out.owner_ = checkpoint;
+  for (const std::string& dropped : checkpoint->dropped()) progress.note("dropped " + dropped);
+
+  SHOEHORN_TRY(const auto vocab, tokenizer::vocab_from_directory(directory, h.n_vocab));
+  const uint64_t n_parameters = models::count_parameters(*config.architecture, h);
+  write_general_names(parse_model_name(directory, n_parameters), out.metadata_);
+  models::write_gguf_hparams(*config.architecture, h, out.metadata_);
+  tokenizer::vocab_to_gguf(vocab, out.metadata_);
+
+  std::set<std::string_view> used;
+  for (const TensorSpec& spec : models::tensor_specs(*config.architecture, h)) {
+    if (spec.rule->role == models::Role::kRopeFreqs) {
+      out.tensors_.push_back(computed(spec, models::llama3_rope_freqs(h)));
+      continue;
+    }
+    const io::CheckpointTensor* source = checkpoint->find(spec.hf_name);
+    if (source == nullptr) return fail(ErrorCode::kInvalid, "{}: tensor {} is missing", directory, spec.hf_name);
+    std::vector<uint64_t> shape(source->shape.rbegin(), source->shape.rend());
+    if (shape != spec.shape) {
+      return fail(ErrorCode::kInvalid, "{}: tensor {} has shape [{}], config.json calls for [{}]", directory, spec.hf_name,
+                  fmt::join(source->shape, ", "), fmt::join(spec.shape.rbegin(), spec.shape.rend(), ", "));
+    }
+    if (!io::dtype_info(source->dtype).floating) {
+      return fail(ErrorCode::kInvalid, "{}: tensor {} has dtype {}, weights must be floating point", directory, spec.hf_name,
+                  io::dtype_info(source->dtype).name);
+    }
+    used.insert(source->name);
+    const bool permute = config.architecture->rope == models::RopeType::kNorm && spec.rule->rope_rows != RopeRows::kNone;
+    out.tensors_.push_back(from_checkpoint_tensor(spec, *source, permute, h.head_dim, h.n_rot));
+  }
+  for (const io::CheckpointTensor& tensor : checkpoint->tensors()) {
+    if (used.contains(tensor.name)) continue;
+    if (h.tied_embeddings && tensor.name == "lm_head.weight") {
+      progress.note("lm_head.weight is not used: tie_word_embeddings is set");
+      continue;
+    }
+    return fail(ErrorCode::kUnsupported, "{}: tensor {} has no place in architecture {}", directory, tensor.name,
+                config.hf_architecture);
+  }
+  return out;
+}
+
+Expected<ModelSource> ModelSource::from_file(const std::string& path) {
+  ModelSource out;
+  out.path_ = path;
+  out.from_gguf_ = true;
+  SHOEHORN_TRY(auto opened, io::GgufFile::open(path));
+  const auto file = std::make_shared<io::GgufFile>(std::move(opened));
+  out.owner_ = file;
+  SHOEHORN_TRY(const auto model, models::read_gguf_model(*file));
+  out.architecture_ = model.architecture;
+  out.hparams_ = model.hparams;
+  out.metadata_ = file->metadata();
+  for (const char* key : {"split.no", "split.count", "split.tensors.count", "general.alignment"}) out.metadata_.erase(key);
+  for (const io::GgufTensor& source : file->tensors()) {
+    const quant::Format& format = quant::format(source.type);
+    const uint64_t n_cols = source.n_cols(), row_bytes = quant::row_bytes(format, n_cols);
+    SourceTensor tensor{source.name, source.name, source.shape, format.name, source.type, source.data, {}, {}};
+    tensor.read = [&source, &format, n_cols, row_bytes](uint64_t first, uint64_t count, float* out_rows) {
+      format.decode(source.data.data() + first * row_bytes, out_rows, count * n_cols);
+    };
+    tensor.release = [&source, row_bytes](uint64_t first, uint64_t count) {
+      source.file->release(source.data.subspan(first * row_bytes, count * row_bytes));
+    };
+    out.tensors_.push_back(std::move(tensor));
+  }
+  return out;
+}
+
+}  // namespace shoehorn::convert

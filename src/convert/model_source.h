@@ -1,0 +1,62 @@
+// A model on its way into a GGUF: metadata and a list of tensors under GGUF names whose rows can be read as floats,
+// whether it comes from a Hugging Face checkpoint or from another GGUF.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "io/gguf.h"
+#include "models/model.h"
+
+namespace shoehorn::convert {
+
+struct SourceTensor {
+  std::string name;                    ///< GGUF name
+  std::string source_name;             ///< its name where it comes from, for messages
+  std::vector<uint64_t> shape;         ///< fastest first
+  std::string stored_as;               ///< dtype or type at the source: "BF16", "Q4_K"
+  std::optional<quant::Type> type;     ///< the same as a GGUF type when the bytes at the source are in that type, unpermuted
+  std::span<const std::byte> data;     ///< these bytes; empty for computed tensors
+
+  /// Rows [first, first + count) as floats, row-major, to out. Thread-safe.
+  std::function<void(uint64_t first, uint64_t count, float* out)> read;
+  /// The rows will not be read again soon: lets go of their mapped pages.
+  std::function<void(uint64_t first, uint64_t count)> release;
+
+  uint64_t n_cols() const { return shape[0]; }
+  uint64_t n_rows() const { return shape.size() > 1 ? shape[1] : 1; }
+};
+
+/// Owns what its tensors read from.
+class ModelSource {
+ public:
+  /// A checkpoint directory (config.json) or a .gguf file. Checks that every tensor the architecture needs is there with the
+  /// right shape and a floating dtype, and that none is left over; remarks go to progress.note().
+  static Expected<ModelSource> open(const std::string& path, Progress& progress);
+
+  const io::GgufMetadata& metadata() const { return metadata_; }
+  const std::vector<SourceTensor>& tensors() const { return tensors_; }
+  const models::Architecture& architecture() const { return *architecture_; }
+  const models::Hparams& hparams() const { return hparams_; }
+  const std::string& path() const { return path_; }
+  /// True when it was read from a GGUF.
+  bool from_gguf() const { return from_gguf_; }
+
+ private:
+  static Expected<ModelSource> from_checkpoint(const std::string& directory, Progress& progress);
+  static Expected<ModelSource> from_file(const std::string& path);
+
+  std::string path_;
+  bool from_gguf_ = false;
+  const models::Architecture* architecture_ = nullptr;
+  models::Hparams hparams_;
+  io::GgufMetadata metadata_;
+  std::vector<SourceTensor> tensors_;
+  std::shared_ptr<void> owner_;
+};
+
+}  // namespace shoehorn::convert

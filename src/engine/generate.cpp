@@ -1,0 +1,59 @@
+#include "engine/generate.h"
+
+#include <chrono>
+
+namespace shoehorn::engine {
+
+const char* stop_reason_name(StopReason reason) {
+  switch (reason) {
+    case StopReason::kEndOfGeneration: return "eog";
+    case StopReason::kLength: return "length";
+    case StopReason::kContextFull: return "context";
+    case StopReason::kStopped: return "stopped";
+  }
+  return "";
+}
+
+double Generation::tokens_per_second() const {
+  return ids.size() > 1 && decode_seconds > 0 ? static_cast<double>(ids.size() - 1) / decode_seconds : 0;
+}
+
+Expected<Generation> generate(Session& session, std::span<const tokenizer::Token> prompt, Sampler& sampler, int64_t max_tokens,
+                              const std::function<bool(tokenizer::Token)>& on_token) {
+  using Clock = std::chrono::steady_clock;
+  const auto seconds_since = [](Clock::time_point from) { return std::chrono::duration<double>(Clock::now() - from).count(); };
+  if (prompt.empty()) return fail(ErrorCode::kInvalid, "the prompt is empty");
+
+  Generation out;
+  out.n_prompt = prompt.size();
+  const auto start = Clock::now();
+  SHOEHORN_TRY(auto logits, session.eval(prompt));
+  for (const tokenizer::Token token : prompt) sampler.accept(token);
+  out.prompt_seconds = seconds_since(start);
+
+  const auto first = Clock::now();
+  while (max_tokens < 0 || static_cast<int64_t>(out.ids.size()) < max_tokens) {
+    const tokenizer::Token token = sampler.sample(logits);
+    sampler.accept(token);
+    if (session.model().tokenizer().is_eog(token)) {
+      out.stop = StopReason::kEndOfGeneration;
+      break;
+    }
+    out.ids.push_back(token);
+    out.top2_gaps.push_back(top2_gap(logits));
+    if (!on_token(token)) {
+      out.stop = StopReason::kStopped;
+      break;
+    }
+    if (max_tokens >= 0 && static_cast<int64_t>(out.ids.size()) >= max_tokens) break;
+    if (session.n_past() >= session.n_ctx()) {
+      out.stop = StopReason::kContextFull;
+      break;
+    }
+    SHOEHORN_TRY(logits, session.eval({&token, 1}));
+  }
+  out.decode_seconds = seconds_since(first);
+  return out;
+}
+
+}  // namespace shoehorn::engine

@@ -1,0 +1,35 @@
+// The loop that turns a prompt into new tokens.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "engine/sampler.h"
+#include "engine/session.h"
+
+namespace shoehorn::engine {
+
+enum class StopReason { kEndOfGeneration, kLength, kContextFull, kStopped };
+const char* stop_reason_name(StopReason reason);
+
+struct Generation {
+  std::vector<tokenizer::Token> ids;   ///< drawn tokens, without the one that ended the generation
+  std::vector<float> top2_gaps;        ///< per drawn token: logit of the best minus that of the second best
+  StopReason stop = StopReason::kLength;
+  size_t n_prompt = 0;                 ///< prompt tokens that were evaluated
+  double prompt_seconds = 0;           ///< until the first logits
+  double decode_seconds = 0;           ///< from there to the end
+
+  double prompt_tokens_per_second() const { return static_cast<double>(n_prompt) / prompt_seconds; }
+  /// Of the tokens after the first, which each cost one forward pass.
+  double tokens_per_second() const;
+};
+
+/// Evaluates `prompt` (not empty) after what the session holds, then draws up to max_tokens (< 0: no limit) until a token ends the
+/// generation or the context is full. on_token is called for each drawn token and stops the generation by returning false.
+/// After the call the session holds the prompt and all drawn tokens but the last.
+Expected<Generation> generate(Session& session, std::span<const tokenizer::Token> prompt, Sampler& sampler, int64_t max_tokens,
+                              const std::function<bool(tokenizer::Token)>& on_token);
+
+}  // namespace shoehorn::engine

@@ -1,0 +1,58 @@
+#include "engine/kv_cache.h"
+
+#include <new>
+
+#include "base/memory.h"
+
+namespace shoehorn::engine {
+
+uint64_t KvCache::bytes(const models::Hparams& hparams, uint64_t n_ctx, quant::Type key_type, quant::Type value_type) {
+  uint64_t per_position = 0;
+  for (const models::LayerShape& layer : hparams.layers) {
+    const uint64_t n = uint64_t{layer.n_head_kv} * hparams.head_dim;
+    per_position += quant::row_bytes(quant::format(key_type), n) + quant::row_bytes(quant::format(value_type), n);
+  }
+  return per_position * n_ctx;
+}
+
+Expected<KvCache> KvCache::create(const models::Hparams& hparams, size_t n_ctx, quant::Type key_type, quant::Type value_type) {
+  KvCache cache;
+  cache.n_ctx_ = n_ctx;
+  cache.key_format_ = &quant::format(key_type);
+  cache.value_format_ = &quant::format(value_type);
+  for (const quant::Format* format : {cache.key_format_, cache.value_format_}) {
+    if (hparams.head_dim % format->block_size != 0) {
+      return fail(ErrorCode::kUnsupported, "a KV cache of type {} needs heads of a multiple of {}, this model's are {}",
+                  format->name, format->block_size, hparams.head_dim);
+    }
+  }
+  cache.bytes_ = bytes(hparams, n_ctx, key_type, value_type);
+  const uint64_t available = available_memory();
+  if (cache.bytes_ > available) {
+    const uint64_t per_position = bytes(hparams, 1, key_type, value_type);
+    return fail(ErrorCode::kTooLarge,
+                "a context of {} tokens needs {} for keys and values, {} of memory are available; use -c {} or less", n_ctx,
+                format_bytes(cache.bytes_), format_bytes(available), available / per_position);
+  }
+  // Not touched here: pages come into being as positions are filled.
+  cache.memory_.reset(new (std::nothrow) std::byte[cache.bytes_]);
+  if (cache.memory_ == nullptr) {
+    return fail(ErrorCode::kTooLarge, "cannot allocate {} for keys and values; use a smaller -c", format_bytes(cache.bytes_));
+  }
+  std::byte* next = cache.memory_.get();
+  for (const models::LayerShape& shape : hparams.layers) {
+    Layer layer;
+    layer.key_head_bytes = quant::row_bytes(*cache.key_format_, hparams.head_dim);
+    layer.value_head_bytes = quant::row_bytes(*cache.value_format_, hparams.head_dim);
+    layer.key_row_bytes = layer.key_head_bytes * shape.n_head_kv;
+    layer.value_row_bytes = layer.value_head_bytes * shape.n_head_kv;
+    layer.keys = next;
+    next += layer.key_row_bytes * n_ctx;
+    layer.values = next;
+    next += layer.value_row_bytes * n_ctx;
+    cache.layers_.push_back(layer);
+  }
+  return cache;
+}
+
+}  // namespace shoehorn::engine

@@ -1,0 +1,47 @@
+// Keys and values of the tokens seen so far, per layer.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "base/status.h"
+#include "models/model.h"
+#include "quant/format.h"
+
+namespace shoehorn::engine {
+
+/// Rows are positions: row p of a layer's keys is [n_head_kv * head_dim] in the cache type, likewise values. Layers without
+/// attention take no space.
+class KvCache {
+ public:
+  struct Layer {
+    std::byte* keys = nullptr;     // [n_ctx, n_head_kv * head_dim]
+    std::byte* values = nullptr;
+    size_t key_row_bytes = 0, value_row_bytes = 0;
+    size_t key_head_bytes = 0, value_head_bytes = 0;   // from one kv head to the next within a row
+  };
+
+  /// Fails with kTooLarge, the numbers and the largest context that fits when memory does not suffice; with kUnsupported when
+  /// a head is no multiple of the type's block.
+  static Expected<KvCache> create(const models::Hparams& hparams, size_t n_ctx, quant::Type key_type, quant::Type value_type);
+
+  /// Bytes for a context of n_ctx.
+  static uint64_t bytes(const models::Hparams& hparams, uint64_t n_ctx, quant::Type key_type, quant::Type value_type);
+
+  size_t n_ctx() const { return n_ctx_; }
+  const Layer& layer(size_t i) const { return layers_[i]; }
+  const quant::Format& key_format() const { return *key_format_; }
+  const quant::Format& value_format() const { return *value_format_; }
+  uint64_t bytes() const { return bytes_; }
+
+ private:
+  size_t n_ctx_ = 0;
+  uint64_t bytes_ = 0;
+  const quant::Format* key_format_ = nullptr;
+  const quant::Format* value_format_ = nullptr;
+  std::vector<Layer> layers_;
+  std::unique_ptr<std::byte[]> memory_;
+};
+
+}  // namespace shoehorn::engine

@@ -1,0 +1,60 @@
+#include "engine/model.h"
+
+#include "models/gguf_hparams.h"
+
+namespace shoehorn::engine {
+
+Expected<std::shared_ptr<const Model>> Model::open(const std::string& path) {
+  auto model = std::make_shared<Model>();
+  SHOEHORN_TRY(model->kernel_set_, kernels::select_kernel_set());
+  SHOEHORN_TRY(model->file_, io::GgufFile::open(path));
+  SHOEHORN_TRY(const auto described, models::read_gguf_model(model->file_));
+  model->architecture_ = described.architecture;
+  model->hparams_ = described.hparams;
+
+  auto vocab = tokenizer::vocab_from_gguf(model->file_.metadata());
+  if (!vocab) return annotate(vocab.error(), path);
+  if (vocab->tokens.size() > model->hparams_.n_vocab) {
+    return fail(ErrorCode::kInvalid, "{}: the tokenizer has {} tokens, the embedding {} rows", path, vocab->tokens.size(),
+                model->hparams_.n_vocab);
+  }
+  auto tokenizer = tokenizer::Tokenizer::create(std::move(*vocab));
+  if (!tokenizer) return annotate(tokenizer.error(), path);
+  model->tokenizer_ = std::make_unique<tokenizer::Tokenizer>(std::move(*tokenizer));
+
+  model->layers_.resize(model->hparams_.n_layer);
+  for (const models::TensorSpec& spec : models::tensor_specs(*model->architecture_, model->hparams_)) {
+    const io::GgufTensor& tensor = *model->file_.find(spec.gguf_name);
+    WeightSet& set = spec.layer < 0 ? model->global_ : model->layers_[static_cast<size_t>(spec.layer)];
+    set[spec.rule->role] = model->bind(tensor);
+  }
+  return model;
+}
+
+Weight Model::bind(const io::GgufTensor& tensor) {
+  const quant::Format& format = quant::format(tensor.type);
+  Weight weight{tensor.data.data(), tensor.type, tensor.n_rows(), tensor.n_cols(), quant::row_bytes(format, tensor.n_cols()),
+                &kernels::kernels_for(*kernel_set_, tensor.type)};
+  if (tensor.shape.size() == 1) {
+    vectors_.push_back(std::make_unique<float[]>(tensor.n_cols()));
+    format.decode(tensor.data.data(), vectors_.back().get(), tensor.n_cols());
+    weight.data = reinterpret_cast<const std::byte*>(vectors_.back().get());
+    weight.type = quant::Type::F32;
+    weight.row_bytes = tensor.n_cols() * sizeof(float);
+    weight.kernels = &kernels::kernels_for(*kernel_set_, quant::Type::F32);
+  }
+  return weight;
+}
+
+const Weight& Model::output() const {
+  const Weight& own = global_[models::Role::kOutput];
+  return own ? own : global_[models::Role::kTokenEmbd];
+}
+
+uint64_t Model::weight_bytes() const {
+  uint64_t total = 0;
+  for (const auto& tensor : file_.tensors()) total += tensor.data.size();
+  return total;
+}
+
+}  // namespace shoehorn::engine

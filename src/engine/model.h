@@ -1,0 +1,69 @@
+// A GGUF ready to run: mapped weights by role, dimensions, tokenizer. Read-only and shared between sessions.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "io/gguf.h"
+#include "kernels/kernel.h"
+#include "models/model.h"
+#include "tokenizer/tokenizer.h"
+
+namespace shoehorn::engine {
+
+/// A weight tensor where it lies. Matrices stay in their format in the mapping; vectors are floats.
+struct Weight {
+  const std::byte* data = nullptr;              ///< nullptr: the model has no such tensor
+  quant::Type type = quant::Type::F32;
+  size_t n_rows = 0, n_cols = 0;
+  size_t row_bytes = 0;
+  const kernels::Kernels* kernels = nullptr;    ///< for `type`
+
+  explicit operator bool() const { return data != nullptr; }
+  const float* floats() const { return reinterpret_cast<const float*>(data); }
+};
+
+/// The tensors of one block, or the global ones, by role.
+class WeightSet {
+ public:
+  const Weight& operator[](models::Role role) const { return weights_[static_cast<size_t>(role)]; }
+  Weight& operator[](models::Role role) { return weights_[static_cast<size_t>(role)]; }
+
+ private:
+  std::array<Weight, models::kRoleCount> weights_;
+};
+
+class Model {
+ public:
+  /// Fails with file, tensor or key and reason when the file is damaged or not a model that the engine runs.
+  static Expected<std::shared_ptr<const Model>> open(const std::string& path);
+
+  const io::GgufFile& file() const { return file_; }
+  const models::Architecture& architecture() const { return *architecture_; }
+  const models::Hparams& hparams() const { return hparams_; }
+  const tokenizer::Tokenizer& tokenizer() const { return *tokenizer_; }
+  const kernels::KernelSet& kernels() const { return *kernel_set_; }
+
+  const WeightSet& global() const { return global_; }
+  const WeightSet& layer(size_t i) const { return layers_[i]; }
+  /// The output matrix: its own or the token embedding.
+  const Weight& output() const;
+  /// Bytes of all weight tensors, which a decoded token has to read once (but for unused embedding rows).
+  uint64_t weight_bytes() const;
+
+ private:
+  Weight bind(const io::GgufTensor& tensor);
+
+  io::GgufFile file_;
+  const models::Architecture* architecture_ = nullptr;
+  models::Hparams hparams_;
+  std::unique_ptr<tokenizer::Tokenizer> tokenizer_;
+  const kernels::KernelSet* kernel_set_ = nullptr;
+  WeightSet global_;
+  std::vector<WeightSet> layers_;
+  std::vector<std::unique_ptr<float[]>> vectors_;
+};
+
+}  // namespace shoehorn::engine

@@ -1,0 +1,57 @@
+// From logits to a token.
+#pragma once
+
+#include <cstdint>
+#include <random>
+#include <span>
+#include <vector>
+
+#include "tokenizer/vocab.h"
+
+namespace shoehorn::engine {
+
+/// Names and defaults are llama.cpp's. The chain is applied in this order: penalties, top-k, top-p, min-p, temperature, draw.
+struct SamplerOptions {
+  float temperature = 0.8f;        ///< <= 0: greedy, after the penalties
+  int top_k = 40;                  ///< <= 0: all
+  float top_p = 0.95f;             ///< >= 1: off. Holtzman et al. 2019, arXiv:1904.09751
+  float min_p = 0.05f;             ///< <= 0: off. Nguyen et al. 2024, arXiv:2407.01082
+  float repeat_penalty = 1.0f;     ///< 1: off. Keskar et al. 2019, arXiv:1909.05858
+  float presence_penalty = 0.0f;
+  float frequency_penalty = 0.0f;
+  int repeat_last_n = 64;          ///< tokens that the penalties look back over; 0: off, -1: all
+  uint32_t seed = 0;
+};
+
+/// Deterministic for a given seed and sequence of calls.
+class Sampler {
+ public:
+  explicit Sampler(const SamplerOptions& options) : options_(options), random_(options.seed) {}
+
+  /// Draws a token from logits [n_vocab] (not changed).
+  tokenizer::Token sample(std::span<const float> logits);
+  /// Tells the penalties of a token that was added to the context, drawn or given.
+  void accept(tokenizer::Token token);
+
+ private:
+  struct Candidate {
+    tokenizer::Token token;
+    float logit;
+    double probability;
+  };
+  void apply_penalties(std::span<float> logits) const;
+
+  SamplerOptions options_;
+  std::mt19937 random_;
+  std::vector<tokenizer::Token> history_;
+  std::vector<Candidate> candidates_;
+  std::vector<float> logits_;
+};
+
+/// The most likely token; the lowest id among equals.
+tokenizer::Token argmax(std::span<const float> logits);
+
+/// Logit of the most likely token minus that of the second.
+float top2_gap(std::span<const float> logits);
+
+}  // namespace shoehorn::engine

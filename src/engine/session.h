@@ -1,0 +1,76 @@
+// One conversation with a model: its KV cache and the forward pass.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "engine/kv_cache.h"
+#include "engine/model.h"
+#include "engine/rope.h"
+
+namespace shoehorn::engine {
+
+struct SessionOptions {
+  size_t n_ctx = 0;                            ///< positions; 0: the trained context, at most 4096
+  size_t n_batch = 512;                        ///< tokens per forward pass
+  int n_threads = 0;                           ///< 0: default_thread_count()
+  quant::Type key_type = quant::Type::F16;     ///< KV cache
+  quant::Type value_type = quant::Type::F16;
+};
+
+/// Not thread-safe; use one per thread of control. Results do not depend on the number of threads.
+class Session {
+ public:
+  static Expected<Session> create(std::shared_ptr<const Model> model, const SessionOptions& options);
+
+  /// Appends tokens at positions n_past() ... and computes the logits of the last `n_logits` of them (0: none).
+  /// Returns [n_logits, n_vocab], valid until the next call. Fails with kTooLarge when the context is full, kInvalid for ids out
+  /// of range; then nothing was appended.
+  Expected<std::span<const float>> eval(std::span<const tokenizer::Token> tokens, size_t n_logits = 1);
+
+  /// Forgets all positions from n on.
+  void truncate(size_t n) { n_past_ = std::min(n_past_, n); }
+
+  size_t n_past() const { return n_past_; }
+  size_t n_ctx() const { return cache_.n_ctx(); }
+  size_t n_vocab() const { return model_->hparams().n_vocab; }
+  int n_threads() const { return pool_->size(); }
+  const Model& model() const { return *model_; }
+  const KvCache& cache() const { return cache_; }
+
+ private:
+  Session(std::shared_ptr<const Model> model, KvCache cache, size_t n_batch, int n_threads);
+
+  void forward(std::span<const tokenizer::Token> tokens, size_t n_logits, float* logits);
+  void attention_block(size_t layer, size_t n_tokens);
+  void attend(size_t layer, size_t n_tokens);
+  void mlp_block(size_t layer, size_t n_tokens);
+  /// y[t] = w x[t] + bias for n tokens.
+  void matmul(const Weight& w, const Weight& bias, const float* x, size_t x_stride, size_t n_tokens, float* y, size_t y_stride);
+  void norm_rows(const Weight& gain, const float* x, size_t n_tokens, float* out);
+
+  std::shared_ptr<const Model> model_;
+  KvCache cache_;
+  std::unique_ptr<ThreadPool> pool_;
+  Rope rope_;
+  const kernels::Kernels* key_kernels_;
+  const kernels::Kernels* value_kernels_;
+  size_t n_batch_;
+  size_t n_past_ = 0;
+
+  // Activations of one batch.
+  std::vector<float> x_;           // [n_batch, n_embd]  residual stream
+  std::vector<float> normed_;      // [n_batch, n_embd]
+  std::vector<float> q_;           // [n_batch, max n_head * head_dim]
+  std::vector<float> k_, v_;       // [n_batch, max n_head_kv * head_dim]
+  std::vector<float> attended_;    // [n_batch, max n_head * head_dim]
+  std::vector<float> gate_, up_;   // [n_batch, max n_ff]
+  std::vector<float> projected_;   // [n_batch, n_embd]
+  std::vector<float> rotations_;   // [n_batch, n_rot]
+  std::vector<float> scores_;      // [n_threads, largest query group, n_ctx]
+  std::vector<float> logits_;      // [n_logits, n_vocab]
+};
+
+}  // namespace shoehorn::engine

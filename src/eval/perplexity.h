@@ -1,0 +1,39 @@
+// Perplexity and KL divergence over a text, by llama.cpp's protocol.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "base/progress.h"
+#include "engine/sampler.h"
+#include "engine/session.h"
+
+namespace shoehorn::eval {
+
+struct PerplexityOptions {
+  size_t n_ctx = 512;
+  size_t max_chunks = 0;   ///< 0: all
+};
+
+/// Errors are one standard error of the mean over predictions.
+struct PerplexityResult {
+  double ppl = 0, ppl_err = 0;
+  uint64_t tokens = 0;       ///< predictions counted
+  size_t chunks = 0;
+  double seconds = 0;
+  double tokens_per_second = 0;  ///< tokens evaluated (not only counted) per second
+  // Against a base model on the same predictions; KL(base || model) in nats.
+  bool has_base = false;
+  double base_ppl = 0;
+  double kld_mean = 0, kld_err = 0, kld_p99 = 0, kld_max = 0;
+  double top1 = 0;           ///< share of predictions whose most likely token is the base's
+};
+
+/// The text is tokenized with BOS as the model says and without special-token parsing, cut into whole non-overlapping chunks of
+/// n_ctx, the first token of each replaced by BOS when the model adds it, and the predictions from logits n_ctx/2 .. n_ctx-2 counted.
+/// `base` may be null; it must have the same vocabulary. Sessions need n_ctx positions.
+/// Fails when the text has less than two chunks' worth of tokens or a logit is not finite.
+Expected<PerplexityResult> perplexity(engine::Session& session, engine::Session* base, std::string_view text,
+                                      const PerplexityOptions& options, Progress& progress);
+
+}  // namespace shoehorn::eval

@@ -1,0 +1,3 @@
+#define SHOEHORN_KERNEL_SET_NAME scalar
+#define SHOEHORN_TILE_TOKENS 2
+#include "kernels/portable.inl"

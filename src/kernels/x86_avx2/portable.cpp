@@ -1,0 +1,3 @@
+#define SHOEHORN_KERNEL_SET_NAME avx2
+#define SHOEHORN_TILE_TOKENS 4
+#include "kernels/portable.inl"

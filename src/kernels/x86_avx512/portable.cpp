@@ -1,0 +1,3 @@
+#define SHOEHORN_KERNEL_SET_NAME avx512
+#define SHOEHORN_TILE_TOKENS 8
+#include "kernels/portable.inl"

@@ -1,0 +1,108 @@
+// What turns a block struct, its unpack and its encoder into a row of the format table.
+#pragma once
+
+#include "quant/format.h"
+#include "quant/unpacked.h"
+
+namespace shoehorn::quant {
+
+// Each format's .cpp defines its row of the table; declared here for all, from the table itself.
+#define SHOEHORN_FORMAT(name, gguf_id, ns)          \
+  namespace ns {                                    \
+  Format table_row(Type type, const char* gguf_name); \
+  }
+#include "quant/formats.inc"
+#undef SHOEHORN_FORMAT
+
+/// decode of any integer format: w = scale * q - min, in this order of operations.
+template <class Block, size_t kBlockSize, auto kUnpack>
+void decode_blocks(const void* in, float* out, size_t n) {
+  const auto* blocks = static_cast<const Block*>(in);
+  Unpacked u;
+  for (size_t b = 0; b < n / kBlockSize; ++b, out += kBlockSize) {
+    kUnpack(blocks[b], u);
+    for (size_t g = 0; g < kBlockSize / kGroup; ++g) {
+      for (size_t i = 0; i < kGroup; ++i) {
+        out[g * kGroup + i] = u.scale[g] * static_cast<float>(u.q[g * kGroup + i]) - u.min[g];
+      }
+    }
+  }
+}
+
+/// Adds 16 running sums; in double, because this is what kernels are measured against.
+inline float sum_lanes(const double (&lanes)[kGroup]) {
+  double sum = 0;
+  for (double lane : lanes) sum += lane;
+  return static_cast<float>(sum);
+}
+
+/// dot of any integer format.
+template <class Block, size_t kBlockSize, auto kUnpack>
+float dot_blocks(const void* row, const float* x, size_t n) {
+  const auto* blocks = static_cast<const Block*>(row);
+  double lanes[kGroup] = {};
+  Unpacked u;
+  for (size_t b = 0; b < n / kBlockSize; ++b, x += kBlockSize) {
+    kUnpack(blocks[b], u);
+    for (size_t g = 0; g < kBlockSize / kGroup; ++g) {
+      for (size_t i = 0; i < kGroup; ++i) {
+        const float w = u.scale[g] * static_cast<float>(u.q[g * kGroup + i]) - u.min[g];
+        lanes[i] += static_cast<double>(w) * static_cast<double>(x[g * kGroup + i]);
+      }
+    }
+  }
+  return sum_lanes(lanes);
+}
+
+/// encode of a format whose blocks are encoded one by one.
+template <class Block, size_t kBlockSize, auto kEncodeBlock>
+void encode_blocks(const float* in, const float* importance, void* out, size_t n) {
+  auto* blocks = static_cast<Block*>(out);
+  for (size_t b = 0; b < n / kBlockSize; ++b) {
+    kEncodeBlock(in + b * kBlockSize, importance == nullptr ? nullptr : importance + b * kBlockSize, blocks[b]);
+  }
+}
+
+/// The table row of an integer format. kEncodeBlock(in[kBlockSize], importance[kBlockSize] or nullptr, block).
+template <class Block, size_t kBlockSize, auto kUnpack, auto kEncodeBlock>
+Format block_format(Type type, const char* name) {
+  return {type,
+          name,
+          static_cast<uint32_t>(kBlockSize),
+          static_cast<uint32_t>(sizeof(Block)),
+          true,
+          decode_blocks<Block, kBlockSize, kUnpack>,
+          encode_blocks<Block, kBlockSize, kEncodeBlock>,
+          dot_blocks<Block, kBlockSize, kUnpack>};
+}
+
+/// The table row of a float format of one weight per block. kLoad(Block) is the weight; kStore(float) the block.
+template <class Block, auto kLoad, auto kStore>
+Format float_format(Type type, const char* name) {
+  Format format{type, name, 1, static_cast<uint32_t>(sizeof(Block)), false, nullptr, nullptr, nullptr};
+  format.decode = [](const void* in, float* out, size_t n) {
+    const auto* blocks = static_cast<const Block*>(in);
+    for (size_t i = 0; i < n; ++i) out[i] = kLoad(blocks[i]);
+  };
+  format.encode = [](const float* in, const float*, void* out, size_t n) {
+    auto* blocks = static_cast<Block*>(out);
+    for (size_t i = 0; i < n; ++i) blocks[i] = kStore(in[i]);
+  };
+  format.dot = [](const void* row, const float* x, size_t n) {
+    const auto* blocks = static_cast<const Block*>(row);
+    double lanes[kGroup] = {};
+    const size_t whole = n / kGroup * kGroup;
+    for (size_t i = 0; i < whole; i += kGroup) {
+      for (size_t k = 0; k < kGroup; ++k) {
+        lanes[k] += static_cast<double>(kLoad(blocks[i + k])) * static_cast<double>(x[i + k]);
+      }
+    }
+    for (size_t i = whole; i < n; ++i) {
+      lanes[i - whole] += static_cast<double>(kLoad(blocks[i])) * static_cast<double>(x[i]);
+    }
+    return sum_lanes(lanes);
+  };
+  return format;
+}
+
+}  // namespace shoehorn::quant

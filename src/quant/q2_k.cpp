@@ -1,0 +1,41 @@
+#include "quant/q2_k.h"
+
+#include "quant/block_format.h"
+#include "quant/search.h"
+
+namespace shoehorn::quant::q2_k {
+namespace {
+
+constexpr AffineFormat kFormat{.n_sub = 16,
+                               .sub_size = 16,
+                               .hi = 3,
+                               .scale_hi = 15,
+                               .shrink = 1.0f,
+                               .grow = 1.0f,
+                               .step = 0.1f};
+
+void encode_block(const float* in, const float* importance, Block& out) {
+  out = {};
+  SearchBlock block;
+  if (!prepare(in, importance, kBlockSize, kFormat.sub_size, Weighting::kMagnitude, block)) return;
+  AffineResult result;
+  search_affine(block, kFormat, result);
+  out.d = result.d;
+  out.dmin = result.dmin;
+  for (size_t s = 0; s < 16; ++s) out.scales[s] = static_cast<uint8_t>(result.scale[s] | (result.min[s] << 4));
+  for (size_t half = 0; half < 2; ++half) {
+    const uint8_t* code = result.code + 128 * half;
+    for (size_t i = 0; i < 32; ++i) {
+      out.qs[32 * half + i] =
+          static_cast<uint8_t>((code[i] & 3) | ((code[32 + i] & 3) << 2) | ((code[64 + i] & 3) << 4) | ((code[96 + i] & 3) << 6));
+    }
+  }
+}
+
+}  // namespace
+
+Format table_row(Type type, const char* gguf_name) {
+  return block_format<Block, kBlockSize, unpack, encode_block>(type, gguf_name);
+}
+
+}  // namespace shoehorn::quant::q2_k

@@ -1,0 +1,39 @@
+#include "quant/q5_0.h"
+
+#include "quant/block_format.h"
+#include "quant/search.h"
+
+namespace shoehorn::quant::q5_0 {
+namespace {
+
+constexpr SymmetricFormat kFormat{.n_sub = 1,
+                                  .sub_size = 32,
+                                  .lo = -16,
+                                  .hi = 15,
+                                  .codebook = nullptr,
+                                  .scale_lo = 1,
+                                  .scale_hi = 1,
+                                  .shrink = 3.0f,
+                                  .grow = 0.9f,
+                                  .step = 0.5f};
+
+void encode_block(const float* in, const float* importance, Block& out) {
+  out = {};
+  SearchBlock block;
+  if (!prepare(in, importance, kBlockSize, kFormat.sub_size, Weighting::kSquare, block)) return;
+  SymmetricResult result;
+  search_symmetric(block, kFormat, result);
+  out.d = result.d;
+  gather_fifth_bits(result.code, out.qh);
+  for (size_t i = 0; i < 16; ++i) {
+    out.qs[i] = static_cast<uint8_t>((result.code[i] & 15) | ((result.code[16 + i] & 15) << 4));
+  }
+}
+
+}  // namespace
+
+Format table_row(Type type, const char* gguf_name) {
+  return block_format<Block, kBlockSize, unpack, encode_block>(type, gguf_name);
+}
+
+}  // namespace shoehorn::quant::q5_0

@@ -1,0 +1,45 @@
+#include "quant/q5_k.h"
+
+#include "quant/block_format.h"
+#include "quant/search.h"
+
+namespace shoehorn::quant::q5_k {
+namespace {
+
+constexpr AffineFormat kFormat{.n_sub = 8,
+                               .sub_size = 32,
+                               .hi = 31,
+                               .scale_hi = 63,
+                               .shrink = 0.5f,
+                               .grow = 1.0f,
+                               .step = 0.1f};
+
+void encode_block(const float* in, const float* importance, Block& out) {
+  out = {};
+  SearchBlock block;
+  if (!prepare(in, importance, kBlockSize, kFormat.sub_size, Weighting::kRmsPlusMagnitude, block)) return;
+  AffineResult result;
+  search_affine(block, kFormat, result);
+  out.d = result.d;
+  out.dmin = result.dmin;
+  pack_k_scales(result.scale, result.min, out.scales);
+  for (size_t chunk = 0; chunk < 4; ++chunk) {
+    const uint8_t* code = result.code + 64 * chunk;
+    for (size_t i = 0; i < 32; ++i) {
+      out.qs[32 * chunk + i] = static_cast<uint8_t>((code[i] & 15) | ((code[32 + i] & 15) << 4));
+    }
+  }
+  for (size_t i = 0; i < 32; ++i) {
+    for (size_t s = 0; s < 8; ++s) {
+      out.qh[i] = static_cast<uint8_t>(out.qh[i] | ((result.code[32 * s + i] >> 4) << s));
+    }
+  }
+}
+
+}  // namespace
+
+Format table_row(Type type, const char* gguf_name) {
+  return block_format<Block, kBlockSize, unpack, encode_block>(type, gguf_name);
+}
+
+}  // namespace shoehorn::quant::q5_k

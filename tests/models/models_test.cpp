@@ -1,0 +1,174 @@
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "models/gguf_hparams.h"
+#include "models/hf_config.h"
+#include "support/support.h"
+
+namespace shoehorn::models {
+namespace {
+
+Json llama31_8b() {
+  return Json::parse(R"({"architectures": ["LlamaForCausalLM"], "hidden_act": "silu", "hidden_size": 4096, "intermediate_size": 14336,
+    "max_position_embeddings": 131072, "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-05, "rope_scaling": {"factor": 8.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
+    "original_max_position_embeddings": 8192, "rope_type": "llama3"}, "rope_theta": 500000.0, "tie_word_embeddings": false,
+    "torch_dtype": "bfloat16", "vocab_size": 128256})");
+}
+
+TEST(ModelConfig, CountsTheParametersOfLlama31) {
+  ASSERT_EXPECTED(const ModelConfig config, parse_model_config(llama31_8b()));
+  EXPECT_STREQ(config.architecture->name, "llama");
+  EXPECT_EQ(count_parameters(*config.architecture, config.hparams), 8030261248u);
+  EXPECT_EQ(config.hparams.head_dim, 128u);
+}
+
+TEST(ModelConfig, WritesAJaggedLlamaAsDeciWithTheSeedsParameterCount) {
+  Json json = llama31_8b();
+  json["intermediate_size"] = Json::array();
+  for (int i = 0; i < 32; ++i) json["intermediate_size"].push_back(i >= 4 && i <= 27 ? 10752 : 14336);
+  ASSERT_EXPECTED(const ModelConfig config, parse_model_config(json));
+  EXPECT_STREQ(config.architecture->name, "deci");
+  EXPECT_EQ(count_parameters(*config.architecture, config.hparams), 6973296640u);
+}
+
+TEST(ModelConfig, ReadsDeciLmBlockConfigs) {
+  Json json = llama31_8b();
+  json["architectures"] = {"DeciLMForCausalLM"};
+  json.erase("intermediate_size");
+  json.erase("num_key_value_heads");
+  json["num_hidden_layers"] = 3;
+  json["block_configs"] = Json::parse(R"([
+    {"attention": {"n_heads_in_group": 4, "no_op": false}, "ffn": {"ffn_mult": 5.25, "no_op": false}},
+    {"attention": {"no_op": true}, "ffn": {"ffn_mult": 1.3125, "no_op": false}},
+    {"attention": {"n_heads_in_group": 8}, "ffn": {"ffn_mult": 2.625}}])");
+  ASSERT_EXPECTED(const ModelConfig config, parse_model_config(json));
+  EXPECT_STREQ(config.architecture->name, "deci");
+  EXPECT_EQ(config.hparams.layers[0], (LayerShape{32, 8, 14336}));
+  EXPECT_EQ(config.hparams.layers[1], (LayerShape{0, 0, 3584}));
+  EXPECT_EQ(config.hparams.layers[2], (LayerShape{32, 4, 7168}));
+  json["block_configs"][1]["attention"] = {{"replace_with_linear", true}};
+  const auto refused = parse_model_config(json);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_NE(refused.error().message.find("replace_with_linear"), std::string::npos);
+}
+
+TEST(ModelConfig, ErrorsNameKeyAndValue) {
+  const auto expect_error = [](const char* key, const Json& value, const std::string& part) {
+    Json json = llama31_8b();
+    json[key] = value;
+    const auto config = parse_model_config(json);
+    ASSERT_FALSE(config.has_value()) << key << " " << value;
+    EXPECT_NE(config.error().message.find(part), std::string::npos) << config.error().message;
+  };
+  expect_error("hidden_size", -1, "hidden_size");
+  expect_error("hidden_size", "4096", "hidden_size");
+  expect_error("num_hidden_layers", 0, "num_hidden_layers is 0");
+  expect_error("num_hidden_layers", 100000000, "num_hidden_layers");
+  expect_error("num_key_value_heads", 5, "n_head_kv 5");
+  expect_error("intermediate_size", Json::array({1, 2}), "2 entries");
+  expect_error("architectures", Json::array({"MambaForCausalLM"}), "MambaForCausalLM");
+  expect_error("architectures", Json::array(), "architectures");
+  expect_error("hidden_act", "gelu", "gelu");
+  expect_error("quantization_config", {{"quant_method", "gptq"}}, "gptq");
+  expect_error("rope_scaling", {{"rope_type", "longrope"}}, "longrope");
+  expect_error("rope_scaling", {{"rope_type", "dynamic"}, {"factor", 2}}, "dynamic");
+  expect_error("rms_norm_eps", 0, "rms_norm_eps");
+  expect_error("head_dim", 127, "n_rot");
+}
+
+TEST(ModelConfig, KnowsBiasesByArchitecture) {
+  Json json = llama31_8b();
+  json.erase("rope_scaling");
+  const auto has = [](const ModelConfig& config, Role role) {
+    for (const TensorSpec& spec : tensor_specs(*config.architecture, config.hparams)) {
+      if (spec.rule->role == role) return true;
+    }
+    return false;
+  };
+  json["architectures"] = {"Qwen2ForCausalLM"};
+  ASSERT_EXPECTED(const ModelConfig qwen2, parse_model_config(json));
+  EXPECT_TRUE(has(qwen2, Role::kAttnQBias));
+  EXPECT_FALSE(has(qwen2, Role::kAttnOutputBias));
+  json["architectures"] = {"LlamaForCausalLM"};
+  json["attention_bias"] = true;
+  ASSERT_EXPECTED(const ModelConfig llama, parse_model_config(json));
+  EXPECT_TRUE(has(llama, Role::kAttnQBias));
+  EXPECT_TRUE(has(llama, Role::kAttnOutputBias));
+}
+
+TEST(ModelConfig, RefusesAJaggedQwen3WhichNoGgufCanSay) {
+  Json json = llama31_8b();
+  json["architectures"] = {"Qwen3ForCausalLM"};
+  json.erase("rope_scaling");
+  json["intermediate_size"] = Json::array();
+  for (int i = 0; i < 32; ++i) json["intermediate_size"].push_back(i == 5 ? 1024 : 14336);
+  const auto refused = parse_model_config(json);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, ErrorCode::kUnsupported);
+}
+
+TEST(Llama3Rope, MatchesTheReferenceBands) {
+  ASSERT_EXPECTED(const ModelConfig config, parse_model_config(llama31_8b()));
+  const auto factors = llama3_rope_freqs(config.hparams);
+  ASSERT_EQ(factors.size(), 64u);
+  // Wavelength of pair i is 2 pi 500000^(i/64): short ones are left alone, long ones stretched by 8, between them a ramp.
+  EXPECT_EQ(factors.front(), 1);
+  EXPECT_EQ(factors.back(), 8);
+  EXPECT_EQ(factors[28], 1);
+  EXPECT_GT(factors[32], 1);
+  EXPECT_LT(factors[32], 8);
+  for (size_t i = 1; i < factors.size(); ++i) EXPECT_GE(factors[i], factors[i - 1]);
+}
+
+TEST(TensorSpecs, AreUniqueAndCoverTheReferenceFile) {
+  SHOEHORN_SHARED(path, "reference/fable-10m-F16.gguf");
+  ASSERT_EXPECTED(const auto file, io::GgufFile::open(path));
+  ASSERT_EXPECTED(const auto model, read_gguf_model(file));
+  EXPECT_EQ(count_parameters(*model.architecture, model.hparams), 9703680u);
+  std::set<std::string> names;
+  for (const TensorSpec& spec : tensor_specs(*model.architecture, model.hparams)) EXPECT_TRUE(names.insert(spec.gguf_name).second);
+  EXPECT_EQ(names.size(), file.tensors().size());
+}
+
+TEST(GgufHparams, RoundTripForEveryArchitecture) {
+  for (const Architecture* architecture : architectures()) {
+    Hparams h;
+    h.n_vocab = 64;
+    h.n_embd = 32;
+    h.n_layer = 2;
+    h.head_dim = h.n_rot = 8;
+    h.n_ctx_train = 128;
+    h.rms_eps = 1e-5f;
+    h.rope_theta = 12345;
+    h.layers = {{4, 2, 96}, {4, 2, 96}};
+    h.attention_bias = architecture->default_attention_bias;
+    if (architecture->per_layer_keys) h.layers[1] = {0, 0, 64};
+    h.rope_scaling = {.type = RopeScalingType::kYarn, .factor = 4, .original_context = 32};
+    const std::string path = test::temp_dir() + "/model.gguf";
+    io::GgufWriter writer;
+    write_gguf_hparams(*architecture, h, writer.metadata());
+    const auto specs = tensor_specs(*architecture, h);
+    for (const TensorSpec& spec : specs) ASSERT_TRUE(writer.add_tensor(spec.gguf_name, quant::Type::F32, spec.shape).has_value());
+    ASSERT_TRUE(writer.begin(path).has_value());
+    for (const TensorSpec& spec : specs) {
+      uint64_t n = 1;
+      for (const uint64_t dim : spec.shape) n *= dim;
+      ASSERT_TRUE(writer.append(std::vector<std::byte>(n * 4)).has_value());
+    }
+    ASSERT_TRUE(writer.commit().has_value());
+    ASSERT_EXPECTED(const auto file, io::GgufFile::open(path));
+    ASSERT_EXPECTED(const auto model, read_gguf_model(file));
+    EXPECT_EQ(model.architecture, architecture);
+    EXPECT_EQ(model.hparams.layers, h.layers);
+    EXPECT_EQ(model.hparams.rope_theta, h.rope_theta);
+    EXPECT_EQ(model.hparams.n_vocab, h.n_vocab);
+    EXPECT_EQ(model.hparams.attention_bias, h.attention_bias);
+    EXPECT_EQ(model.hparams.rope_scaling.type, RopeScalingType::kYarn);
+    EXPECT_EQ(model.hparams.rope_scaling.original_context, 32u);
+  }
+}
+
+}  // namespace
+}  // namespace shoehorn::models

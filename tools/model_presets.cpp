@@ -1,0 +1,297 @@
+#include "model_presets.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <string_view>
+
+#include "base/checked.h"
+
+namespace shoehorn::tools {
+namespace {
+
+struct Preset {
+  const char* name;
+  TokenizerStyle tokenizer;
+  uint64_t n_special, n_padding;
+  const char* config;
+  const char* generation_config;
+};
+
+// Each config.json is the published model's own (base models).
+constexpr auto kPresets = std::to_array<Preset>({
+    {"llama-3.1-8b", TokenizerStyle::kLlama3, 256, 0, R"({
+      "architectures": ["LlamaForCausalLM"], "attention_bias": false, "attention_dropout": 0.0,
+      "bos_token_id": 128000, "eos_token_id": 128001, "hidden_act": "silu", "hidden_size": 4096,
+      "initializer_range": 0.02, "intermediate_size": 14336, "max_position_embeddings": 131072, "mlp_bias": false,
+      "model_type": "llama", "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8,
+      "pretraining_tp": 1, "rms_norm_eps": 1e-05,
+      "rope_scaling": {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                       "original_max_position_embeddings": 8192, "rope_type": "llama3"},
+      "rope_theta": 500000.0, "tie_word_embeddings": false, "torch_dtype": "bfloat16",
+      "transformers_version": "4.43.0.dev0", "use_cache": true, "vocab_size": 128256})",
+     R"({"bos_token_id": 128000, "do_sample": true, "eos_token_id": 128001, "temperature": 0.6, "top_p": 0.9,
+      "transformers_version": "4.43.0.dev0"})"},
+    {"llama-3.2-1b", TokenizerStyle::kLlama3, 256, 0, R"({
+      "architectures": ["LlamaForCausalLM"], "attention_bias": false, "attention_dropout": 0.0,
+      "bos_token_id": 128000, "eos_token_id": 128001, "head_dim": 64, "hidden_act": "silu", "hidden_size": 2048,
+      "initializer_range": 0.02, "intermediate_size": 8192, "max_position_embeddings": 131072, "mlp_bias": false,
+      "model_type": "llama", "num_attention_heads": 32, "num_hidden_layers": 16, "num_key_value_heads": 8,
+      "pretraining_tp": 1, "rms_norm_eps": 1e-05,
+      "rope_scaling": {"factor": 32.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
+                       "original_max_position_embeddings": 8192, "rope_type": "llama3"},
+      "rope_theta": 500000.0, "tie_word_embeddings": true, "torch_dtype": "bfloat16",
+      "transformers_version": "4.45.0.dev0", "use_cache": true, "vocab_size": 128256})",
+     R"({"bos_token_id": 128000, "do_sample": true, "eos_token_id": 128001, "temperature": 0.6, "top_p": 0.9,
+      "transformers_version": "4.45.0.dev0"})"},
+    {"llama-3.2-3b", TokenizerStyle::kLlama3, 256, 0, R"({
+      "architectures": ["LlamaForCausalLM"], "attention_bias": false, "attention_dropout": 0.0,
+      "bos_token_id": 128000, "eos_token_id": 128001, "head_dim": 128, "hidden_act": "silu", "hidden_size": 3072,
+      "initializer_range": 0.02, "intermediate_size": 8192, "max_position_embeddings": 131072, "mlp_bias": false,
+      "model_type": "llama", "num_attention_heads": 24, "num_hidden_layers": 28, "num_key_value_heads": 8,
+      "pretraining_tp": 1, "rms_norm_eps": 1e-05,
+      "rope_scaling": {"factor": 32.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
+                       "original_max_position_embeddings": 8192, "rope_type": "llama3"},
+      "rope_theta": 500000.0, "tie_word_embeddings": true, "torch_dtype": "bfloat16",
+      "transformers_version": "4.45.0.dev0", "use_cache": true, "vocab_size": 128256})",
+     R"({"bos_token_id": 128000, "do_sample": true, "eos_token_id": 128001, "temperature": 0.6, "top_p": 0.9,
+      "transformers_version": "4.45.0.dev0"})"},
+    {"llama-2-7b", TokenizerStyle::kLlama2, 3, 0, R"({
+      "architectures": ["LlamaForCausalLM"], "bos_token_id": 1, "eos_token_id": 2, "hidden_act": "silu",
+      "hidden_size": 4096, "initializer_range": 0.02, "intermediate_size": 11008, "max_position_embeddings": 4096,
+      "model_type": "llama", "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 32,
+      "pretraining_tp": 1, "rms_norm_eps": 1e-05, "rope_scaling": null, "tie_word_embeddings": false,
+      "torch_dtype": "float16", "transformers_version": "4.31.0.dev0", "use_cache": true, "vocab_size": 32000})",
+     R"({"bos_token_id": 1, "do_sample": true, "eos_token_id": 2, "pad_token_id": 0, "temperature": 0.6,
+      "max_length": 4096, "top_p": 0.9, "transformers_version": "4.31.0.dev0"})"},
+    {"mistral-7b", TokenizerStyle::kLlama2, 3, 0, R"({
+      "architectures": ["MistralForCausalLM"], "attention_dropout": 0.0, "bos_token_id": 1, "eos_token_id": 2,
+      "hidden_act": "silu", "hidden_size": 4096, "initializer_range": 0.02, "intermediate_size": 14336,
+      "max_position_embeddings": 32768, "model_type": "mistral", "num_attention_heads": 32, "num_hidden_layers": 32,
+      "num_key_value_heads": 8, "rms_norm_eps": 1e-05, "rope_theta": 1000000.0, "sliding_window": null,
+      "tie_word_embeddings": false, "torch_dtype": "bfloat16", "transformers_version": "4.42.0.dev0", "use_cache": true,
+      "vocab_size": 32768})",
+     R"({"_from_model_config": true, "bos_token_id": 1, "eos_token_id": 2, "transformers_version": "4.42.0.dev0"})"},
+    {"qwen2-0.5b", TokenizerStyle::kQwen2, 3, 290, R"({
+      "architectures": ["Qwen2ForCausalLM"], "attention_dropout": 0.0, "bos_token_id": 151643, "eos_token_id": 151643,
+      "hidden_act": "silu", "hidden_size": 896, "initializer_range": 0.02, "intermediate_size": 4864,
+      "max_position_embeddings": 131072, "max_window_layers": 24, "model_type": "qwen2", "num_attention_heads": 14,
+      "num_hidden_layers": 24, "num_key_value_heads": 2, "rms_norm_eps": 1e-06, "rope_theta": 1000000.0,
+      "sliding_window": 131072, "tie_word_embeddings": true, "torch_dtype": "bfloat16",
+      "transformers_version": "4.40.1", "use_cache": true, "use_sliding_window": false, "vocab_size": 151936})",
+     R"({"bos_token_id": 151643, "do_sample": false, "eos_token_id": 151643, "max_new_tokens": 2048,
+      "transformers_version": "4.40.1"})"},
+    {"qwen3-0.6b", TokenizerStyle::kQwen3, 26, 267, R"({
+      "architectures": ["Qwen3ForCausalLM"], "attention_bias": false, "attention_dropout": 0.0,
+      "bos_token_id": 151643, "eos_token_id": 151645, "head_dim": 128, "hidden_act": "silu", "hidden_size": 1024,
+      "initializer_range": 0.02, "intermediate_size": 3072, "max_position_embeddings": 40960,
+      "max_window_layers": 28, "model_type": "qwen3", "num_attention_heads": 16, "num_hidden_layers": 28,
+      "num_key_value_heads": 8, "rms_norm_eps": 1e-06, "rope_scaling": null, "rope_theta": 1000000,
+      "sliding_window": null, "tie_word_embeddings": true, "torch_dtype": "bfloat16",
+      "transformers_version": "4.51.0", "use_cache": true, "use_sliding_window": false, "vocab_size": 151936})",
+     R"({"bos_token_id": 151643, "do_sample": true, "eos_token_id": [151645, 151643], "pad_token_id": 151643,
+      "temperature": 0.6, "top_k": 20, "top_p": 0.95, "transformers_version": "4.51.0"})"},
+    // No published model: small enough for a test, wide enough for blocks of 256.
+    {"tiny", TokenizerStyle::kLlama3, 16, 0, R"({
+      "architectures": ["LlamaForCausalLM"], "attention_bias": false, "attention_dropout": 0.0,
+      "bos_token_id": 1008, "eos_token_id": 1009, "head_dim": 32, "hidden_act": "silu", "hidden_size": 256,
+      "initializer_range": 0.02, "intermediate_size": 1024, "max_position_embeddings": 2048, "mlp_bias": false,
+      "model_type": "llama", "num_attention_heads": 8, "num_hidden_layers": 4, "num_key_value_heads": 2,
+      "pretraining_tp": 1, "rms_norm_eps": 1e-05,
+      "rope_scaling": {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                       "original_max_position_embeddings": 256, "rope_type": "llama3"},
+      "rope_theta": 500000.0, "tie_word_embeddings": false, "torch_dtype": "bfloat16", "use_cache": true,
+      "vocab_size": 1024})",
+     R"({"bos_token_id": 1008, "do_sample": true, "eos_token_id": 1009, "temperature": 0.6, "top_p": 0.9})"},
+});
+
+constexpr uint64_t kMaxDim = uint64_t{1} << 24;
+
+uint64_t number(const Json& config, const char* key) { return json_or<uint64_t>(config, key, 0); }
+
+/// config[key] of one layer: an array has one entry per layer.
+uint64_t of_layer(const Json& config, const char* key, uint64_t layer) {
+  const Json& value = config.at(key);
+  return value.is_array() ? value.at(layer).get<uint64_t>() : value.get<uint64_t>();
+}
+
+const char* torch_dtype(io::DType dtype) {
+  switch (dtype) {
+    case io::DType::F32:
+      return "float32";
+    case io::DType::F16:
+      return "float16";
+    default:
+      return "bfloat16";
+  }
+}
+
+Status set_head_dim(Json& config, const Overrides& overrides) {
+  const uint64_t n_embd = number(config, "hidden_size"), n_head = number(config, "num_attention_heads");
+  if (overrides.head_dim) {
+    config["head_dim"] = *overrides.head_dim;
+  } else if (overrides.n_embd || overrides.n_head || !config.contains("head_dim")) {
+    if (n_embd % n_head != 0) {
+      return fail(ErrorCode::kInvalid, "hidden size {} is no multiple of {} heads; give --head-dim", n_embd, n_head);
+    }
+    // Published configs without the key stay without it.
+    if (config.contains("head_dim")) config["head_dim"] = n_embd / n_head;
+  }
+  return {};
+}
+
+/// Moves the tokenizer's special tokens to where they are in a vocabulary of another size.
+Status resize_vocab(ModelPlan& plan, uint64_t n_vocab) {
+  const bool specials_first = plan.tokenizer == TokenizerStyle::kLlama2;
+  const uint64_t old_base = number(plan.config, "vocab_size") - plan.n_special - plan.n_padding;
+  if (plan.tokenizer == TokenizerStyle::kLlama3) plan.n_special = n_vocab >= 8192 ? 256 : 16;
+  plan.n_padding = std::min<uint64_t>(plan.n_padding, 5);
+  if (n_vocab < 256 + plan.n_special + plan.n_padding) {
+    return fail(ErrorCode::kInvalid, "a vocabulary of {}: 256 bytes, {} special tokens and {} unused rows take {}", n_vocab,
+                plan.n_special, plan.n_padding, 256 + plan.n_special + plan.n_padding);
+  }
+  plan.config["vocab_size"] = n_vocab;
+  if (specials_first) return {};
+  const uint64_t base = n_vocab - plan.n_special - plan.n_padding;
+  const auto move = [&](Json& id) { id = id.get<uint64_t>() - old_base + base; };
+  for (Json* json : {&plan.config, &plan.generation_config}) {
+    for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"}) {
+      if (!json->contains(key)) continue;
+      Json& ids = (*json)[key];
+      if (ids.is_array()) {
+        for (Json& id : ids) move(id);
+      } else {
+        move(ids);
+      }
+    }
+  }
+  return {};
+}
+
+/// Three quarters of n_ff, kept a multiple of 256 (of 32 in small models) for the block formats.
+uint64_t pruned_width(uint64_t n_ff) {
+  const uint64_t multiple = n_ff >= 1024 ? 256 : 32;
+  return std::max(multiple, (n_ff * 3 / 4 + multiple / 2) / multiple * multiple);
+}
+
+Status make_jagged(Json& config, Jagged jagged) {
+  const uint64_t n_layer = number(config, "num_hidden_layers"), n_ff = number(config, "intermediate_size");
+  const uint64_t n_head = number(config, "num_attention_heads"), n_head_kv = number(config, "num_key_value_heads");
+  if (n_layer < 2) return fail(ErrorCode::kInvalid, "a jagged model needs two layers");
+  if (pruned_width(n_ff) >= n_ff) return fail(ErrorCode::kInvalid, "an MLP of {} is too narrow to prune", n_ff);
+  // Layers 4..27 of 32, as in "LLM Compression and Deployment on Raspberry Pi 4"; the like elsewhere.
+  const uint64_t first = std::max<uint64_t>(1, n_layer / 8), last = std::max(first, n_layer - first - 1);
+  config["head_dim"] = json_or<uint64_t>(config, "head_dim", number(config, "hidden_size") / n_head);
+  config["intermediate_size"] = std::vector<uint64_t>(n_layer, n_ff);
+  for (uint64_t i = first; i <= last; ++i) config["intermediate_size"][i] = pruned_width(n_ff);
+  if (jagged != Jagged::kFull) return {};
+  // Whole KV groups go, with their query heads; of a single group, half of its query heads.
+  const uint64_t group = n_head / n_head_kv;
+  const uint64_t kept_kv = n_head_kv == 1 ? 1 : std::min(n_head_kv - 1, (n_head_kv * 3 + 3) / 4);
+  const uint64_t kept = n_head_kv == 1 ? n_head / 2 : kept_kv * group;
+  if (kept == 0) return fail(ErrorCode::kInvalid, "a single head cannot be pruned");
+  config["num_attention_heads"] = std::vector<uint64_t>(n_layer, n_head);
+  config["num_key_value_heads"] = std::vector<uint64_t>(n_layer, n_head_kv);
+  const uint64_t middle = std::max<uint64_t>(1, n_layer / 2);
+  config["num_attention_heads"][middle] = kept;
+  config["num_key_value_heads"][middle] = kept_kv;
+  return {};
+}
+
+}  // namespace
+
+std::string preset_names() {
+  std::string out;
+  for (const Preset& preset : kPresets) out += (out.empty() ? "" : ", ") + std::string(preset.name);
+  return out;
+}
+
+Expected<ModelPlan> make_plan(const std::string& name, const Overrides& overrides) {
+  const auto preset = std::find_if(kPresets.begin(), kPresets.end(), [&](const Preset& p) { return p.name == name; });
+  if (preset == kPresets.end()) {
+    return fail(ErrorCode::kInvalid, "no model {}; there are {}", name, preset_names());
+  }
+  ModelPlan plan;
+  SHOEHORN_TRY(plan.config, parse_json(preset->config));
+  SHOEHORN_TRY(plan.generation_config, parse_json(preset->generation_config));
+  plan.tokenizer = preset->tokenizer;
+  plan.n_special = preset->n_special;
+  plan.n_padding = preset->n_padding;
+
+  Json& config = plan.config;
+  const std::pair<const char*, std::optional<uint64_t>> numbers[] = {
+      {"num_hidden_layers", overrides.n_layer},     {"hidden_size", overrides.n_embd},
+      {"intermediate_size", overrides.n_ff},        {"num_attention_heads", overrides.n_head},
+      {"num_key_value_heads", overrides.n_head_kv}, {"max_position_embeddings", overrides.n_ctx},
+  };
+  for (const auto& [key, value] : numbers) {
+    if (value) config[key] = *value;
+    if (const uint64_t n = number(config, key); n == 0 || n > kMaxDim) {
+      return fail(ErrorCode::kInvalid, "{} = {} is not in 1..{}", key, n, kMaxDim);
+    }
+  }
+  if (overrides.n_layer && config.contains("max_window_layers")) config["max_window_layers"] = *overrides.n_layer;
+  const uint64_t n_head = number(config, "num_attention_heads"), n_head_kv = number(config, "num_key_value_heads");
+  if (n_head % n_head_kv != 0) {
+    return fail(ErrorCode::kInvalid, "{} heads are no multiple of {} KV heads", n_head, n_head_kv);
+  }
+  SHOEHORN_RETURN_IF_ERROR(set_head_dim(config, overrides));
+  const uint64_t head_dim = json_or<uint64_t>(config, "head_dim", number(config, "hidden_size") / n_head);
+  if (head_dim == 0 || head_dim % 2 != 0 || head_dim > kMaxDim / n_head) {
+    return fail(ErrorCode::kInvalid, "a head dimension of {}; RoPE needs an even one", head_dim);
+  }
+  if (overrides.n_vocab && *overrides.n_vocab != number(config, "vocab_size")) {
+    if (*overrides.n_vocab > kMaxDim) return fail(ErrorCode::kInvalid, "a vocabulary of more than {}", kMaxDim);
+    SHOEHORN_RETURN_IF_ERROR(resize_vocab(plan, *overrides.n_vocab));
+  }
+  if (overrides.dtype) config["torch_dtype"] = torch_dtype(*overrides.dtype);
+  if (overrides.jagged != Jagged::kNo) SHOEHORN_RETURN_IF_ERROR(make_jagged(config, overrides.jagged));
+  return plan;
+}
+
+std::vector<TensorPlan> tensor_plan(const Json& config) {
+  const uint64_t n_embd = number(config, "hidden_size"), n_vocab = number(config, "vocab_size");
+  const uint64_t n_layer = number(config, "num_hidden_layers");
+  const uint64_t head_dim =
+      config.contains("head_dim") ? number(config, "head_dim") : n_embd / number(config, "num_attention_heads");
+  const std::string type = json_or<std::string>(config, "model_type", "");
+  const float residual_gain = 1.0f / std::sqrt(2.0f * static_cast<float>(n_layer));
+
+  std::vector<TensorPlan> out;
+  const auto linear = [&](std::string name, uint64_t n_out, uint64_t n_in, float gain = 1.0f) {
+    out.push_back({std::move(name), {n_out, n_in}, 0.0f, gain / std::sqrt(static_cast<float>(n_in))});
+  };
+  const auto norm = [&](std::string name, uint64_t n) { out.push_back({std::move(name), {n}, 1.0f, 0.05f}); };
+  const auto bias = [&](std::string name, uint64_t n) { out.push_back({std::move(name), {n}, 0.0f, 0.1f}); };
+
+  out.push_back({"model.embed_tokens.weight", {n_vocab, n_embd}, 0.0f, 0.02f});
+  for (uint64_t i = 0; i < n_layer; ++i) {
+    const std::string layer = "model.layers." + std::to_string(i) + ".";
+    const uint64_t n_q = of_layer(config, "num_attention_heads", i) * head_dim;
+    const uint64_t n_kv = of_layer(config, "num_key_value_heads", i) * head_dim;
+    const uint64_t n_ff = of_layer(config, "intermediate_size", i);
+    norm(layer + "input_layernorm.weight", n_embd);
+    linear(layer + "self_attn.q_proj.weight", n_q, n_embd);
+    linear(layer + "self_attn.k_proj.weight", n_kv, n_embd);
+    linear(layer + "self_attn.v_proj.weight", n_kv, n_embd);
+    if (type == "qwen2") {
+      bias(layer + "self_attn.q_proj.bias", n_q);
+      bias(layer + "self_attn.k_proj.bias", n_kv);
+      bias(layer + "self_attn.v_proj.bias", n_kv);
+    }
+    if (type == "qwen3") {
+      norm(layer + "self_attn.q_norm.weight", head_dim);
+      norm(layer + "self_attn.k_norm.weight", head_dim);
+    }
+    linear(layer + "self_attn.o_proj.weight", n_embd, n_q, residual_gain);
+    norm(layer + "post_attention_layernorm.weight", n_embd);
+    linear(layer + "mlp.gate_proj.weight", n_ff, n_embd);
+    linear(layer + "mlp.up_proj.weight", n_ff, n_embd);
+    linear(layer + "mlp.down_proj.weight", n_embd, n_ff, residual_gain);
+  }
+  norm("model.norm.weight", n_embd);
+  if (!json_or<bool>(config, "tie_word_embeddings", false)) linear("lm_head.weight", n_vocab, n_embd);
+  return out;
+}
+
+}  // namespace shoehorn::tools

@@ -41,7 +41,7 @@ for type in F16 Q4_K_M Q2_K; do
   measure=(shoehorn perplexity -m $out/$type.gguf -f $model/eval.txt --json)
   show "${measure[@]}"
   "${measure[@]}" >$out/$type.json
-  cat $out/$type.json
+  jq -r '"perplexity \(.ppl * 100 | round / 100) +/- \(.ppl_err * 100 | round / 100), \(.tokens) tokens predicted"' $out/$type.json
 done
 
 note "A story from the 4-bit file"
@@ -49,13 +49,13 @@ prompt="Once upon a time there was a little girl who"
 run shoehorn run -m $out/Q4_K_M.gguf -p "$prompt" -n 120 --temp 0.7 -s 7 -no-cnv
 
 note "Summary"
-parameters=$(shoehorn inspect $model --json | jq .parameters)
 printf '%-8s %10s %12s %12s %10s\n' file MiB bits/weight perplexity tokens/s
 for type in F16 Q4_K_M Q2_K; do
-  bytes=$(stat -c %s $out/$type.gguf)
+  file=$out/$type.gguf
+  bits=$(shoehorn inspect $file --json | jq .bits_per_weight)
   perplexity=$(jq .ppl $out/$type.json)
-  speed=$(shoehorn run -m $out/$type.gguf -p "$prompt" -n 200 --temp 0 --json | jq .tokens_per_second)
-  awk -v type=$type -v bytes="$bytes" -v parameters="$parameters" -v perplexity="$perplexity" -v speed="$speed" 'BEGIN {
-    printf "%-8s %10.2f %12.2f %12.2f %10.0f\n", type, bytes / 1048576, 8 * bytes / parameters, perplexity, speed }'
+  speed=$(shoehorn run -m $file -p "$prompt" -n 200 --temp 0 --json | jq .tokens_per_second)
+  awk -v type=$type -v bytes="$(stat -c %s $file)" -v bits="$bits" -v perplexity="$perplexity" -v speed="$speed" 'BEGIN {
+    printf "%-8s %10.2f %12.2f %12.2f %10.0f\n", type, bytes / 1048576, bits, perplexity, speed }'
 done
 printf '\nThe files are in %s; try: build/shoehorn run -m %s/Q4_K_M.gguf -p "It was a dark night"\n' $out $out

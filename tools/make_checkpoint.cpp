@@ -116,7 +116,8 @@ Status run(const Options& options) {
                           : dtype_name == "float16" ? io::DType::F16
                                                     : io::DType::BF16;
   io::SafetensorsWriter writer;
-  for (const TensorPlan& tensor : tensors) SHOEHORN_RETURN_IF_ERROR(writer.add_tensor(tensor.name, dtype, tensor.shape));
+  for (const TensorPlan& tensor : tensors)
+    SHOEHORN_RETURN_IF_ERROR(writer.add_tensor(tensor.name, dtype, tensor.shape));
   const uint64_t n_parameters = writer.total_bytes() / io::dtype_info(dtype).bytes;
   const Json summary = {{"parameters", n_parameters}, {"bytes", writer.total_bytes()}, {"tensors", tensors.size()}};
   if (options.plan_only) {

@@ -147,8 +147,8 @@ Status resize_vocab(ModelPlan& plan, uint64_t n_vocab) {
   if (plan.tokenizer == TokenizerStyle::kLlama3) plan.n_special = n_vocab >= 8192 ? 256 : 16;
   plan.n_padding = std::min<uint64_t>(plan.n_padding, 5);
   if (n_vocab < 256 + plan.n_special + plan.n_padding) {
-    return fail(ErrorCode::kInvalid, "a vocabulary of {}: 256 bytes, {} special tokens and {} unused rows take {}", n_vocab,
-                plan.n_special, plan.n_padding, 256 + plan.n_special + plan.n_padding);
+    return fail(ErrorCode::kInvalid, "a vocabulary of {}: 256 bytes, {} special tokens and {} unused rows take {}",
+                n_vocab, plan.n_special, plan.n_padding, 256 + plan.n_special + plan.n_padding);
   }
   plan.config["vocab_size"] = n_vocab;
   if (specials_first) return {};

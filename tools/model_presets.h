@@ -38,7 +38,8 @@ struct Overrides {
 /// "llama-3.1-8b, llama-3.2-1b, ..."
 std::string preset_names();
 
-/// The plan of preset `name` with the overrides applied. Fails on an unknown name, and on shapes that no model can have.
+/// The plan of preset `name` with the overrides applied. Fails on an unknown name, and on shapes that no model can
+/// have.
 Expected<ModelPlan> make_plan(const std::string& name, const Overrides& overrides);
 
 struct TensorPlan {
@@ -47,8 +48,8 @@ struct TensorPlan {
   float mean, stddev;
 };
 
-/// Every tensor of the model in the order of the layers. Linear weights have a standard deviation of 1/sqrt(n_in), those
-/// that write to the residual stream another 1/sqrt(2 n_layer), so that activations stay of order one.
+/// Every tensor of the model in the order of the layers. Linear weights have a standard deviation of 1/sqrt(n_in),
+/// those that write to the residual stream another 1/sqrt(2 n_layer), so that activations stay of order one.
 std::vector<TensorPlan> tensor_plan(const Json& config);
 
 }  // namespace shoehorn::tools

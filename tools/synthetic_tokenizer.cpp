@@ -12,14 +12,15 @@ namespace {
 constexpr const char* kSpace = "\u0120";  // how byte-level BPE writes a space
 
 constexpr auto kWords = std::to_array<std::string_view>(
-    {"the",  "of",    "and",   "to",    "in",    "is",    "that",  "it",    "was",   "for",   "on",    "are",   "as",
-     "with", "his",   "they",  "at",    "be",    "this",  "from",  "have",  "or",    "by",    "one",   "had",   "not",
-     "but",  "what",  "all",   "were",  "when",  "we",    "there", "can",   "an",    "your",  "which", "their", "said",
-     "if",   "do",    "will",  "each",  "about", "how",   "up",    "out",   "them",  "then",  "she",   "many",  "some",
-     "so",   "these", "would", "other", "into",  "has",   "more",  "her",   "two",   "like",  "him",   "see",   "time",
-     "could", "no",   "make",  "than",  "first", "been",  "its",   "who",   "now",   "people", "my",   "made",  "over",
-     "did",  "down",  "only",  "way",   "find",  "use",   "may",   "water", "long",  "little", "very", "after", "words",
-     "called", "just", "where", "most", "know",  "get",   "through", "back", "much", "before", "go",   "good",  "new"});
+    {"the",   "of",      "and",    "to",     "in",     "is",    "that",  "it",     "was",   "for",   "on",   "are",
+     "as",    "with",    "his",    "they",   "at",     "be",    "this",  "from",   "have",  "or",    "by",   "one",
+     "had",   "not",     "but",    "what",   "all",    "were",  "when",  "we",     "there", "can",   "an",   "your",
+     "which", "their",   "said",   "if",     "do",     "will",  "each",  "about",  "how",   "up",    "out",  "them",
+     "then",  "she",     "many",   "some",   "so",     "these", "would", "other",  "into",  "has",   "more", "her",
+     "two",   "like",    "him",    "see",    "time",   "could", "no",    "make",   "than",  "first", "been", "its",
+     "who",   "now",     "people", "my",     "made",   "over",  "did",   "down",   "only",  "way",   "find", "use",
+     "may",   "water",   "long",   "little", "very",   "after", "words", "called", "just",  "where", "most", "know",
+     "get",   "through", "back",   "much",   "before", "go",    "good",  "new"});
 
 /// The 256 bytes as the printable characters that GPT-2 gave them, in GPT-2's order.
 std::vector<std::string> byte_tokens() {
@@ -97,24 +98,32 @@ std::vector<Special> special_tokens(TokenizerStyle style, uint64_t n) {
   std::vector<Special> out;
   switch (style) {
     case TokenizerStyle::kLlama3:
-      out = {{"<|begin_of_text|>"}, {"<|end_of_text|>"},   reserved(0),           reserved(1),
-             {"<|finetune_right_pad_id|>"}, reserved(2),   {"<|start_header_id|>"}, {"<|end_header_id|>"},
-             {"<|eom_id|>"},        {"<|eot_id|>"},        {"<|python_tag|>"}};
+      out = {{"<|begin_of_text|>"},
+             {"<|end_of_text|>"},
+             reserved(0),
+             reserved(1),
+             {"<|finetune_right_pad_id|>"},
+             reserved(2),
+             {"<|start_header_id|>"},
+             {"<|end_header_id|>"},
+             {"<|eom_id|>"},
+             {"<|eot_id|>"},
+             {"<|python_tag|>"}};
       for (int i = 3; out.size() < n; ++i) out.push_back(reserved(i));
       break;
     case TokenizerStyle::kQwen2:
       out = {{"<|endoftext|>"}, {"<|im_start|>"}, {"<|im_end|>"}};
       break;
     case TokenizerStyle::kQwen3:
-      for (const char* text : {"<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>",
-                               "<|object_ref_end|>", "<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>",
-                               "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>",
-                               "<|video_pad|>"}) {
+      for (const char* text :
+           {"<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>",
+            "<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>",
+            "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"}) {
         out.push_back({text});
       }
-      for (const char* text : {"<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>",
-                               "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>", "<tool_response>", "</tool_response>",
-                               "<think>", "</think>"}) {
+      for (const char* text :
+           {"<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>",
+            "<|repo_name|>", "<|file_sep|>", "<tool_response>", "</tool_response>", "<think>", "</think>"}) {
         out.push_back({text, false});
       }
       break;
@@ -132,7 +141,8 @@ constexpr const char* kQwen2Regex =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
 constexpr const char* kLlama3Template =
-    "{{- bos_token }}{%- for message in messages %}{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' "
+    "{{- bos_token }}{%- for message in messages %}{{- '<|start_header_id|>' + message['role'] + "
+    "'<|end_header_id|>\n\n' "
     "+ message['content'] | trim + '<|eot_id|>' }}{%- endfor %}{%- if add_generation_prompt %}{{- "
     "'<|start_header_id|>assistant<|end_header_id|>\n\n' }}{%- endif %}";
 constexpr const char* kChatMlTemplate =
@@ -140,7 +150,8 @@ constexpr const char* kChatMlTemplate =
     "}}{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}";
 constexpr const char* kLlama2Template =
     "{{- bos_token }}{%- for message in messages %}{%- if message['role'] == 'user' %}{{- '[INST] ' + "
-    "message['content'] + ' [/INST]' }}{%- else %}{{- ' ' + message['content'] + ' ' + eos_token }}{%- endif %}{%- endfor "
+    "message['content'] + ' [/INST]' }}{%- else %}{{- ' ' + message['content'] + ' ' + eos_token }}{%- endif %}{%- "
+    "endfor "
     "%}";
 
 /// The post-processor that puts `bos` before the text.
@@ -182,8 +193,8 @@ TokenizerFiles make_tokenizer(const ModelPlan& plan) {
   Json& added = tokenizer["added_tokens"] = Json::array();
   Json decoder_entries = Json::object();
   for (size_t i = 0; i < specials.size(); ++i) {
-    Json entry = {{"content", specials[i].text}, {"single_word", false}, {"lstrip", false},
-                  {"rstrip", false},             {"normalized", false},  {"special", specials[i].special}};
+    Json entry = {{"content", specials[i].text}, {"single_word", false},          {"lstrip", false}, {"rstrip", false},
+                  {"normalized", false},         {"special", specials[i].special}};
     decoder_entries[std::to_string(first_special + i)] = entry;
     entry["id"] = first_special + i;
     added.push_back(std::move(entry));
@@ -201,13 +212,14 @@ TokenizerFiles make_tokenizer(const ModelPlan& plan) {
     const size_t bos = specials_first ? 1 : 0;
     tokenizer["post_processor"] = {
         {"type", "Sequence"},
-        {"processors", Json::array({byte_level(true, false, true),
-                                    bos_processor(specials[bos].text, first_special + bos)})}};
+        {"processors",
+         Json::array({byte_level(true, false, true), bos_processor(specials[bos].text, first_special + bos)})}};
   }
   tokenizer["decoder"] = byte_level(!qwen, !qwen, !qwen);
   Json& model = tokenizer["model"];
   model["type"] = "BPE";
-  for (const char* key : {"dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix"}) model[key] = nullptr;
+  for (const char* key : {"dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix"})
+    model[key] = nullptr;
   model["fuse_unk"] = false;
   model["byte_fallback"] = false;
   model["ignore_merges"] = plan.tokenizer == TokenizerStyle::kLlama3;

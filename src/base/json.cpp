@@ -5,16 +5,18 @@
 namespace shoehorn {
 
 Expected<Json> parse_json(std::string_view text, int max_depth) {
-  bool too_deep = false;
-  const auto depth_guard = [&](int depth, Json::parse_event_t, Json&) {
-    if (depth > max_depth) too_deep = true;
-    return !too_deep;
+  // The parser itself does not recurse, but the value's destructor does. Leaving by an exception also keeps what is parsed
+  // so far, and with it the memory, small.
+  struct TooDeep {};
+  const auto depth_guard = [&](int depth, Json::parse_event_t event, Json&) {
+    const bool opens = event == Json::parse_event_t::object_start || event == Json::parse_event_t::array_start;
+    if (opens && depth >= max_depth) throw TooDeep{};
+    return true;
   };
   try {
-    // The parser recurses nowhere; the value's destructor does, so the depth is capped while parsing.
-    Json value = Json::parse(text.begin(), text.end(), depth_guard);
-    if (too_deep) return fail(ErrorCode::kInvalid, "JSON nested deeper than {} levels", max_depth);
-    return value;
+    return Json::parse(text.begin(), text.end(), depth_guard);
+  } catch (const TooDeep&) {
+    return fail(ErrorCode::kInvalid, "JSON nested deeper than {} levels", max_depth);
   } catch (const Json::exception& e) {
     return fail(ErrorCode::kInvalid, "not valid JSON: {}", e.what());
   }

@@ -4,19 +4,10 @@
 #include "cli/write_model.h"
 
 namespace shoehorn::cli {
-namespace {
-
-struct Options {
-  std::string model, out, type = "f16";
-  int n_threads = 0;
-  bool json = false;
-};
-
-}  // namespace
-
 std::function<Status()> define_convert(CLI::App& app) {
-  const auto o = std::make_shared<Options>();
-  app.add_option("MODEL", o->model, "Checkpoint directory (config.json, weights, tokenizer)")->required();
+  const auto o = std::make_shared<WriteOptions>();
+  o->type = "f16";
+  app.add_option("MODEL", o->in, "Checkpoint directory (config.json, weights, tokenizer)")->required();
   app.add_option("OUT", o->out, "GGUF to write")->required();
   app.add_option("--type,--outtype", o->type, "Type of the matrices")
       ->check(CLI::IsMember({"f16", "bf16", "f32"}, CLI::ignore_case))
@@ -24,9 +15,7 @@ std::function<Status()> define_convert(CLI::App& app) {
   app.add_option("-t,--threads", o->n_threads, "Threads (default: the CPUs this process may use)")->check(CLI::Range(1, 1024));
   app.add_flag("--json", o->json, "Print one JSON object");
   app.footer("Example: shoehorn convert Llama-3.2-1B model-F16.gguf --type bf16");
-  return [o] {
-    return write_model({.in = o->model, .out = o->out, .type = o->type, .n_threads = o->n_threads, .json = o->json});
-  };
+  return [o] { return write_model(*o); };
 }
 
 }  // namespace shoehorn::cli

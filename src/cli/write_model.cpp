@@ -58,7 +58,7 @@ Status write_model(const WriteOptions& o) {
     }
     print_json({{"in", o.in},
                 {"out", o.out},
-                {"type", options.mix->name},
+                {"type", std::string(options.mix->name)},
                 {"architecture", source.architecture().name},
                 {"parameters", report.parameters},
                 {"tensor_bytes", report.tensor_bytes},

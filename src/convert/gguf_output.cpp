@@ -75,7 +75,10 @@ Status encode_rows(const SourceTensor& tensor, uint64_t first, uint64_t count, c
 
 Expected<std::vector<quant::Type>> choose_output_types(const ModelSource& source, const OutputOptions& options) {
   std::vector<quant::MixTensor> tensors;
-  for (const SourceTensor& tensor : source.tensors()) tensors.push_back({tensor.name, tensor.shape});
+  for (const SourceTensor& tensor : source.tensors()) {
+    const bool keep = !is_vector(tensor) && source.from_gguf() && tensor.type;
+    tensors.push_back({tensor.name, tensor.shape, keep ? *tensor.type : quant::Type::F32});
+  }
   const models::Hparams& h = source.hparams();
   const quant::MixModel model{.n_layer = h.n_layer,
                               .n_head = h.layers.front().n_head,

@@ -15,7 +15,8 @@ namespace {
 namespace fs = std::filesystem;
 
 bool starts_with(std::span<const std::byte> bytes, std::string_view text) {
-  return bytes.size() >= text.size() && std::equal(text.begin(), text.end(), reinterpret_cast<const char*>(bytes.data()));
+  return bytes.size() >= text.size() &&
+         std::equal(text.begin(), text.end(), reinterpret_cast<const char*>(bytes.data()));
 }
 
 /// Reads one weights file of either format, told apart by content.
@@ -23,7 +24,8 @@ Expected<TorchFile> read_weights(const MappedFile& file) {
   const auto bytes = file.bytes();
   if (bytes.empty()) return fail(ErrorCode::kInvalid, "{}: the file is empty", file.path());
   if (starts_with(bytes, "version https://git-lfs")) {
-    return fail(ErrorCode::kInvalid, "{}: a Git LFS pointer, not the weights; fetch them with git lfs pull", file.path());
+    return fail(ErrorCode::kInvalid, "{}: a Git LFS pointer, not the weights; fetch them with git lfs pull",
+                file.path());
   }
   if (starts_with(bytes, "GGUF")) {
     return fail(ErrorCode::kUnsupported, "{}: a GGUF file, not a checkpoint", file.path());
@@ -54,7 +56,8 @@ Expected<std::map<std::string, std::string>> read_weight_map(const std::string& 
     const auto& file = shard.get_ref<const std::string&>();
     // Shards lie beside their index: a path could reach any file of the machine.
     if (file.empty() || file.find_first_of("/\\") != std::string::npos || file == "." || file == "..") {
-      return fail(ErrorCode::kInvalid, "{}: weight_map names {}, which is not a plain file name", path, printable(file));
+      return fail(ErrorCode::kInvalid, "{}: weight_map names {}, which is not a plain file name", path,
+                  printable(file));
     }
     map.emplace(name, file);
   }
@@ -68,8 +71,8 @@ Expected<std::string> choose(const std::string& path) {
     if (!fs::exists(path, error)) return fail(ErrorCode::kNotFound, "{}: no such file or directory", path);
     return path;
   }
-  for (const char* name : {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
-                           "pytorch_model.bin.index.json"}) {
+  for (const char* name :
+       {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"}) {
     const fs::path candidate = fs::path(path) / name;
     if (fs::exists(candidate, error)) return candidate.string();
   }

@@ -21,13 +21,14 @@ class Checkpoint {
  public:
   /// DIR, or one weights file. Looks for model.safetensors(.index.json), then pytorch_model.bin(.index.json).
   /// Formats are told apart by content. What is renamed, dropped and copied: io/sanitize.h.
-  /// Fails naming the file and the reason: missing shard, truncated header, overlapping or short ranges, unknown dtype ...
+  /// Fails naming the file and the reason: missing shard, truncated header, overlapping or short ranges, unknown dtype
+  /// ...
   static Expected<Checkpoint> open(const std::string& path);
 
   const std::vector<CheckpointTensor>& tensors() const { return tensors_; }
   const CheckpointTensor* find(std::string_view name) const;
-  /// Entries that are not weights of the model and were left out (masks, pruner buffers, optimizer state, rotary tables),
-  /// each as "name (reason)".
+  /// Entries that are not weights of the model and were left out (masks, pruner buffers, optimizer state, rotary
+  /// tables), each as "name (reason)".
   const std::vector<std::string>& dropped() const { return dropped_; }
   const std::string& path() const { return path_; }
   /// Sum of the sizes of the weight files.

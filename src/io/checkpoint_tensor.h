@@ -14,7 +14,7 @@
 namespace shoehorn::io {
 
 struct CheckpointTensor {
-  std::string name;                  ///< canonical: no wrapper prefixes ("model.layers.0.mlp.up_proj.weight")
+  std::string name;  ///< canonical: no wrapper prefixes ("model.layers.0.mlp.up_proj.weight")
   DType dtype;
   std::vector<uint64_t> shape;       ///< slowest first, as safetensors and torch have it: [n_rows, n_cols]
   std::span<const std::byte> data;   ///< row-major, contiguous; not necessarily aligned for its type
@@ -34,7 +34,8 @@ struct StoredTensor {
   std::vector<uint64_t> shape;
   /// Elements between neighbours along each dimension; empty when `data` is row-major and contiguous.
   std::vector<uint64_t> stride = {};
-  std::span<const std::byte> data = {};  ///< starts at the first element; for a strided view it reaches past the last one
+  std::span<const std::byte> data =
+      {};                            ///< starts at the first element; for a strided view it reaches past the last one
   const MappedFile* file = nullptr;  ///< set by whoever mapped the bytes
 };
 

@@ -20,14 +20,14 @@ constexpr size_t kMaxMarks = 1000;
 constexpr size_t kMaxCopiedItems = size_t{8} << 20;  // a list can be used again for one byte or two
 
 enum class Role : uint8_t {
-  kDict,              // called: an empty dict, or one from a list of pairs
-  kTensorV2,          // storage, offset, size, stride, requires_grad, hooks[, metadata]
-  kTensorV3,          // storage, offset, size, stride, requires_grad, hooks, dtype[, metadata]
-  kParameter,         // tensor, requires_grad, hooks[, state]
-  kStorageType,       // storage class of `dtype`
+  kDict,         // called: an empty dict, or one from a list of pairs
+  kTensorV2,     // storage, offset, size, stride, requires_grad, hooks[, metadata]
+  kTensorV3,     // storage, offset, size, stride, requires_grad, hooks, dtype[, metadata]
+  kParameter,    // tensor, requires_grad, hooks[, state]
+  kStorageType,  // storage class of `dtype`
   kUntypedStorage,
-  kDType,             // a constant
-  kOpaque,            // called or constructed: a value without meaning here
+  kDType,   // a constant
+  kOpaque,  // called or constructed: a value without meaning here
 };
 
 struct Global {
@@ -142,7 +142,8 @@ class Machine {
 
   // Values.
   Expected<Ref> add(Value value) {
-    if (values_.size() == kMaxValues) return fail(ErrorCode::kTooLarge, "more than {} values in the pickle", kMaxValues);
+    if (values_.size() == kMaxValues)
+      return fail(ErrorCode::kTooLarge, "more than {} values in the pickle", kMaxValues);
     values_.push_back(std::move(value));
     return static_cast<Ref>(values_.size() - 1);
   }

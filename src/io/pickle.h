@@ -1,5 +1,5 @@
-// A restricted reader of Python pickles: it rebuilds the containers, strings, numbers and tensor descriptions of a torch
-// state dict, and nothing else. It never imports or calls anything; a global that is not on its list is an error.
+// A restricted reader of Python pickles: it rebuilds the containers, strings, numbers and tensor descriptions of a
+// torch state dict, and nothing else. It never imports or calls anything; a global that is not on its list is an error.
 // Format: CPython Lib/pickletools.py, protocol 2 (what torch.save writes); torch/_utils.py for the tensor functions.
 #pragma once
 
@@ -34,10 +34,10 @@ using Ref = uint32_t;
 
 struct Value {
   Kind kind = Kind::kNone;
-  bool typed = false;             ///< `dtype` is meant
+  bool typed = false;  ///< `dtype` is meant
   DType dtype = DType::U8;
   int64_t number = 0;
-  std::string_view text = {};     ///< in the pickle's bytes
+  std::string_view text = {};  ///< in the pickle's bytes
   std::vector<Ref> items = {};
 };
 

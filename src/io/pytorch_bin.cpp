@@ -142,8 +142,8 @@ Status Flattener::tensor(const std::string& name, const Value& value) {
     return fail(ErrorCode::kInvalid, "{}: its storage {} is missing", where(name), printable(entry_name));
   }
   const std::span<const std::byte> bytes = it->second;
-  const auto declared = checked_mul(static_cast<uint64_t>(storage.number),
-                                    storage.typed ? dtype_info(storage.dtype).bytes : 1);
+  const auto declared =
+      checked_mul(static_cast<uint64_t>(storage.number), storage.typed ? dtype_info(storage.dtype).bytes : 1);
   if (!declared || *declared > bytes.size()) {
     return fail(ErrorCode::kInvalid, "{}: its storage has {} elements declared, {} bytes in the file", where(name),
                 storage.number, bytes.size());
@@ -181,8 +181,8 @@ Status Flattener::tensor(const std::string& name, const Value& value) {
   } else if (contiguous) {
     result.tensors.push_back({name, value.dtype, std::move(shape), {}, bytes.subspan(offset, *size)});
   } else {
-    result.tensors.push_back({name, value.dtype, std::move(shape), std::move(stride),
-                              bytes.subspan(offset, *end_bytes - offset)});
+    result.tensors.push_back(
+        {name, value.dtype, std::move(shape), std::move(stride), bytes.subspan(offset, *end_bytes - offset)});
   }
   return {};
 }

@@ -18,9 +18,10 @@ struct TorchFile {
 /// True when the bytes look like a file of torch.save from before the zip format (torch < 1.6).
 bool is_legacy_torch(std::span<const std::byte> bytes);
 
-/// Reads the state dict of one file's bytes; `path` is for messages. Zero copy. The dict may be nested: the keys "model", "state_dict", "module"
-/// and their like leave no trace in the names, optimizer state and settings are dropped, other keys are joined by ".".
-/// Fails naming file and tensor: a damaged zip, a pickle that wants more than tensors, a tensor outside its storage.
+/// Reads the state dict of one file's bytes; `path` is for messages. Zero copy. The dict may be nested: the keys
+/// "model", "state_dict", "module" and their like leave no trace in the names, optimizer state and settings are
+/// dropped, other keys are joined by ".". Fails naming file and tensor: a damaged zip, a pickle that wants more than
+/// tensors, a tensor outside its storage.
 Expected<TorchFile> read_pytorch_bin(std::span<const std::byte> bytes, const std::string& path);
 
 }  // namespace shoehorn::io

@@ -79,7 +79,8 @@ class HeaderReader : public nlohmann::json_sax<Json> {
   bool start_array(std::size_t) override {
     if (depth_ == 0) return refuse_file("the header is not a JSON object");
     if (depth_ == 1) return refuse_file("the entry {} is not an object", printable(key_));
-    if (!metadata_ && (field_ == Field::kDType || (depth_ > 2 && in_list()))) return refuse("its {} is malformed", key_);
+    if (!metadata_ && (field_ == Field::kDType || (depth_ > 2 && in_list())))
+      return refuse("its {} is malformed", key_);
     if (depth_ == 2 && field_ == Field::kShape) entries.back().has_shape = true;
     if (depth_ == 2 && field_ == Field::kOffsets) entries.back().has_offsets = true;
     return descend();
@@ -149,7 +150,8 @@ Expected<StoredTensor> check_entry(Entry&& entry, std::span<const std::byte> dat
   const uint64_t begin = entry.offsets[0], end = entry.offsets[1];
   const auto count = element_count(entry.shape);
   const auto bytes = count ? checked_mul(*count, info.bytes) : std::nullopt;
-  if (!bytes) return fail(ErrorCode::kInvalid, "{}: the size of shape [{}] wraps", where(), fmt::join(entry.shape, ", "));
+  if (!bytes)
+    return fail(ErrorCode::kInvalid, "{}: the size of shape [{}] wraps", where(), fmt::join(entry.shape, ", "));
   if (begin > end) return fail(ErrorCode::kInvalid, "{}: data_offsets [{}, {}] run backwards", where(), begin, end);
   if (end - begin != *bytes) {
     return fail(ErrorCode::kInvalid, "{}: shape [{}] of {} takes {} bytes, data_offsets give {}", where(),

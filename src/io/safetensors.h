@@ -14,8 +14,8 @@
 namespace shoehorn::io {
 
 /// The tensors of one file's bytes in the order of their data. Zero copy: `data` points into `bytes`. Fails naming file
-/// (`path` is for messages only) and tensor: truncated or oversized header, unknown dtype, wrong byte count, range outside the file, overlap,
-/// duplicate name. Gaps between tensors are allowed, `__metadata__` is ignored.
+/// (`path` is for messages only) and tensor: truncated or oversized header, unknown dtype, wrong byte count, range
+/// outside the file, overlap, duplicate name. Gaps between tensors are allowed, `__metadata__` is ignored.
 Expected<std::vector<StoredTensor>> read_safetensors(std::span<const std::byte> bytes, const std::string& path);
 
 /// Writes the weights of a Hugging Face directory, streaming: declare all tensors, begin, append their data in that

@@ -83,8 +83,9 @@ Status SafetensorsWriter::begin(const std::string& directory, uint64_t max_shard
   for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
     const std::string name = it->path().filename().string();
     if (is_weights_file(name) && !own.contains(name)) {
-      return fail(ErrorCode::kInvalid, "{} already holds {}, which would be mixed up with the new weights; remove it first",
-                  directory, name);
+      return fail(ErrorCode::kInvalid,
+                  "{} already holds {}, which would be mixed up with the new weights; remove it first", directory,
+                  name);
     }
   }
   if (error) return fail(ErrorCode::kIo, "{}: {}", directory, error.message());
@@ -153,7 +154,8 @@ Status SafetensorsWriter::commit() {
   index["metadata"]["total_size"] = total_bytes_;
   Json& map = index["weight_map"] = Json::object();
   for (const Info& info : tensors_) map[info.name] = shard_name(info.shard);
-  return write_file((fs::path(directory_) / kIndexName).string(), index.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  return write_file((fs::path(directory_) / kIndexName).string(),
+                    index.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 }  // namespace shoehorn::io

@@ -45,8 +45,7 @@ bool ends_with_any(std::string_view name, std::initializer_list<std::string_view
 }
 
 bool contains_any(std::string_view name, std::initializer_list<std::string_view> parts) {
-  return std::any_of(parts.begin(), parts.end(),
-                     [&](auto part) { return name.find(part) != std::string_view::npos; });
+  return std::any_of(parts.begin(), parts.end(), [&](auto part) { return name.find(part) != std::string_view::npos; });
 }
 
 /// Why a checkpoint with this tensor cannot be read as plain weights; nullptr when it can.
@@ -71,7 +70,7 @@ const char* unreadable(std::string_view name, DType dtype, size_t n_dims) {
 
 /// Why a tensor is no weight of the model; nullptr when it is one.
 const char* foreign(std::string_view name, DType dtype, size_t n_dims) {
-  if (ends_with_any(name, {".inv_freq", ".original_inv_freq", ".cos_cached", ".sin_cached"})) {
+  if (ends_with_any(name, {".inv_freq", ".original_inv_freq", ".cos_cached", ".sin_cached", "rope.freqs"})) {
     return "rotary table, computed from the config";
   }
   if (ends_with_any(name, {".masked_bias", ".causal_mask", ".attention_mask"}) ||
@@ -171,7 +170,8 @@ Status apply_mask(CheckpointTensor& weight, const CheckpointTensor& mask, Copies
       value = bits > 1 ? 2.0f : static_cast<float>(bits);
     }
     if (value != 0.0f && value != 1.0f) {
-      return fail(ErrorCode::kUnsupported, "tensor {}: its mask holds values other than 0 and 1", printable(weight.name));
+      return fail(ErrorCode::kUnsupported, "tensor {}: its mask holds values other than 0 and 1",
+                  printable(weight.name));
     }
     if (value == 0.0f) {
       std::memset(memory.data() + i * item, 0, item);
@@ -198,8 +198,8 @@ Expected<SanitizedTensors> sanitize(std::vector<StoredTensor> stored) {
     has_model_prefix |= name.starts_with("model.");
     const auto [it, fresh] = by_name.try_emplace(name, std::move(tensor));
     if (!fresh) {
-      return fail(ErrorCode::kInvalid, "tensor {} is there twice (in {} and {})", printable(name),
-                  file_of(it->second), file_of(tensor));
+      return fail(ErrorCode::kInvalid, "tensor {} is there twice (in {} and {})", printable(name), file_of(it->second),
+                  file_of(tensor));
     }
     order.push_back(std::move(name));
   }
@@ -217,11 +217,11 @@ Expected<SanitizedTensors> sanitize(std::vector<StoredTensor> stored) {
       return fail(ErrorCode::kUnsupported, "{}: tensor {} belongs to {}", file_of(tensor), printable(name), reason);
     }
     if (used_masks.contains(name)) {
-      out.dropped.push_back(name + " (mask, applied to the weight)");
+      out.dropped.push_back(printable(name) + " (mask, applied to the weight)");
       continue;
     }
     if (const char* reason = foreign(name, tensor.dtype, tensor.shape.size())) {
-      out.dropped.push_back(fmt::format("{} ({})", name, reason));
+      out.dropped.push_back(fmt::format("{} ({})", printable(name), reason));
       continue;
     }
     std::string final_name = name;

@@ -126,8 +126,8 @@ Expected<CentralEntry> next_entry(std::span<const std::byte>& directory, const s
   const auto where = [&] { return path + ": zip entry " + printable(entry.name); };
   if ((flags & 1) != 0) return fail(ErrorCode::kUnsupported, "{} is encrypted", where());
   if (method != 0) {
-    return fail(ErrorCode::kUnsupported, "{} is compressed (method {}, {}); torch.save stores its entries", where(), method,
-                method_name(method));
+    return fail(ErrorCode::kUnsupported, "{} is compressed (method {}, {}); torch.save stores its entries", where(),
+                method, method_name(method));
   }
   if (!apply_zip64(directory.subspan(kCentralBytes + name_bytes, extra_bytes), entry.bytes, compressed,
                    entry.local_offset)) {
@@ -166,8 +166,8 @@ Expected<ZipArchive> ZipArchive::open(std::span<const std::byte> bytes, const st
     const uint64_t begin = entry.local_offset + kLocalBytes + load<uint16_t>(bytes, entry.local_offset + 26) +
                            load<uint16_t>(bytes, entry.local_offset + 28);
     if (!range_inside(begin, entry.bytes, directory.offset)) {
-      return fail(ErrorCode::kInvalid, "{}: {} bytes at {} reach past the entries' end at {}", where(), entry.bytes, begin,
-                  directory.offset);
+      return fail(ErrorCode::kInvalid, "{}: {} bytes at {} reach past the entries' end at {}", where(), entry.bytes,
+                  begin, directory.offset);
     }
     if (!archive.entries_.emplace(entry.name, bytes.subspan(begin, entry.bytes)).second) {
       return fail(ErrorCode::kInvalid, "{} is there twice", where());

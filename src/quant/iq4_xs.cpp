@@ -13,6 +13,7 @@ constexpr SymmetricFormat kFormat{.n_sub = 8,
                                   .codebook = kIq4Levels,
                                   .scale_lo = -32,
                                   .scale_hi = 31,
+                                  .rms_share = 0.5f,
                                   .shrink = 30.0f,
                                   .grow = 25.0f,
                                   .step = 5.0f};
@@ -20,7 +21,7 @@ constexpr SymmetricFormat kFormat{.n_sub = 8,
 void encode_block(const float* in, const float* importance, Block& out) {
   out = {};
   SearchBlock block;
-  if (!prepare(in, importance, kBlockSize, kFormat.sub_size, Weighting::kSquare, block)) return;
+  if (!prepare(in, importance, kBlockSize, kFormat.sub_size, kFormat.rms_share, block)) return;
   SymmetricResult result;
   search_symmetric(block, kFormat, result);
   out.d = result.d;

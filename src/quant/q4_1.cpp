@@ -10,6 +10,7 @@ constexpr AffineFormat kFormat{.n_sub = 1,
                                .sub_size = 32,
                                .hi = 15,
                                .scale_hi = 1,
+                               .rms_share = 0.5f,
                                .shrink = 3.0f,
                                .grow = 1.0f,
                                .step = 0.2f};
@@ -17,7 +18,7 @@ constexpr AffineFormat kFormat{.n_sub = 1,
 void encode_block(const float* in, const float* importance, Block& out) {
   out = {};
   SearchBlock block;
-  if (!prepare(in, importance, kBlockSize, kFormat.sub_size, Weighting::kRmsPlusMagnitude, block)) return;
+  if (!prepare(in, importance, kBlockSize, kFormat.sub_size, kFormat.rms_share, block)) return;
   AffineResult result;
   search_affine(block, kFormat, result);
   out.d = result.d;

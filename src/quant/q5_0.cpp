@@ -13,6 +13,7 @@ constexpr SymmetricFormat kFormat{.n_sub = 1,
                                   .codebook = nullptr,
                                   .scale_lo = 1,
                                   .scale_hi = 1,
+                                  .rms_share = 4.0f,
                                   .shrink = 3.0f,
                                   .grow = 0.9f,
                                   .step = 0.5f};
@@ -20,7 +21,7 @@ constexpr SymmetricFormat kFormat{.n_sub = 1,
 void encode_block(const float* in, const float* importance, Block& out) {
   out = {};
   SearchBlock block;
-  if (!prepare(in, importance, kBlockSize, kFormat.sub_size, Weighting::kSquare, block)) return;
+  if (!prepare(in, importance, kBlockSize, kFormat.sub_size, kFormat.rms_share, block)) return;
   SymmetricResult result;
   search_symmetric(block, kFormat, result);
   out.d = result.d;

@@ -10,6 +10,7 @@ constexpr AffineFormat kFormat{.n_sub = 8,
                                .sub_size = 32,
                                .hi = 31,
                                .scale_hi = 63,
+                               .rms_share = 4.0f,
                                .shrink = 0.5f,
                                .grow = 1.0f,
                                .step = 0.1f};
@@ -17,7 +18,7 @@ constexpr AffineFormat kFormat{.n_sub = 8,
 void encode_block(const float* in, const float* importance, Block& out) {
   out = {};
   SearchBlock block;
-  if (!prepare(in, importance, kBlockSize, kFormat.sub_size, Weighting::kRmsPlusMagnitude, block)) return;
+  if (!prepare(in, importance, kBlockSize, kFormat.sub_size, kFormat.rms_share, block)) return;
   AffineResult result;
   search_affine(block, kFormat, result);
   out.d = result.d;

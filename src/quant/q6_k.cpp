@@ -13,6 +13,7 @@ constexpr SymmetricFormat kFormat{.n_sub = 16,
                                   .codebook = nullptr,
                                   .scale_lo = -128,
                                   .scale_hi = 127,
+                                  .rms_share = 8.0f,
                                   .shrink = 3.0f,
                                   .grow = 1.0f,
                                   .step = 0.5f};
@@ -20,7 +21,7 @@ constexpr SymmetricFormat kFormat{.n_sub = 16,
 void encode_block(const float* in, const float* importance, Block& out) {
   out = {};
   SearchBlock block;
-  if (!prepare(in, importance, kBlockSize, kFormat.sub_size, Weighting::kSquare, block)) return;
+  if (!prepare(in, importance, kBlockSize, kFormat.sub_size, kFormat.rms_share, block)) return;
   SymmetricResult result;
   search_symmetric(block, kFormat, result);
   out.d = result.d;

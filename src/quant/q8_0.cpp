@@ -13,6 +13,7 @@ constexpr SymmetricFormat kFormat{.n_sub = 1,
                                   .codebook = nullptr,
                                   .scale_lo = 1,
                                   .scale_hi = 1,
+                                  .rms_share = 8.0f,
                                   .shrink = 1.5f,
                                   .grow = 0.5f,
                                   .step = 0.25f};
@@ -20,7 +21,7 @@ constexpr SymmetricFormat kFormat{.n_sub = 1,
 void encode_block(const float* in, const float* importance, Block& out) {
   out = {};
   SearchBlock block;
-  if (!prepare(in, importance, kBlockSize, kFormat.sub_size, Weighting::kUniform, block)) return;
+  if (!prepare(in, importance, kBlockSize, kFormat.sub_size, kFormat.rms_share, block)) return;
   SymmetricResult result;
   search_symmetric(block, kFormat, result);
   out.d = result.d;

@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 
 #include "base/float16.h"
+#include "quant/lanes.h"
 
 namespace shoehorn::quant {
 namespace {
@@ -16,31 +15,9 @@ constexpr float kUnreachable = 0x1p-25f;
 /// No weight is left out of a fit altogether: a sub-block whose errors do not matter still gets sensible scales.
 constexpr float kLeastWeight = 1e-6f;
 
-void default_weights(const float* x, size_t n, size_t sub_size, Weighting weighting, float* w) {
-  switch (weighting) {
-    case Weighting::kUniform:
-      std::fill_n(w, n, 1.0f);
-      return;
-    case Weighting::kMagnitude:
-      for (size_t i = 0; i < n; ++i) w[i] = std::fabs(x[i]);
-      return;
-    case Weighting::kSquare:
-      for (size_t i = 0; i < n; ++i) w[i] = x[i] * x[i];
-      return;
-    case Weighting::kRmsPlusMagnitude:
-      for (size_t s = 0; s < n; s += sub_size) {
-        float square = 0;
-        for (size_t i = s; i < s + sub_size; ++i) square += x[i] * x[i];
-        const float rms = std::sqrt(square / static_cast<float>(sub_size));
-        for (size_t i = s; i < s + sub_size; ++i) w[i] = rms + std::fabs(x[i]);
-      }
-      return;
-  }
-}
-
 }  // namespace
 
-bool prepare(const float* in, const float* importance, size_t n, size_t sub_size, Weighting weighting, SearchBlock& out) {
+bool prepare(const float* in, const float* importance, size_t n, size_t sub_size, float rms_share, SearchBlock& out) {
   float largest = 0;
   for (size_t i = 0; i < n; ++i) largest = std::max(largest, std::fabs(in[i]));
   if (!(largest > kUnreachable)) return false;
@@ -55,19 +32,16 @@ bool prepare(const float* in, const float* importance, size_t n, size_t sub_size
   if (importance != nullptr) {
     for (size_t i = 0; i < n; ++i) most = std::max(most, importance[i]);
   }
-  if (!(most > 0) || !std::isfinite(most)) {
-    default_weights(out.x, n, sub_size, weighting, out.w);
-  } else {
-    // Within a column's importance large weights still count for more than small ones: what importance averages away is
-    // that they also carry more of the error of the layers before.
+  const bool weighted = most > 0 && std::isfinite(most);
+  for (size_t s = 0; s < n; s += sub_size) {
     float square = 0;
-    for (size_t i = 0; i < n; ++i) square += out.x[i] * out.x[i];
-    const float mean_square = square / static_cast<float>(n);
-    for (size_t i = 0; i < n; ++i) out.w[i] = importance[i] / most * std::sqrt(mean_square + out.x[i] * out.x[i]);
+    for (size_t i = s; i < s + sub_size; ++i) square += out.x[i] * out.x[i];
+    const float base = rms_share * std::sqrt(square / static_cast<float>(sub_size));
+    for (size_t i = s; i < s + sub_size; ++i) {
+      out.w[i] = base + std::fabs(out.x[i]);
+      if (weighted) out.w[i] *= importance[i] / most;
+    }
   }
-  if (const char* e = getenv("QW")) { float a, pw; int pi; sscanf(e, "%f,%f,%d", &a, &pw, &pi);
-    for (size_t s0 = 0; s0 < n; s0 += sub_size) { float sq = 0; for (size_t i = s0; i < s0 + sub_size; ++i) sq += out.x[i]*out.x[i]; float rms = std::sqrt(sq/float(sub_size));
-    for (size_t i = s0; i < s0 + sub_size; ++i) out.w[i] = std::pow(std::pow(a * rms, (float)pi) + std::pow(std::fabs(out.x[i]), (float)pi), pw/(float)pi) * (most > 0 ? importance[i]/most : 1.0f); } }
   float heaviest = 0;
   for (size_t i = 0; i < n; ++i) heaviest = std::max(heaviest, out.w[i]);
   for (size_t i = 0; i < n; ++i) out.w[i] = std::max(out.w[i], heaviest * kLeastWeight);
@@ -80,6 +54,55 @@ uint16_t to_stored(float x, float unit, float& stored) {
   const uint16_t bits = fp32_to_fp16(static_cast<float>(exact));
   stored = fp16_to_fp32(bits) / unit;
   return bits;
+}
+
+uint16_t to_stored_scale(float x, float unit, float& stored) {
+  const uint16_t bits = to_stored(x, unit, stored);
+  if ((bits & 0x7fffu) != 0 || x == 0) return bits;
+  stored = std::copysign(0x1p-24f / unit, x);
+  return bits | 1u;
+}
+
+float fit_factor(const SubBlockValues& values, int lo, int hi, float unit) {
+  float extreme = 0;
+  for (const float v : values.value) {
+    if (std::fabs(v) > std::fabs(extreme) && (lo < 0 || v > 0)) extreme = v;
+  }
+  if (std::fabs(extreme) < 1e-20f) return 0;
+  float best = 0, best_gain = -1, refitted = 0;
+  const auto try_factor = [&](float d) {
+    float stored;
+    to_stored_scale(d, unit, stored);
+    const Lanes inverse = splat(1.0f / stored);
+    Lanes vq = splat(0), qq = splat(0);
+    for (size_t i = 0; i < 16; i += kLanes) {
+      const Lanes v = load_lanes(values.value + i);
+      const Lanes q = round_lanes(clamp_lanes(v * inverse, static_cast<float>(lo), static_cast<float>(hi)));
+      const Lanes wq = load_lanes(values.weight + i) * q;
+      vq += wq * v;
+      qq += wq * q;
+    }
+    const float sum_vq = sum_lanes(vq), sum_qq = sum_lanes(qq);
+    const float gain = stored * (2 * sum_vq - stored * sum_qq);
+    if (gain <= best_gain) return false;
+    best_gain = gain;
+    best = stored;
+    refitted = sum_qq > 0 ? sum_vq / sum_qq : 0.0f;
+    return true;
+  };
+  for (const int end : {lo, hi}) {
+    if (end == 0) continue;
+    // A subnormal factor has few digits; smaller integers times a larger one may then come closer.
+    const bool coarse = std::fabs(extreme * unit / static_cast<float>(end)) < 0x1p-14f;
+    const float top = static_cast<float>(std::abs(end));
+    const float from = coarse ? top / 4 : top - 1.5f, step = coarse ? std::max(top / 64, 0.5f) : 0.25f;
+    for (float reach = from; reach <= top + 1.0f; reach += step) {
+      try_factor((end < 0 ? -extreme : extreme) / reach);
+    }
+  }
+  while (refitted != 0 && try_factor(refitted)) {
+  }
+  return best;
 }
 
 }  // namespace shoehorn::quant

@@ -13,15 +13,6 @@
 
 namespace shoehorn::quant {
 
-/// How the squared errors within a block are weighted when no importance is given. Large weights deserve more care than
-/// their number suggests; how much more is a matter of measurement, per format.
-enum class Weighting {
-  kUniform,
-  kMagnitude,         ///< |x|
-  kRmsPlusMagnitude,  ///< rms of the sub-block + |x|
-  kSquare,            ///< x^2
-};
-
 /// A block made ready for a search: scaled by a power of two such that max |x| is in [1, 2), so that no float overflows
 /// or underflows on the way, with positive weights of the squared error.
 struct SearchBlock {
@@ -30,9 +21,12 @@ struct SearchBlock {
   float unit;  ///< original = x * unit
 };
 
-/// Fills `out` from in[n]. importance: [n] or nullptr; all zero counts as nullptr. False when every weight is zero or too
-/// small for a binary16 scale to reach; the block is then to be encoded as zeros.
-bool prepare(const float* in, const float* importance, size_t n, size_t sub_size, Weighting weighting, SearchBlock& out);
+/// Fills `out` from in[n]. importance: [n] or nullptr (all one); all zero counts as nullptr.
+/// The error of x is weighted with importance * (rms_share * rms of the sub-block + |x|): few bits pull weights towards zero,
+/// and large weights, which do most of a model's work, must be kept from it. The more bits a format has the less that
+/// matters, and the larger its rms_share. (Chosen by KL divergence to the F16 model.)
+/// False when every weight is zero or too small for a binary16 scale to reach; the block is then to be encoded as zeros.
+bool prepare(const float* in, const float* importance, size_t n, size_t sub_size, float rms_share, SearchBlock& out);
 
 /// Symmetric formats: x = d * scale[s] * level[code] in sub-blocks s.
 struct SymmetricFormat {
@@ -41,6 +35,7 @@ struct SymmetricFormat {
   int lo, hi;                         ///< the levels: lo..hi, code = level - lo; or, with a codebook, its first and last
   const int8_t* codebook;             ///< 16 ascending levels, or nullptr
   int scale_lo, scale_hi;             ///< integers that scale[s] may take; 1 and 1: there is none
+  float rms_share;                    ///< see prepare()
   float shrink, grow, step;           ///< trial scales put the largest weight at levels from (end - shrink) to (end + grow)
 };
 
@@ -58,6 +53,7 @@ struct AffineFormat {
   size_t sub_size;           ///< a multiple of 16
   int hi;                    ///< codes are 0..hi
   int scale_hi;              ///< scale[s] and min[s] are 0..scale_hi; 1: there are none, and dmin may have any sign
+  float rms_share;           ///< see prepare()
   float shrink, grow, step;  ///< trial scales put the range of the weights at hi - shrink to hi + grow levels
 };
 
@@ -71,5 +67,19 @@ void search_affine(const SearchBlock& block, const AffineFormat& format, AffineR
 
 /// binary16 nearest to x * unit, saturating at the largest finite; `stored` becomes its value / unit.
 uint16_t to_stored(float x, float unit, float& stored);
+
+/// The same, but the smallest binary16 rather than zero for an x that is not zero: codes can only make up for a scale that is
+/// too large.
+uint16_t to_stored_scale(float x, float unit, float& stored);
+
+/// One number per sub-block, e.g. its scale, and how much an error of it matters. Unused entries are zero.
+struct SubBlockValues {
+  alignas(16) float value[16] = {};
+  alignas(16) float weight[16] = {};
+};
+
+/// The factor d, as stored, with which d * integers of lo..hi come closest to the values, errors squared and weighted.
+/// lo == 0 asks for d >= 0 and takes negative values for zero.
+float fit_factor(const SubBlockValues& values, int lo, int hi, float unit);
 
 }  // namespace shoehorn::quant

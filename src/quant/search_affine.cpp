@@ -112,28 +112,6 @@ Fit fit_affine(const float* x, const float* w, size_t n, const Fixed& fixed, con
   return best;
 }
 
-/// Non-negative factor d such that value[i] is about d times an integer of 0..hi, weighted.
-float fit_factor(const float* value, const float* weight, size_t n, int hi) {
-  float most = 0;
-  for (size_t i = 0; i < n; ++i) most = std::max(most, value[i]);
-  if (most <= 0) return 0;
-  float best = most / static_cast<float>(hi), best_gain = 0;
-  const float top = static_cast<float>(hi);
-  for (float reach = top - 1.5f; reach <= top + 1.0f; reach += 0.125f) {
-    float vq = 0, qq = 0;
-    for (size_t i = 0; i < n; ++i) {
-      const float q = std::min(std::nearbyint(value[i] * (reach / most)), top);
-      vq += weight[i] * value[i] * q;
-      qq += weight[i] * q * q;
-    }
-    if (qq > 0 && vq * vq > best_gain * qq) {
-      best_gain = vq * vq / qq;
-      best = vq / qq;
-    }
-  }
-  return best;
-}
-
 /// What a sub-block stores, and the sums of its codes.
 struct Choice {
   int scale = 0, min = 0;
@@ -213,21 +191,21 @@ void search_affine(const SearchBlock& block, const AffineFormat& format, AffineR
 
   float d = wanted[0].scale, dmin = wanted[0].min;
   if (!any_min) {
-    float value[16] = {}, weight[16] = {};
+    SubBlockValues scales, mins;
     for (size_t s = 0; s < n_sub; ++s) {
-      value[s] = wanted[s].scale;
-      weight[s] = fixed[s].w;
+      scales.value[s] = wanted[s].scale;
+      mins.value[s] = wanted[s].min;
+      scales.weight[s] = mins.weight[s] = fixed[s].w;
     }
-    d = fit_factor(value, weight, n_sub, format.scale_hi);
-    for (size_t s = 0; s < n_sub; ++s) value[s] = wanted[s].min;
-    dmin = fit_factor(value, weight, n_sub, format.scale_hi);
+    d = fit_factor(scales, 0, format.scale_hi, block.unit);
+    dmin = fit_factor(mins, 0, format.scale_hi, block.unit);
   }
 
   Choice choice[16];
   float best_error = 0;
   for (int round = 0; round < 3; ++round) {
     Factors stored;
-    const uint16_t d_bits = to_stored(d, block.unit, stored.d);
+    const uint16_t d_bits = to_stored_scale(d, block.unit, stored.d);
     const uint16_t dmin_bits = to_stored(dmin, block.unit, stored.dmin);
     Choice tried[16];
     float error = 0;

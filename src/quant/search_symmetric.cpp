@@ -132,19 +132,19 @@ template <class Levels>
 void search(const SearchBlock& block, const SymmetricFormat& format, const Levels& levels, SymmetricResult& out) {
   const size_t n_sub = format.n_sub, size = format.sub_size;
   const float lo = static_cast<float>(format.lo), hi = static_cast<float>(format.hi);
-  alignas(16) float scale[16] = {}, weight[16] = {};
+  SubBlockValues scales;
+  float* const scale = scales.value;
   for (size_t s = 0; s < n_sub; ++s) {
     const Fit fit = fit_scale(block.x + s * size, block.w + s * size, size, levels, lo, hi, format.shrink, format.grow, format.step);
     scale[s] = fit.scale;
-    weight[s] = fit.sums.qq;
+    scales.weight[s] = fit.sums.qq;
   }
 
-  // The scales are to be d times integers: the same search, one floor up.
+  // The scales are to be d times integers: the same question, one floor up.
   float d = scale[0];
   const bool has_scales = format.scale_lo != format.scale_hi;
   if (has_scales) {
-    const EvenLevels integers{static_cast<float>(format.scale_lo), static_cast<float>(format.scale_hi)};
-    d = fit_scale(scale, weight, 16, integers, integers.lo, integers.hi, 1.5f, 1.0f, 0.125f).scale;
+    d = fit_factor(scales, format.scale_lo, format.scale_hi, block.unit);
   }
 
   Choice choice[16];
@@ -152,7 +152,7 @@ void search(const SearchBlock& block, const SymmetricFormat& format, const Level
   for (int round = 0; round < 3; ++round) {
     Choice tried[16];
     float stored, gain = 0, xq = 0, qq = 0;
-    const uint16_t bits = to_stored(d, block.unit, stored);
+    const uint16_t bits = to_stored_scale(d, block.unit, stored);
     for (size_t s = 0; s < n_sub; ++s) {
       tried[s] = choose_scale(block.x + s * size, block.w + s * size, size, levels, has_scales ? scale[s] : stored, stored, format.scale_lo, format.scale_hi);
       const float integer = static_cast<float>(tried[s].scale);

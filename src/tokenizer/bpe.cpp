@@ -7,7 +7,8 @@ namespace shoehorn::tokenizer {
 Expected<BpeModel> BpeModel::create(const Vocab& vocab, const std::vector<std::string>& pieces) {
   BpeModel model;
   model.pretokenizer_ = find_pretokenizer(vocab.pre);
-  if (model.pretokenizer_ == nullptr) return fail(ErrorCode::kUnsupported, "pre-tokenizer {:?} is not supported", vocab.pre);
+  if (model.pretokenizer_ == nullptr)
+    return fail(ErrorCode::kUnsupported, "pre-tokenizer {:?} is not supported", vocab.pre);
   std::unordered_map<std::string_view, Token> ids;
   ids.reserve(vocab.tokens.size());
   for (size_t i = 0; i < vocab.tokens.size(); ++i) ids.emplace(vocab.tokens[i], static_cast<Token>(i));

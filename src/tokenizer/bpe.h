@@ -15,8 +15,8 @@ namespace shoehorn::tokenizer {
 
 class BpeModel {
  public:
-  /// `pieces` are the bytes of the tokens; the model keeps views into them. Fails when the pre-tokenizer is unknown or a
-  /// merge names no token.
+  /// `pieces` are the bytes of the tokens; the model keeps views into them. Fails when the pre-tokenizer is unknown or
+  /// a merge names no token.
   static Expected<BpeModel> create(const Vocab& vocab, const std::vector<std::string>& pieces);
 
   /// Appends the tokens of a text without special tokens. Bytes that are no token themselves and were not merged are
@@ -26,7 +26,7 @@ class BpeModel {
  private:
   const PreTokenizer* pretokenizer_ = nullptr;
   std::array<Symbol, 256> bytes_{};
-  std::unordered_map<std::string_view, Token> whole_;   // normal tokens by their bytes; only with ignore_merges
+  std::unordered_map<std::string_view, Token> whole_;  // normal tokens by their bytes; only with ignore_merges
   PairMerger merger_;
 };
 

@@ -35,7 +35,8 @@ Status read_merges(const std::string& path, std::vector<std::string>& merges) {
     if (line.ends_with('\r')) line.remove_suffix(1);
     if (line.empty() || (line_number == 1 && line.starts_with("#version"))) continue;
     const size_t space = line.find(' ', 1);
-    if (space == std::string_view::npos || space + 1 == line.size() || line.find(' ', space + 1) != std::string_view::npos) {
+    if (space == std::string_view::npos || space + 1 == line.size() ||
+        line.find(' ', space + 1) != std::string_view::npos) {
       return fail(ErrorCode::kInvalid, "{}:{}: not a pair of tokens", path, line_number);
     }
     merges.emplace_back(line);
@@ -45,15 +46,17 @@ Status read_merges(const std::string& path, std::vector<std::string>& merges) {
 
 }  // namespace
 
-Expected<TokenizerFile> read_gpt2_files(const std::string& directory, const std::string& tokenizer_class, uint64_t limit) {
+Expected<TokenizerFile> read_gpt2_files(const std::string& directory, const std::string& tokenizer_class,
+                                        uint64_t limit) {
   TokenizerFile file{.vocab = {}, .tokens = VocabBuilder(limit), .added = {}, .post_processor = {}};
   file.vocab.model = Model::kBpe;
   for (const Class& known : kClasses) {
     if (known.name == tokenizer_class) file.vocab.pre = known.pre;
   }
   if (file.vocab.pre.empty()) {
-    return fail(ErrorCode::kUnsupported, "{}: the pre-tokenizer of tokenizer_class {:?} is not known; a tokenizer.json is needed",
-                directory, tokenizer_class);
+    return fail(ErrorCode::kUnsupported,
+                "{}: the pre-tokenizer of tokenizer_class {:?} is not known; a tokenizer.json is needed", directory,
+                tokenizer_class);
   }
   const std::string path = directory + "/vocab.json";
   SHOEHORN_TRY(const Json vocab, read_json(path, kMaxBytes));

@@ -196,6 +196,8 @@ std::string html_escape(std::string_view text) {
 size_t find_text(std::string_view text, std::string_view needle, size_t from) {
   if (from > text.size()) return std::string_view::npos;
   if (needle.empty()) return from;
+  constexpr size_t kShort = 32;  // so short that the simple search cannot take long
+  if (needle.size() <= kShort) return text.find(needle, from);
   const void* at = memmem(text.data() + from, text.size() - from, needle.data(), needle.size());
   return at == nullptr ? std::string_view::npos : static_cast<size_t>(static_cast<const char*>(at) - text.data());
 }

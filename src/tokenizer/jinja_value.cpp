@@ -130,7 +130,8 @@ Expected<Value> Heap::text(std::string bytes) {
     return fail(ErrorCode::kTooLarge, "a string of {} bytes; the limit is {}", bytes.size(), limits::kTextBytes);
   }
   SHOEHORN_RETURN_IF_ERROR(work(bytes.size() / 64));
-  const size_t cost = bytes.size() + sizeof(Text);
+  constexpr size_t kControlBlock = 32;
+  const size_t cost = bytes.size() + sizeof(Text) + kControlBlock;
   SHOEHORN_RETURN_IF_ERROR(charge(cost));
   auto text = std::make_shared<Text>();
   text->heap = this;

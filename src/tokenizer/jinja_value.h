@@ -23,13 +23,13 @@ namespace limits {
 inline constexpr size_t kTemplateBytes = size_t{1} << 20;
 inline constexpr size_t kTextBytes = size_t{16} << 20;    ///< one string, also the whole output
 inline constexpr size_t kLiveBytes = size_t{128} << 20;   ///< all values alive at one time
-inline constexpr uint64_t kWork = 20'000'000;             ///< evaluated nodes, and 64-byte pieces of text touched
+inline constexpr uint64_t kWork = 10'000'000;             ///< evaluated nodes, and 64-byte pieces of text touched
 inline constexpr uint64_t kIterations = 1'000'000;        ///< of all loops together
 inline constexpr int64_t kRange = 100'000;                ///< elements of one range()
 inline constexpr size_t kPieces = 1'000'000;              ///< strings that one string is cut into
 inline constexpr int kNesting = 100;                      ///< blocks and brackets inside one another in the source
 inline constexpr int kHeight = 250;                       ///< of an expression tree: a + b + c + ... is as high as it is long
-inline constexpr int kDepth = 1200;                       ///< nodes under evaluation at one time
+inline constexpr int kDepth = 600;   ///< nodes under evaluation at one time, each a recursion on our stack
 inline constexpr int kCalls = 100;                        ///< macros inside one another
 inline constexpr int kValueDepth = 200;                   ///< lists and mappings inside one another
 }  // namespace limits

@@ -4,6 +4,7 @@
 #include <bit>
 #include <functional>
 #include <limits>
+#include <utility>
 
 namespace shoehorn::tokenizer {
 namespace {
@@ -50,6 +51,28 @@ void MergeQueue::push(uint32_t rank, uint32_t position) {
   std::push_heap(heap_.begin(), heap_.end(), std::greater<>());
 }
 
+void MergeQueue::sort_into_run(std::vector<uint64_t> bucket) {
+  cursor_ = 0;
+  if (std::is_sorted(bucket.begin(), bucket.end())) {
+    run_ = std::move(bucket);
+    return;
+  }
+  // Candidates of one rank mostly come up from left to right, so that putting the ranks apart does nearly all the
+  // sorting.
+  const uint64_t mask = (uint64_t{1} << shift_) - 1;
+  std::vector<size_t> ends((uint64_t{1} << shift_) + 1);
+  for (const uint64_t entry : bucket) ++ends[((entry >> 32) & mask) + 1];
+  for (size_t i = 1; i < ends.size(); ++i) ends[i] += ends[i - 1];
+  run_.resize(bucket.size());
+  for (const uint64_t entry : bucket) run_[ends[(entry >> 32) & mask]++] = entry;
+  auto begin = run_.begin();
+  for (const size_t end : ends) {
+    const auto stop = run_.begin() + static_cast<std::ptrdiff_t>(end);
+    if (!std::is_sorted(begin, stop)) std::sort(begin, stop);
+    begin = stop;
+  }
+}
+
 std::optional<uint32_t> MergeQueue::ahead() const {
   constexpr size_t kDistance = 12;
   if (run_.size() - cursor_ <= kDistance) return std::nullopt;
@@ -59,12 +82,8 @@ std::optional<uint32_t> MergeQueue::ahead() const {
 bool MergeQueue::pop(uint32_t& rank, uint32_t& position) {
   while (cursor_ == run_.size() && heap_.empty()) {
     if (next_bucket_ == buckets_.size()) return false;
-    run_ = std::move(buckets_[next_bucket_]);
-    buckets_[next_bucket_] = {};
+    sort_into_run(std::exchange(buckets_[next_bucket_], {}));
     ++next_bucket_;
-    cursor_ = 0;
-    // Mostly in order already, as candidates come up from left to right; entirely so when they are all of one rank.
-    if (!std::is_sorted(run_.begin(), run_.end())) std::sort(run_.begin(), run_.end());
   }
   uint64_t entry;
   if (heap_.empty() || (cursor_ < run_.size() && run_[cursor_] < heap_.front())) {
@@ -118,41 +137,43 @@ void PairMerger::merge(std::vector<Symbol>& symbols, MergeScratch& scratch) cons
   auto& queue = scratch.queue;
   nodes.resize(symbols.size());
   queue.reset(symbols.size(), n_ranks_);
-  // The first candidates are counted before they are queued, so that no bucket grows by copying.
+  // The first candidates are counted before they are queued, so that no bucket grows by copying; until then `span`
+  // keeps their rank.
   for (int32_t i = 0; i < n; ++i) {
     const Pair* pair = i + 1 < n ? find(symbols[i], symbols[i + 1]) : nullptr;
-    nodes[i] = {symbols[i], pair == nullptr ? -1 : static_cast<int32_t>(pair->rank), i + 1};
+    nodes[i] = {symbols[i], pair == nullptr ? -1 : static_cast<int32_t>(pair->rank)};
     if (pair != nullptr) queue.expect(pair->rank);
   }
   queue.reserve();
   for (int32_t i = 0; i < n; ++i) {
-    if (nodes[i].previous >= 0) queue.push(static_cast<uint32_t>(nodes[i].previous), static_cast<uint32_t>(i));
-    nodes[i].previous = i - 1;
+    if (nodes[i].span >= 0) queue.push(static_cast<uint32_t>(nodes[i].span), static_cast<uint32_t>(i));
+    nodes[i].span = 1;
   }
   uint32_t rank, position;
   while (queue.pop(rank, position)) {
     if (const auto ahead = queue.ahead()) __builtin_prefetch(&nodes[*ahead], 1);
-    MergeNode& left = nodes[position];
-    if (left.symbol == kGone || left.next == n) continue;
-    MergeNode& right = nodes[left.next];
+    const int32_t left = static_cast<int32_t>(position);
+    if (nodes[left].symbol == kGone) continue;
+    const int32_t right = left + nodes[left].span;
+    if (right == n) continue;
     // An entry whose symbols have merged with others in the meantime finds another pair here, or none.
-    const Pair* pair = find(left.symbol, right.symbol);
+    const Pair* pair = find(nodes[left].symbol, nodes[right].symbol);
     if (pair == nullptr || pair->rank != rank) continue;
-    left.symbol = pair->merged;
-    left.next = right.next;
-    right.symbol = kGone;
-    if (left.next < n) {
-      MergeNode& after = nodes[left.next];
-      after.previous = static_cast<int32_t>(position);
-      if (const Pair* next = find(left.symbol, after.symbol)) queue.push(next->rank, position);
+    const int32_t after = right + nodes[right].span;
+    nodes[left].symbol = pair->merged;
+    nodes[right].symbol = kGone;
+    nodes[left].span = nodes[after - 1].span = after - left;
+    if (after < n) {
+      if (const Pair* next = find(pair->merged, nodes[after].symbol)) queue.push(next->rank, position);
     }
-    if (left.previous >= 0) {
-      const Pair* before = find(nodes[left.previous].symbol, left.symbol);
-      if (before != nullptr) queue.push(before->rank, static_cast<uint32_t>(left.previous));
+    if (left > 0) {
+      const int32_t before = left - nodes[left - 1].span;
+      if (const Pair* next = find(nodes[before].symbol, pair->merged))
+        queue.push(next->rank, static_cast<uint32_t>(before));
     }
   }
   symbols.clear();
-  for (int32_t i = 0; i < n; i = nodes[i].next) symbols.push_back(nodes[i].symbol);
+  for (int32_t i = 0; i < n; i += nodes[i].span) symbols.push_back(nodes[i].symbol);
 }
 
 }  // namespace shoehorn::tokenizer

@@ -14,9 +14,9 @@ using Symbol = int32_t;
 
 /// The merges that may happen next: the lowest rank first, the leftmost position among equals.
 ///
-/// For long texts one heap of all candidates would miss the cache on every step, so candidates are kept in buckets by the
-/// high bits of their rank; a bucket is sorted when its turn comes, and only what belongs to the present bucket (or an
-/// earlier one) goes through a heap.
+/// For long texts one heap of all candidates would miss the cache on every step, so candidates are kept in buckets by
+/// the high bits of their rank; a bucket is sorted when its turn comes, and only what belongs to the present bucket (or
+/// an earlier one) goes through a heap.
 class MergeQueue {
  public:
   void reset(size_t n_symbols, uint32_t n_ranks);
@@ -29,19 +29,22 @@ class MergeQueue {
   std::optional<uint32_t> ahead() const;
 
  private:
+  void sort_into_run(std::vector<uint64_t> bucket);
+
   std::vector<std::vector<uint64_t>> buckets_;  // rank << 32 | position
   std::vector<size_t> expected_;                // entries announced per bucket
   size_t next_bucket_ = 0;                      // buckets before this one are empty
   int shift_ = 31;
-  std::vector<uint64_t> run_;                   // the present bucket, sorted
+  std::vector<uint64_t> run_;  // the present bucket, sorted
   size_t cursor_ = 0;
   std::vector<uint64_t> heap_;
 };
 
-/// A symbol in the list that merging shrinks; indices into the nodes, -1 and their number at the ends.
+/// A place in the sequence. A symbol made of several places stands at the first one; its first and its last place know
+/// how many they are, which leads to the neighbours on both sides.
 struct MergeNode {
   Symbol symbol;
-  int32_t previous, next;
+  int32_t span;
 };
 
 /// Working memory of PairMerger::merge, reusable from call to call.

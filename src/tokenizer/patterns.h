@@ -1,5 +1,5 @@
-// The patterns that pre-tokenizers are made of. Each function is one regular expression of a tokenizer.json, named in its
-// comment, matched at a position as a backtracking engine would: the first alternative that matches wins.
+// The patterns that pre-tokenizers are made of. Each function is one regular expression of a tokenizer.json, named in
+// its comment, matched at a position as a backtracking engine would: the first alternative that matches wins.
 #pragma once
 
 #include <array>
@@ -40,7 +40,8 @@ size_t contraction(const Char* text, size_t pos, size_t end) {
   const uint32_t first = letter(pos + 1);
   if (first == 's' || first == 't' || first == 'm' || first == 'd') return pos + 2;
   const uint32_t second = letter(pos + 2);
-  if ((first == 'r' && second == 'e') || (first == 'v' && second == 'e') || (first == 'l' && second == 'l')) return pos + 3;
+  if ((first == 'r' && second == 'e') || (first == 'v' && second == 'e') || (first == 'l' && second == 'l'))
+    return pos + 3;
   return pos;
 }
 
@@ -110,8 +111,8 @@ size_t digits(const Char* text, size_t pos, size_t end) {
 
 struct Cl100kOptions {
   bool contractions = true;
-  Char letters = kLetter;                 // what words are made of
-  size_t max_digits = 3;                  // 0: no limit
+  Char letters = kLetter;  // what words are made of
+  size_t max_digits = 3;   // 0: no limit
   Tail tail = Tail::kNewlines;
   bool power_of_two_spaces = false;
 };
@@ -133,7 +134,8 @@ Found cl100k(const Char* text, size_t pos, size_t end) {
   if (stop > pos) return {true, stop};
   stop = line_breaks(text, pos, end);
   if (stop > pos) return {true, stop};
-  return found_if_longer(pos, kOptions.power_of_two_spaces ? spaces_by_powers_of_two(text, pos, end) : spaces(text, pos, end));
+  return found_if_longer(
+      pos, kOptions.power_of_two_spaces ? spaces_by_powers_of_two(text, pos, end) : spaces(text, pos, end));
 }
 
 /// [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]
@@ -141,7 +143,8 @@ inline bool may_open(Char c) { return is(c, kLetter | kMark) && !is(c, kLower); 
 /// [\p{Ll}\p{Lm}\p{Lo}\p{M}]
 inline bool may_close(Char c) { return is(c, kLetter | kMark) && !is(c, kUpper); }
 
-/// The words of o200k_base: open*close+ | open+close*, each after an optional [^\r\n\p{L}\p{N}]. Returns pos when there is none.
+/// The words of o200k_base: open*close+ | open+close*, each after an optional [^\r\n\p{L}\p{N}]. Returns pos when there
+/// is none.
 inline size_t cased_word(const Char* text, size_t pos, size_t end) {
   const auto opening = [&](size_t i) {
     while (i < end && may_open(text[i])) ++i;
@@ -253,8 +256,7 @@ inline constexpr std::string_view kDeepseekLetters =
     "\u2ceb-\u2cee\u2cf2\u2cf3\ua640-\ua66d\ua680-\ua69b\ua722-\ua76f\ua771-\ua787\ua78b-\ua78e\uab70-\uabbf"
     "\ufb00-\ufb06\ufb13-\ufb17\uff21-\uff3a\uff41-\uff5a\U00010400-\U0001044f\U000104b0-\U000104d3"
     "\U000104d8-\U000104fb\U00010c80-\U00010cb2\U00010cc0-\U00010cf2\U000118a0-\U000118df\U0001e900-\U0001e943";
-inline constexpr std::string_view kDeepseekPunctuation =
-    "!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002";
+inline constexpr std::string_view kDeepseekPunctuation = "!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002";
 inline constexpr std::string_view kDeepseekCjk = "\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff";
 inline constexpr std::string_view kDeepseek3Cjk = "\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff";
 
@@ -262,7 +264,8 @@ inline constexpr std::string_view kDeepseek3Cjk = "\u4e00-\u9fa5\u3040-\u309f\u3
 template <const std::string_view& kRanges, bool kOptionalSpace>
 Found code_points(const Char* text, size_t pos, size_t end) {
   static const CodePointSet set(kRanges);
-  const size_t begin = kOptionalSpace && is(text[pos], kSpace) && pos + 1 < end && set.contains(text[pos + 1]) ? pos + 1 : pos;
+  const size_t begin =
+      kOptionalSpace && is(text[pos], kSpace) && pos + 1 < end && set.contains(text[pos + 1]) ? pos + 1 : pos;
   size_t stop = begin;
   while (stop < end && set.contains(text[stop])) ++stop;
   return found_if_longer(pos, stop);

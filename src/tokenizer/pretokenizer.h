@@ -1,5 +1,5 @@
-// Pre-tokenizers: how a BPE vocabulary's text is cut into pieces before merging. Each is a hand-written equivalent of the
-// regular expressions in the models' tokenizer.json; pretokenizers.inc is the table.
+// Pre-tokenizers: how a BPE vocabulary's text is cut into pieces before merging. Each is a hand-written equivalent of
+// the regular expressions in the models' tokenizer.json; pretokenizers.inc is the table.
 #pragma once
 
 #include <cstdint>
@@ -24,10 +24,10 @@ struct Found {
 using Pattern = Found (*)(const Char* text, size_t pos, size_t end);
 
 struct PreTokenizer {
-  const char* name;                   ///< GGUF tokenizer.ggml.pre
-  bool ignore_merges;                 ///< a piece that is a token is taken whole
-  bool add_bos;                       ///< when neither the file nor the configuration says
-  std::span<const Pattern> passes;    ///< each cuts the pieces of the one before into matches and what lies between
+  const char* name;                 ///< GGUF tokenizer.ggml.pre
+  bool ignore_merges;               ///< a piece that is a token is taken whole
+  bool add_bos;                     ///< when neither the file nor the configuration says
+  std::span<const Pattern> passes;  ///< each cuts the pieces of the one before into matches and what lies between
 };
 
 /// The row of that name; nullptr when there is none.
@@ -38,10 +38,10 @@ std::span<const PreTokenizer> pretokenizers();
 /// Linear in the text. Text must be shorter than 4 GiB.
 std::vector<uint32_t> split(const PreTokenizer& pretokenizer, std::string_view text);
 
-/// How a tokenizer.json describes a pre-tokenizer: steps as "Split <regex>" (isolated matches), "Digits" (individual) and
-/// "ByteLevel" (with its regex; without it, it cuts nothing and is left out).
+/// How a tokenizer.json describes a pre-tokenizer: steps as "Split <regex>" (isolated matches), "Digits" (individual)
+/// and "ByteLevel" (with its regex; without it, it cuts nothing and is left out).
 struct HfPreTokenizer {
-  const char* name;   ///< the row of pretokenizers.inc that does the same
+  const char* name;  ///< the row of pretokenizers.inc that does the same
   bool ignore_merges;
   std::span<const char* const> steps;
 };

@@ -12,8 +12,8 @@ namespace {
 struct Field {
   uint32_t number;
   enum Kind { kVarint, kFixed64, kBytes, kFixed32 } kind;
-  uint64_t value = 0;       // kVarint, kFixed64, kFixed32
-  std::string_view bytes;   // kBytes
+  uint64_t value = 0;      // kVarint, kFixed64, kFixed32
+  std::string_view bytes;  // kBytes
 };
 
 /// Walks over the fields of a message.
@@ -39,7 +39,8 @@ class MessageReader {
         field.kind = Field::kBytes;
         SHOEHORN_TRY(const uint64_t size, varint());
         if (size > bytes_.size() - pos_) {
-          return fail(ErrorCode::kInvalid, "protobuf: field {} of {} bytes, {} are left", field.number, size, bytes_.size() - pos_);
+          return fail(ErrorCode::kInvalid, "protobuf: field {} of {} bytes, {} are left", field.number, size,
+                      bytes_.size() - pos_);
         }
         field.bytes = bytes_.substr(pos_, size);
         pos_ += size;
@@ -67,7 +68,8 @@ class MessageReader {
 
   Expected<Field> fixed(Field field, size_t size) {
     if (size > bytes_.size() - pos_) return fail(ErrorCode::kInvalid, "protobuf: cut short in field {}", field.number);
-    for (size_t i = 0; i < size; ++i) field.value |= static_cast<uint64_t>(static_cast<uint8_t>(bytes_[pos_ + i])) << (8 * i);
+    for (size_t i = 0; i < size; ++i)
+      field.value |= static_cast<uint64_t>(static_cast<uint8_t>(bytes_[pos_ + i])) << (8 * i);
     pos_ += size;
     return field;
   }
@@ -95,7 +97,7 @@ Status expect_kind(const Field& field, Field::Kind kind, const char* name) {
 struct Piece {
   std::string text;
   float score = 0;
-  TokenType type = TokenType::kNormal;   // SentencePiece numbers its types as GGUF does
+  TokenType type = TokenType::kNormal;  // SentencePiece numbers its types as GGUF does
 };
 
 Expected<Piece> read_piece(std::string_view message, size_t id) {
@@ -113,7 +115,8 @@ Expected<Piece> read_piece(std::string_view message, size_t id) {
       case 3: {
         SHOEHORN_RETURN_IF_ERROR(expect_kind(field, Field::kVarint, "a piece's type"));
         // SentencePiece: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte.
-        if (field.value < 1 || field.value > 6) return fail(ErrorCode::kInvalid, "piece {} has type {}", id, field.value);
+        if (field.value < 1 || field.value > 6)
+          return fail(ErrorCode::kInvalid, "piece {} has type {}", id, field.value);
         piece.type = static_cast<TokenType>(field.value);
         return {};
       }
@@ -141,13 +144,20 @@ Status read_trainer_spec(std::string_view message, TrainerSpec& spec) {
       return {};
     };
     switch (field.number) {
-      case 3: return read_int(spec.model_type, "trainer_spec.model_type");
-      case 24: return read_int(spec.whitespace_as_suffix, "trainer_spec.treat_whitespace_as_suffix");
-      case 40: return read_int(spec.unk, "trainer_spec.unk_id");
-      case 41: return read_int(spec.bos, "trainer_spec.bos_id");
-      case 42: return read_int(spec.eos, "trainer_spec.eos_id");
-      case 43: return read_int(spec.pad, "trainer_spec.pad_id");
-      default: return {};
+      case 3:
+        return read_int(spec.model_type, "trainer_spec.model_type");
+      case 24:
+        return read_int(spec.whitespace_as_suffix, "trainer_spec.treat_whitespace_as_suffix");
+      case 40:
+        return read_int(spec.unk, "trainer_spec.unk_id");
+      case 41:
+        return read_int(spec.bos, "trainer_spec.bos_id");
+      case 42:
+        return read_int(spec.eos, "trainer_spec.eos_id");
+      case 43:
+        return read_int(spec.pad, "trainer_spec.pad_id");
+      default:
+        return {};
     }
   });
 }
@@ -187,7 +197,7 @@ Expected<TokenizerFile> read_model(std::string_view bytes, uint64_t limit) {
     const char* names[] = {"unigram", "BPE", "word", "char"};
     return fail(ErrorCode::kUnsupported, "SentencePiece model type {} is not supported, only BPE",
                 trainer.model_type >= 1 && trainer.model_type <= 4 ? names[trainer.model_type - 1]
-                                                                    : std::to_string(trainer.model_type).c_str());
+                                                                   : std::to_string(trainer.model_type).c_str());
   }
   if (trainer.whitespace_as_suffix) {
     return fail(ErrorCode::kUnsupported, "SentencePiece model with treat_whitespace_as_suffix");

@@ -7,7 +7,9 @@ namespace {
 
 bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
-bool contains(const std::vector<Token>& sorted, Token token) { return std::binary_search(sorted.begin(), sorted.end(), token); }
+bool contains(const std::vector<Token>& sorted, Token token) {
+  return std::binary_search(sorted.begin(), sorted.end(), token);
+}
 
 }  // namespace
 
@@ -28,7 +30,7 @@ SpecialTokens::SpecialTokens(const Vocab& vocab) {
 
 const SpecialTokens::Entry* SpecialTokens::longest_prefix(std::string_view text, bool parse_special) const {
   const Entry* best = nullptr;
-  auto first = entries_.begin(), last = entries_.end();   // the entries that agree with text so far
+  auto first = entries_.begin(), last = entries_.end();  // the entries that agree with text so far
   for (size_t depth = 0; first != last; ++depth) {
     if (first->text.size() == depth) {
       if (parse_special || first->always) best = &*first;
@@ -46,12 +48,13 @@ const SpecialTokens::Entry* SpecialTokens::longest_prefix(std::string_view text,
 std::vector<Fragment> SpecialTokens::partition(std::string_view text, bool parse_special) const {
   std::vector<Fragment> out;
   const std::bitset<256>& first = parse_special ? first_any_ : first_always_;
-  size_t plain = 0;   // where the plain text before pos begins
+  size_t plain = 0;  // where the plain text before pos begins
   const auto flush = [&](size_t end) {
     if (end > plain) out.push_back({-1, text.substr(plain, end - plain)});
   };
   for (size_t pos = 0; pos < text.size();) {
-    const Entry* entry = first[static_cast<uint8_t>(text[pos])] ? longest_prefix(text.substr(pos), parse_special) : nullptr;
+    const Entry* entry =
+        first[static_cast<uint8_t>(text[pos])] ? longest_prefix(text.substr(pos), parse_special) : nullptr;
     if (entry == nullptr) {
       ++pos;
       continue;

@@ -39,7 +39,8 @@ Expected<SpmModel> SpmModel::create(const Vocab& vocab) {
     if (vocab.types[id] == TokenType::kByte) model.bytes_[*byte_token_value(text)] = id;
     if (!merges(vocab.types[id]) || text.empty()) continue;
     if (text.size() > kMaxTokenBytes) {
-      return fail(ErrorCode::kInvalid, "token {} has {} bytes, at most {} are supported", id, text.size(), kMaxTokenBytes);
+      return fail(ErrorCode::kInvalid, "token {} has {} bytes, at most {} are supported", id, text.size(),
+                  kMaxTokenBytes);
     }
     symbols.emplace(text, id);
     scores.push_back(vocab.scores[id]);
@@ -122,7 +123,8 @@ void SpmModel::encode(std::string_view text, bool space_prefix, std::vector<Toke
       const auto pos = static_cast<size_t>(-(symbol + 1));
       character = all.substr(pos, character_bytes(all, pos));
     }
-    const bool has_bytes = std::all_of(character.begin(), character.end(), [&](char c) { return bytes_[static_cast<uint8_t>(c)] >= 0; });
+    const bool has_bytes =
+        std::all_of(character.begin(), character.end(), [&](char c) { return bytes_[static_cast<uint8_t>(c)] >= 0; });
     if (has_bytes) {
       for (const char c : character) out.push_back(bytes_[static_cast<uint8_t>(c)]);
     } else if (unk_ && !after_unknown) {

@@ -1,5 +1,5 @@
-// A tiktoken file: one "base64(token) rank" per line, as Meta ships Llama 3 and 4. The merges follow from the ranks: a pair
-// may merge when its concatenation is a token, in the order of that token's rank.
+// A tiktoken file: one "base64(token) rank" per line, as Meta ships Llama 3 and 4. The merges follow from the ranks: a
+// pair may merge when its concatenation is a token, in the order of that token's rank.
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -52,12 +52,19 @@ struct Family {
 
 const Family* find_family(uint64_t n_ranks) {
   static const std::vector<Family> families = [] {
-    std::vector<std::string> llama3 = {"<|begin_of_text|>",      "<|end_of_text|>",   "<|reserved_special_token_0|>",
-                                       "<|reserved_special_token_1|>", "<|finetune_right_pad_id|>",
-                                       "<|reserved_special_token_2|>", "<|start_header_id|>", "<|end_header_id|>",
-                                       "<|eom_id|>",             "<|eot_id|>",        "<|python_tag|>"};
+    std::vector<std::string> llama3 = {"<|begin_of_text|>",
+                                       "<|end_of_text|>",
+                                       "<|reserved_special_token_0|>",
+                                       "<|reserved_special_token_1|>",
+                                       "<|finetune_right_pad_id|>",
+                                       "<|reserved_special_token_2|>",
+                                       "<|start_header_id|>",
+                                       "<|end_header_id|>",
+                                       "<|eom_id|>",
+                                       "<|eot_id|>",
+                                       "<|python_tag|>"};
     for (int i = 3; llama3.size() < 256; ++i) llama3.push_back(fmt::format("<|reserved_special_token_{}|>", i));
-    std::vector<std::string> llama4 = {"<|begin_of_text|>", "<|end_of_text|>", "<|fim_prefix|>", "<|fim_middle|>",
+    std::vector<std::string> llama4 = {"<|begin_of_text|>", "<|end_of_text|>",  "<|fim_prefix|>", "<|fim_middle|>",
                                        "<|fim_suffix|>",    "<|header_start|>", "<|header_end|>", "<|eom|>",
                                        "<|eot|>",           "<|step|>"};
     return std::vector<Family>{{128000, "llama-bpe", std::move(llama3), "<|begin_of_text|>", "<|end_of_text|>"},
@@ -123,8 +130,8 @@ Expected<TokenizerFile> read_tiktoken(const std::string& path, std::string_view 
       return fail(ErrorCode::kInvalid, "{}:{}: rank {} where {} comes next", path, line_number, rank, by_rank.size());
     }
     if (token.size() > kMaxTokenBytes) {
-      return fail(ErrorCode::kInvalid, "{}:{}: a token of {} bytes, at most {} are supported", path, line_number, token.size(),
-                  kMaxTokenBytes);
+      return fail(ErrorCode::kInvalid, "{}:{}: a token of {} bytes, at most {} are supported", path, line_number,
+                  token.size(), kMaxTokenBytes);
     }
     if (auto status = file.tokens.put(rank, byte_level_encode(token), TokenType::kNormal); !status) {
       return annotate(status.error(), path);
@@ -133,9 +140,10 @@ Expected<TokenizerFile> read_tiktoken(const std::string& path, std::string_view 
   }
   const Family* family = find_family(by_rank.size());
   if (family == nullptr) {
-    return fail(ErrorCode::kUnsupported,
-                "{}: {} ranks belong to no known pre-tokenizer (128000: Llama 3, 200000: Llama 4); a tokenizer.json is needed",
-                path, by_rank.size());
+    return fail(
+        ErrorCode::kUnsupported,
+        "{}: {} ranks belong to no known pre-tokenizer (128000: Llama 3, 200000: Llama 4); a tokenizer.json is needed",
+        path, by_rank.size());
   }
   file.vocab.pre = family->pre;
   file.vocab.merges = merges_from_ranks(by_rank);

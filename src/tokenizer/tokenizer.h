@@ -11,8 +11,8 @@
 namespace shoehorn::tokenizer {
 
 struct EncodeOptions {
-  bool add_special = true;     ///< add BOS/EOS when the vocabulary says so
-  bool parse_special = true;   ///< "<|eot_id|>" in the text becomes that control token; false: plain text
+  bool add_special = true;    ///< add BOS/EOS when the vocabulary says so
+  bool parse_special = true;  ///< "<|eot_id|>" in the text becomes that control token; false: plain text
 };
 
 /// Immutable after construction; encode and decode are thread-safe.

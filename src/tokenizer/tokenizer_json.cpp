@@ -1,5 +1,5 @@
-// tokenizer.json of Hugging Face's tokenizers: BPE over bytes (GPT-2, Llama 3) or over characters with byte fallback (the
-// SentencePiece models as converted for that library).
+// tokenizer.json of Hugging Face's tokenizers: BPE over bytes (GPT-2, Llama 3) or over characters with byte fallback
+// (the SentencePiece models as converted for that library).
 #include <algorithm>
 #include <unordered_map>
 
@@ -103,8 +103,8 @@ Status read_tokens(const Json& model, bool byte_fallback, TokenizerFile& file) {
   return {};
 }
 
-/// Both forms of a merge, "a b" and ["a", "b"], as the first. A space inside a part is written as the byte-level alphabet
-/// writes it.
+/// Both forms of a merge, "a b" and ["a", "b"], as the first. A space inside a part is written as the byte-level
+/// alphabet writes it.
 Status read_merges(const Json& model, std::vector<std::string>& merges) {
   const Json& list = member(model, "merges");
   if (!list.is_array()) return fail(ErrorCode::kInvalid, "model.merges: expected a list");
@@ -120,7 +120,8 @@ Status read_merges(const Json& model, std::vector<std::string>& merges) {
       std::string joined;
       for (const Json& part : merge) {
         if (!joined.empty()) joined += ' ';
-        for (const char c : part.get_ref<const std::string&>()) joined += c == ' ' ? std::string("Ġ") : std::string(1, c);
+        for (const char c : part.get_ref<const std::string&>())
+          joined += c == ' ' ? std::string("Ġ") : std::string(1, c);
       }
       merges.push_back(std::move(joined));
     } else {
@@ -133,7 +134,8 @@ Status read_merges(const Json& model, std::vector<std::string>& merges) {
 Status read_byte_level(const Json& json, const std::vector<const Json*>& pre_tokenizers, TokenizerFile& file) {
   SHOEHORN_TRY(const auto normalizers, steps_of(member(json, "normalizer"), "normalizers", "normalizer"));
   for (const Json* step : normalizers) {
-    if (type_of(*step) != "NFC") return fail(ErrorCode::kUnsupported, "normalizer {} is not supported", describe_step(*step));
+    if (type_of(*step) != "NFC")
+      return fail(ErrorCode::kUnsupported, "normalizer {} is not supported", describe_step(*step));
   }
   std::vector<std::string> steps;
   bool byte_level = false;
@@ -151,7 +153,8 @@ Status read_byte_level(const Json& json, const std::vector<const Json*>& pre_tok
   return read_merges(model, file.vocab.merges);
 }
 
-/// SentencePiece merges by the score of the resulting token; the rank of the first merge that makes a token is that order.
+/// SentencePiece merges by the score of the resulting token; the rank of the first merge that makes a token is that
+/// order.
 Status read_sentencepiece_like(const Json& json, const SpmSteps& steps, TokenizerFile& file) {
   const Json& model = member(json, "model");
   file.vocab.model = Model::kSpm;
@@ -183,7 +186,8 @@ Status read_sentencepiece_like(const Json& json, const SpmSteps& steps, Tokenize
 }
 
 Expected<TokenizerFile> read(const Json& json, uint64_t limit) {
-  TokenizerFile file{.vocab = {}, .tokens = VocabBuilder(limit), .added = {}, .post_processor = member(json, "post_processor")};
+  TokenizerFile file{
+      .vocab = {}, .tokens = VocabBuilder(limit), .added = {}, .post_processor = member(json, "post_processor")};
   const Json& model = member(json, "model");
   if (!model.is_object()) return fail(ErrorCode::kInvalid, "model: expected an object");
   std::string type = type_of(model);
@@ -191,12 +195,13 @@ Expected<TokenizerFile> read(const Json& json, uint64_t limit) {
   if (type.empty() && model.contains("merges")) type = "BPE";
   if (type != "BPE") return fail(ErrorCode::kUnsupported, "model.type {:?} is not supported, only BPE", type);
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-    if (!json_or(model, key, std::string()).empty()) return fail(ErrorCode::kUnsupported, "model.{} is not supported", key);
+    if (!json_or(model, key, std::string()).empty())
+      return fail(ErrorCode::kUnsupported, "model.{} is not supported", key);
   }
   SHOEHORN_TRY(const auto pre_tokenizers, steps_of(member(json, "pre_tokenizer"), "pretokenizers", "pre_tokenizer"));
   SHOEHORN_TRY(const auto normalizers, steps_of(member(json, "normalizer"), "normalizers", "normalizer"));
   SpmSteps spm;
-  std::string other;   // a step that SentencePiece does not have
+  std::string other;  // a step that SentencePiece does not have
   for (const Json* step : pre_tokenizers) {
     if (!spm.pre_tokenize(*step)) other = describe_step(*step);
   }
@@ -204,7 +209,8 @@ Expected<TokenizerFile> read(const Json& json, uint64_t limit) {
     if (!spm.normalize(*step)) other = describe_step(*step);
   }
   if (spm.replaces_spaces) {
-    if (!other.empty()) return fail(ErrorCode::kUnsupported, "{} beside the replacement of spaces is not supported", other);
+    if (!other.empty())
+      return fail(ErrorCode::kUnsupported, "{} beside the replacement of spaces is not supported", other);
     SHOEHORN_RETURN_IF_ERROR(read_sentencepiece_like(json, spm, file));
   } else {
     SHOEHORN_RETURN_IF_ERROR(read_byte_level(json, pre_tokenizers, file));

@@ -8,8 +8,8 @@
 
 namespace shoehorn::tokenizer {
 
-/// One character: a code point in the low 21 bits and its properties above them. A byte that is not part of valid UTF-8 is
-/// a character of its own: the byte's value with kInvalid, and a symbol as U+FFFD is.
+/// One character: a code point in the low 21 bits and its properties above them. A byte that is not part of valid UTF-8
+/// is a character of its own: the byte's value with kInvalid, and a symbol as U+FFFD is.
 using Char = uint32_t;
 
 inline constexpr Char kLetter = 1u << 21;       // \p{L}
@@ -33,8 +33,8 @@ constexpr size_t char_bytes(Char c) {
   return cp < 0x800 ? 2 : cp < 0x10000 ? 3 : 4;
 }
 
-/// The length of the valid UTF-8 sequence that starts at text[pos], or 0 when there is none (overlong forms, surrogates and
-/// values past U+10FFFF are not valid). Sets cp when it is valid.
+/// The length of the valid UTF-8 sequence that starts at text[pos], or 0 when there is none (overlong forms, surrogates
+/// and values past U+10FFFF are not valid). Sets cp when it is valid.
 size_t utf8_sequence(std::string_view text, size_t pos, uint32_t& cp);
 
 /// The properties of a code point.

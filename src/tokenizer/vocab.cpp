@@ -12,16 +12,39 @@ namespace {
 
 // In the order of preference when a vocabulary has several and no key names the end-of-turn token.
 constexpr std::string_view kEndOfTurn[] = {
-    "<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|eot|>", "<end_of_utterance>", "<EOT>", "_<EOT>", "[EOT]",
-    "<｜end▁of▁sentence｜>", "<|endoftext|>", "<|end_of_text|>",
+    "<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>",         "<|eot|>",       "<end_of_utterance>",
+    "<EOT>",      "_<EOT>",     "[EOT]",   "<｜end▁of▁sentence｜>", "<|endoftext|>", "<|end_of_text|>",
 };
 
 // Tokens that end a generation wherever they occur as special tokens.
 constexpr std::string_view kEndOfGeneration[] = {
-    "<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<end_of_turn>", "<|endoftext|>", "<|eot|>",
-    "<|eom|>", "</s>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>", "<end_of_utterance>", "<eos>",
-    "<｜end▁of▁sentence｜>", "<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<|fim_repo|>", "<|repo_name|>", "<fim-repo>",
-    "<reponame>", "<|file_sep|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|eot|>",
+    "<|eom|>",
+    "</s>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<|end_of_text|>",
+    "<end_of_utterance>",
+    "<eos>",
+    "<｜end▁of▁sentence｜>",
+    "<|fim_pad|>",
+    "<fim-pad>",
+    "<fim_pad>",
+    "<|fim_repo|>",
+    "<|repo_name|>",
+    "<fim-repo>",
+    "<reponame>",
+    "<|file_sep|>",
 };
 
 /// A normal token may happen to spell one of the names above.
@@ -32,7 +55,12 @@ bool is_special(TokenType type) {
 }  // namespace
 
 std::optional<uint8_t> byte_token_value(std::string_view text) {
-  const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; };
+  const auto digit = [](char c) {
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                  : -1;
+  };
   if (text.size() != 6 || text.substr(0, 3) != "<0x" || text[5] != '>') return std::nullopt;
   const int high = digit(text[3]), low = digit(text[4]);
   if (high < 0 || low < 0) return std::nullopt;
@@ -73,7 +101,8 @@ Status check_vocab(const Vocab& vocab) {
     return fail(ErrorCode::kInvalid, "vocabulary: {} scores for {} tokens", vocab.scores.size(), n);
   }
   for (size_t i = 0; i < vocab.scores.size(); ++i) {
-    if (!std::isfinite(vocab.scores[i])) return fail(ErrorCode::kInvalid, "vocabulary: the score of token {} is not finite", i);
+    if (!std::isfinite(vocab.scores[i]))
+      return fail(ErrorCode::kInvalid, "vocabulary: the score of token {} is not finite", i);
   }
   std::unordered_map<std::string_view, size_t> ids;
   ids.reserve(n);
@@ -86,7 +115,8 @@ Status check_vocab(const Vocab& vocab) {
     if (vocab.tokens[i].empty()) continue;
     const auto [it, inserted] = ids.emplace(vocab.tokens[i], i);
     if (!inserted) {
-      return fail(ErrorCode::kInvalid, "vocabulary: {:?} is both token {} and token {}", vocab.tokens[i], it->second, i);
+      return fail(ErrorCode::kInvalid, "vocabulary: {:?} is both token {} and token {}", vocab.tokens[i], it->second,
+                  i);
     }
   }
   const auto in_range = [n](Token id) { return id >= 0 && static_cast<size_t>(id) < n; };
@@ -95,7 +125,8 @@ Status check_vocab(const Vocab& vocab) {
   for (const auto& [name, id] : specials) {
     if (id && !in_range(*id)) return fail(ErrorCode::kInvalid, "vocabulary: {} token id {} of {} tokens", name, *id, n);
   }
-  for (const auto& [name, list] : {std::pair{"end-of-generation", &vocab.eog}, {"lstrip", &vocab.lstrip}, {"rstrip", &vocab.rstrip}}) {
+  for (const auto& [name, list] :
+       {std::pair{"end-of-generation", &vocab.eog}, {"lstrip", &vocab.lstrip}, {"rstrip", &vocab.rstrip}}) {
     for (const Token id : *list) {
       if (!in_range(id)) return fail(ErrorCode::kInvalid, "vocabulary: {} token id {} of {} tokens", name, id, n);
     }

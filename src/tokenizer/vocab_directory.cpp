@@ -50,7 +50,8 @@ Expected<std::string> special_text(const Json& config, const std::string& key, c
   const Json& value = config[key];
   if (value.is_null()) return std::string();
   if (value.is_string()) return value.get<std::string>();
-  if (value.is_object() && value.contains("content") && value["content"].is_string()) return value["content"].get<std::string>();
+  if (value.is_object() && value.contains("content") && value["content"].is_string())
+    return value["content"].get<std::string>();
   return fail(ErrorCode::kInvalid, "{}: {}: expected a text", file, key);
 }
 
@@ -86,7 +87,8 @@ Status add_tokens(const Configuration& config, TokenizerFile& file) {
     }
   }
   for (const AddedToken& token : file.added) {
-    if (auto status = file.tokens.add(token); !status) return annotate(status.error(), config.directory + ": added tokens");
+    if (auto status = file.tokens.add(token); !status)
+      return annotate(status.error(), config.directory + ": added tokens");
   }
   where = config.directory + "/tokenizer_config.json: added_tokens_decoder";
   if (config.tokenizer.contains("added_tokens_decoder")) {
@@ -99,7 +101,8 @@ Status add_tokens(const Configuration& config, TokenizerFile& file) {
 }
 
 /// An id or a list of them under `key`; -1 and null, which say "none", are left out. Ids must be below n_tokens.
-Expected<std::vector<Token>> ids_of(const Json& config, const std::string& key, size_t n_tokens, const std::string& file) {
+Expected<std::vector<Token>> ids_of(const Json& config, const std::string& key, size_t n_tokens,
+                                    const std::string& file) {
   std::vector<Token> out;
   if (!config.is_object() || !config.contains(key)) return out;
   const Json& value = config[key];
@@ -107,14 +110,15 @@ Expected<std::vector<Token>> ids_of(const Json& config, const std::string& key, 
   for (const Json& entry : list) {
     if (entry.is_null() || (entry.is_number_integer() && !entry.is_number_unsigned())) continue;
     SHOEHORN_TRY(const uint64_t id, json_id(entry, file + ": " + key));
-    if (id >= n_tokens) return fail(ErrorCode::kInvalid, "{}: {} is {}, the vocabulary has {} tokens", file, key, id, n_tokens);
+    if (id >= n_tokens)
+      return fail(ErrorCode::kInvalid, "{}: {} is {}, the vocabulary has {} tokens", file, key, id, n_tokens);
     out.push_back(static_cast<Token>(id));
   }
   return out;
 }
 
-/// bos, eos, unk, pad: by the texts in tokenizer_config.json, special_tokens_map.json, then by the ids in config.json and
-/// generation_config.json (a list's first), then by what the tokenizer file itself says.
+/// bos, eos, unk, pad: by the texts in tokenizer_config.json, special_tokens_map.json, then by the ids in config.json
+/// and generation_config.json (a list's first), then by what the tokenizer file itself says.
 Status find_special_tokens(const Configuration& config, Vocab& vocab) {
   std::unordered_map<std::string_view, Token> ids;
   ids.reserve(vocab.tokens.size());
@@ -135,7 +139,9 @@ Status find_special_tokens(const Configuration& config, Vocab& vocab) {
       if (const auto it = ids.find(text); it != ids.end()) found = it->second;
     }
     std::optional<Token> first_of_list;
-    for (const auto& [json, file] : {std::pair{&config.model, &config_path}, {&text_config, &config_path}, {&config.generation, &generation_path}}) {
+    for (const auto& [json, file] : {std::pair{&config.model, &config_path},
+                                     {&text_config, &config_path},
+                                     {&config.generation, &generation_path}}) {
       SHOEHORN_TRY(const auto listed, ids_of(*json, key + "_id", vocab.tokens.size(), *file));
       if (listed.empty()) continue;
       const bool single = !(*json)[key + "_id"].is_array();
@@ -145,7 +151,8 @@ Status find_special_tokens(const Configuration& config, Vocab& vocab) {
     if (!found) found = first_of_list;
     if (found) *target = found;
   }
-  for (const auto& [json, file] : {std::pair{&config.model, &config_path}, {&text_config, &config_path}, {&config.generation, &generation_path}}) {
+  for (const auto& [json, file] :
+       {std::pair{&config.model, &config_path}, {&text_config, &config_path}, {&config.generation, &generation_path}}) {
     SHOEHORN_TRY(const auto listed, ids_of(*json, "eos_token_id", vocab.tokens.size(), *file));
     vocab.eog.insert(vocab.eog.end(), listed.begin(), listed.end());
   }
@@ -163,7 +170,8 @@ void apply_post_processor(const Json& post_processor, const std::string& bos, co
   const auto single = post_processor.find("single");
   if (single == post_processor.end() || !single->is_array() || single->size() < 2) return;
   const auto special = [](const Json& entry) {
-    return entry.is_object() && entry.contains("SpecialToken") ? json_or(entry["SpecialToken"], "id", std::string()) : std::string();
+    return entry.is_object() && entry.contains("SpecialToken") ? json_or(entry["SpecialToken"], "id", std::string())
+                                                               : std::string();
   };
   const std::string first = special(single->front()), last = special(single->back());
   if (!first.empty()) vocab.add_bos = bos.empty() || first == bos;
@@ -183,7 +191,8 @@ Expected<std::string> read_chat_template(const Configuration& config) {
   }
   if (value.is_null()) return std::string();
   if (value.is_string()) return value.get<std::string>();
-  if (!value.is_array()) return fail(ErrorCode::kInvalid, "{}: chat_template: expected a text or a list", config.directory);
+  if (!value.is_array())
+    return fail(ErrorCode::kInvalid, "{}: chat_template: expected a text or a list", config.directory);
   // Several templates by name: the default one, or the first.
   std::string chosen;
   for (const Json& entry : value) {
@@ -197,7 +206,8 @@ Expected<std::string> read_chat_template(const Configuration& config) {
 
 Expected<Vocab> vocab_from_directory(const std::string& directory, uint64_t n_vocab) {
   if (n_vocab > kMaxVocab) {
-    return fail(ErrorCode::kInvalid, "{}: a vocabulary of {} tokens, at most {} are supported", directory, n_vocab, kMaxVocab);
+    return fail(ErrorCode::kInvalid, "{}: a vocabulary of {} tokens, at most {} are supported", directory, n_vocab,
+                kMaxVocab);
   }
   SHOEHORN_TRY(const Configuration config, Configuration::read(directory));
   SHOEHORN_TRY(TokenizerFile file, read_tokenizer_file(config, n_vocab == 0 ? kMaxVocab : n_vocab));
@@ -208,7 +218,9 @@ Expected<Vocab> vocab_from_directory(const std::string& directory, uint64_t n_vo
 
   const PreTokenizer* pre = vocab.model == Model::kBpe ? find_pretokenizer(vocab.pre) : nullptr;
   vocab.add_bos = pre == nullptr || pre->add_bos;
-  const auto text_of = [&](const char* key) { return special_text(config.tokenizer, key, directory + "/tokenizer_config.json"); };
+  const auto text_of = [&](const char* key) {
+    return special_text(config.tokenizer, key, directory + "/tokenizer_config.json");
+  };
   SHOEHORN_TRY(const std::string bos, text_of("bos_token"));
   SHOEHORN_TRY(const std::string eos, text_of("eos_token"));
   apply_post_processor(file.post_processor, bos, eos, vocab);

@@ -74,7 +74,8 @@ Expected<Vocab> vocab_from_gguf(const io::GgufMetadata& metadata) {
   const auto* tokens = metadata.get_strings("tokenizer.ggml.tokens");
   if (tokens == nullptr) return fail(ErrorCode::kNotFound, "tokenizer.ggml.tokens: no such list of texts");
   const size_t n = tokens->size();
-  if (n > kMaxVocab) return fail(ErrorCode::kInvalid, "tokenizer.ggml.tokens: {} tokens, at most {} are supported", n, kMaxVocab);
+  if (n > kMaxVocab)
+    return fail(ErrorCode::kInvalid, "tokenizer.ggml.tokens: {} tokens, at most {} are supported", n, kMaxVocab);
   vocab.tokens = *tokens;
 
   vocab.types.assign(n, TokenType::kNormal);
@@ -154,10 +155,11 @@ void vocab_to_gguf(const Vocab& vocab, io::GgufMetadata& metadata) {
   for (const TokenType type : vocab.types) types.push_back(static_cast<int32_t>(type));
   metadata.set("tokenizer.ggml.token_type", io::GgufArray(std::move(types)));
   if (bpe) metadata.set("tokenizer.ggml.merges", io::GgufArray(vocab.merges));
-  const std::pair<const char*, std::optional<Token>> specials[] = {
-      {"tokenizer.ggml.bos_token_id", vocab.bos},     {"tokenizer.ggml.eos_token_id", vocab.eos},
-      {"tokenizer.ggml.eot_token_id", vocab.eot},     {"tokenizer.ggml.unknown_token_id", vocab.unk},
-      {"tokenizer.ggml.padding_token_id", vocab.pad}};
+  const std::pair<const char*, std::optional<Token>> specials[] = {{"tokenizer.ggml.bos_token_id", vocab.bos},
+                                                                   {"tokenizer.ggml.eos_token_id", vocab.eos},
+                                                                   {"tokenizer.ggml.eot_token_id", vocab.eot},
+                                                                   {"tokenizer.ggml.unknown_token_id", vocab.unk},
+                                                                   {"tokenizer.ggml.padding_token_id", vocab.pad}};
   for (const auto& [key, id] : specials) {
     if (id) metadata.set(key, static_cast<uint32_t>(*id));
   }

@@ -91,12 +91,14 @@ Expected<uint64_t> json_id(const Json& value, const std::string& where) {
 Expected<std::vector<AddedToken>> parse_added_tokens(const Json& json, const std::string& where) {
   std::vector<AddedToken> out;
   if (json.is_null()) return out;
-  if (!json.is_array() && !json.is_object()) return fail(ErrorCode::kInvalid, "{}: expected a list or an object", where);
+  if (!json.is_array() && !json.is_object())
+    return fail(ErrorCode::kInvalid, "{}: expected a list or an object", where);
   for (const auto& [key, entry] : json.items()) {
     const std::string at = fmt::format("{}[{}]", where, key);
     if (!entry.is_object()) return fail(ErrorCode::kInvalid, "{}: expected an object", at);
     const auto content = entry.find("content");
-    if (content == entry.end() || !content->is_string()) return fail(ErrorCode::kInvalid, "{}: no text in \"content\"", at);
+    if (content == entry.end() || !content->is_string())
+      return fail(ErrorCode::kInvalid, "{}: no text in \"content\"", at);
     AddedToken token{.id = 0, .text = content->get<std::string>()};
     if (json.is_array()) {
       const auto id = entry.find("id");

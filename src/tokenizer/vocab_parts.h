@@ -26,8 +26,8 @@ class VocabBuilder {
 
   /// Fails when the id is out of range or taken.
   Status put(uint64_t id, std::string text, TokenType type, float score = 0);
-  /// Puts an added token over whatever is at its id: special ones (and those that look special) become control tokens, the
-  /// others user-defined.
+  /// Puts an added token over whatever is at its id: special ones (and those that look special) become control tokens,
+  /// the others user-defined.
   Status add(const AddedToken& token);
 
   bool has(uint64_t id) const { return id < types_.size() && types_[id] != kHole; }
@@ -57,19 +57,21 @@ class VocabBuilder {
 
 /// What one tokenizer file says.
 struct TokenizerFile {
-  Vocab vocab;                        ///< model, pre, merges, add_space_prefix, and the ids the file itself names
+  Vocab vocab;  ///< model, pre, merges, add_space_prefix, and the ids the file itself names
   VocabBuilder tokens;
   std::vector<AddedToken> added;
-  Json post_processor;                ///< tokenizer.json only
+  Json post_processor;  ///< tokenizer.json only
 };
 
 Expected<TokenizerFile> read_tokenizer_json(const std::string& path, uint64_t limit);
 Expected<TokenizerFile> read_sentencepiece(const std::string& path, std::string_view bytes, uint64_t limit);
 Expected<TokenizerFile> read_tiktoken(const std::string& path, std::string_view text, uint64_t limit);
 /// vocab.json and merges.txt; the pre-tokenizer comes from tokenizer_class (may be empty).
-Expected<TokenizerFile> read_gpt2_files(const std::string& directory, const std::string& tokenizer_class, uint64_t limit);
+Expected<TokenizerFile> read_gpt2_files(const std::string& directory, const std::string& tokenizer_class,
+                                        uint64_t limit);
 
-/// tokenizer.json's "added_tokens" (a list with ids) or tokenizer_config.json's "added_tokens_decoder" (an object by id).
+/// tokenizer.json's "added_tokens" (a list with ids) or tokenizer_config.json's "added_tokens_decoder" (an object by
+/// id).
 Expected<std::vector<AddedToken>> parse_added_tokens(const Json& json, const std::string& where);
 
 /// The byte of "<0xHH>"; nothing for other texts.

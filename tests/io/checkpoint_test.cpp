@@ -86,8 +86,7 @@ TEST(Checkpoint, AMissingShardIsNamed) {
 TEST(Checkpoint, TheIndexIsCheckedAgainstTheShards) {
   const std::string dir = sharded_dir();
   set_index(dir, R"({"weight_map": {"model.norm.weight": "model-00002-of-00002.safetensors"}})");
-  EXPECT_FAILS(Checkpoint::open(dir), kInvalid,
-               "tensor model.norm.weight is not in model-00002-of-00002.safetensors");
+  EXPECT_FAILS(Checkpoint::open(dir), kInvalid, "tensor model.norm.weight is not in model-00002-of-00002.safetensors");
   set_index(dir, R"({"weight_map": {"a": "../../etc/passwd"}})");
   EXPECT_FAILS(Checkpoint::open(dir), kInvalid, "not a plain file name");
   set_index(dir, R"({"weight_map": {"a": ".."}})");

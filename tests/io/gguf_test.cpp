@@ -25,9 +25,8 @@ std::string with_data(std::string head, size_t n_data, size_t alignment = 32) {
 }
 
 Expected<GgufFile> open(const std::string& bytes) {
-  static const std::string path = test::temp_dir() + "/f.gguf";
-  test::write_text(path, bytes);
-  auto file = GgufFile::open(path);
+  const test::MemoryFile memory(bytes);
+  auto file = GgufFile::open(memory.path());
   if (file) {
     for (const GgufTensor& tensor : file->tensors()) {
       volatile int sum = 0;
@@ -143,17 +142,33 @@ TEST(Gguf, FlippedBitsNeverCrash) {
 
 TEST(Gguf, EveryValueTypeRoundTrips) {
   const std::string path = test::temp_dir() + "/values.gguf";
-  const std::pair<const char*, GgufValue> values[] = {
-      {"u8", uint8_t{255}}, {"i8", int8_t{-128}}, {"u16", uint16_t{65535}}, {"i16", int16_t{-32768}},
-      {"u32", UINT32_MAX}, {"i32", INT32_MIN}, {"u64", UINT64_MAX}, {"i64", INT64_MIN}, {"f32", 1.5f}, {"f64", 0.1},
-      {"yes", true}, {"no", false}, {"text", std::string("a\0b", 3)}, {"empty", std::string()},
-      {"a.u8", GgufArray(std::vector<uint8_t>{1, 2})}, {"a.i8", GgufArray(std::vector<int8_t>{-1})},
-      {"a.u16", GgufArray(std::vector<uint16_t>{9})}, {"a.i16", GgufArray(std::vector<int16_t>{-9})},
-      {"a.u32", GgufArray(std::vector<uint32_t>{7})}, {"a.i32", GgufArray(std::vector<int32_t>{-7, 8})},
-      {"a.u64", GgufArray(std::vector<uint64_t>{UINT64_MAX})}, {"a.i64", GgufArray(std::vector<int64_t>{INT64_MIN})},
-      {"a.f32", GgufArray(std::vector<float>{0.25f})}, {"a.f64", GgufArray(std::vector<double>{0.1})},
-      {"a.bool", GgufArray(std::vector<bool>{true, false, true})},
-      {"a.text", GgufArray(std::vector<std::string>{"x", "", "yz"})}, {"a.none", GgufArray(std::vector<std::string>{})}};
+  const std::pair<const char*, GgufValue> values[] = {{"u8", uint8_t{255}},
+                                                      {"i8", int8_t{-128}},
+                                                      {"u16", uint16_t{65535}},
+                                                      {"i16", int16_t{-32768}},
+                                                      {"u32", UINT32_MAX},
+                                                      {"i32", INT32_MIN},
+                                                      {"u64", UINT64_MAX},
+                                                      {"i64", INT64_MIN},
+                                                      {"f32", 1.5f},
+                                                      {"f64", 0.1},
+                                                      {"yes", true},
+                                                      {"no", false},
+                                                      {"text", std::string("a\0b", 3)},
+                                                      {"empty", std::string()},
+                                                      {"a.u8", GgufArray(std::vector<uint8_t>{1, 2})},
+                                                      {"a.i8", GgufArray(std::vector<int8_t>{-1})},
+                                                      {"a.u16", GgufArray(std::vector<uint16_t>{9})},
+                                                      {"a.i16", GgufArray(std::vector<int16_t>{-9})},
+                                                      {"a.u32", GgufArray(std::vector<uint32_t>{7})},
+                                                      {"a.i32", GgufArray(std::vector<int32_t>{-7, 8})},
+                                                      {"a.u64", GgufArray(std::vector<uint64_t>{UINT64_MAX})},
+                                                      {"a.i64", GgufArray(std::vector<int64_t>{INT64_MIN})},
+                                                      {"a.f32", GgufArray(std::vector<float>{0.25f})},
+                                                      {"a.f64", GgufArray(std::vector<double>{0.1})},
+                                                      {"a.bool", GgufArray(std::vector<bool>{true, false, true})},
+                                                      {"a.text", GgufArray(std::vector<std::string>{"x", "", "yz"})},
+                                                      {"a.none", GgufArray(std::vector<std::string>{})}};
   GgufWriter writer;
   for (const auto& [key, value] : values) writer.set(key, value);
   ASSERT_TRUE(writer.begin(path).has_value());

@@ -2,7 +2,10 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <random>
@@ -40,6 +43,25 @@ std::string raw_array(std::initializer_list<T> values) {
   return out;
 }
 
+/// A file in memory, for tests that open thousands of them.
+class MemoryFile {
+ public:
+  explicit MemoryFile(std::string_view bytes) : fd_(memfd_create("test", MFD_CLOEXEC)) {
+    for (size_t at = 0; at < bytes.size();) {
+      const ssize_t n = ::write(fd_, bytes.data() + at, bytes.size() - at);
+      if (n <= 0) std::abort();
+      at += static_cast<size_t>(n);
+    }
+  }
+  ~MemoryFile() { ::close(fd_); }
+  MemoryFile(const MemoryFile&) = delete;
+  MemoryFile& operator=(const MemoryFile&) = delete;
+  std::string path() const { return "/proc/self/fd/" + std::to_string(fd_); }
+
+ private:
+  int fd_;
+};
+
 /// 1 to 4 random bits of `bytes` flipped.
 inline std::string flip_bits(std::string bytes, std::mt19937& rng) {
   const auto n = 1 + rng() % 4;
@@ -63,4 +85,5 @@ template <class T>
 }  // namespace shoehorn::test
 
 /// The expression fails with this ErrorCode and a message that contains `part`.
-#define EXPECT_FAILS(expr, code, part) EXPECT_TRUE(::shoehorn::test::fails_with((expr), ::shoehorn::ErrorCode::code, part))
+#define EXPECT_FAILS(expr, code, part) \
+  EXPECT_TRUE(::shoehorn::test::fails_with((expr), ::shoehorn::ErrorCode::code, part))

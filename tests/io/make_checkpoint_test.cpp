@@ -13,15 +13,15 @@ namespace shoehorn::io {
 namespace {
 namespace fs = std::filesystem;
 
-struct Run {
+struct Outcome {
   int exit_code;
   std::string out;
 };
 
-Run make_checkpoint(const std::string& arguments) {
+Outcome make_checkpoint(const std::string& arguments) {
   const std::string command = std::string(SHOEHORN_MAKE_CHECKPOINT) + " " + arguments + " 2>&1";
   FILE* pipe = popen(command.c_str(), "r");
-  Run run{-1, ""};
+  Outcome run{-1, ""};
   if (pipe == nullptr) return run;
   char buffer[4096];
   for (size_t n; (n = fread(buffer, 1, sizeof buffer, pipe)) > 0;) run.out.append(buffer, n);
@@ -39,13 +39,17 @@ std::vector<float> values(const CheckpointTensor& tensor) {
 
 TEST(MakeCheckpoint, PresetsHaveThePublishedNumberOfParameters) {
   const std::pair<const char*, uint64_t> expected[] = {
-      {"llama-3.1-8b", 8'030'261'248}, {"llama-3.2-1b", 1'235'814'400}, {"llama-3.2-3b", 3'212'749'824},
-      {"llama-2-7b", 6'738'415'616},   {"mistral-7b", 7'248'023'552},   {"qwen2-0.5b", 494'032'768},
+      {"llama-3.1-8b", 8'030'261'248},
+      {"llama-3.2-1b", 1'235'814'400},
+      {"llama-3.2-3b", 3'212'749'824},
+      {"llama-2-7b", 6'738'415'616},
+      {"mistral-7b", 7'248'023'552},
+      {"qwen2-0.5b", 494'032'768},
       {"qwen3-0.6b", 596'049'920},
       // "LLM Compression and Deployment on Raspberry Pi 4": layers 4..27 at 10752.
       {"llama-3.1-8b --jagged", 6'973'296'640}};
   for (const auto& [name, parameters] : expected) {
-    const Run run = make_checkpoint(std::string("--plan --like ") + name);
+    const Outcome run = make_checkpoint(std::string("--plan --like ") + name);
     ASSERT_EQ(run.exit_code, 0) << run.out;
     ASSERT_EXPECTED(const Json plan, parse_json(run.out));
     EXPECT_EQ(plan["parameters"], parameters) << name;
@@ -54,7 +58,7 @@ TEST(MakeCheckpoint, PresetsHaveThePublishedNumberOfParameters) {
 
 TEST(MakeCheckpoint, WritesACheckpointOfThePlannedShapes) {
   const std::string dir = test::temp_dir() + "/m";
-  const Run run = make_checkpoint("--like tiny --layers 2 -o " + dir);
+  const Outcome run = make_checkpoint("--like tiny --layers 2 -o " + dir);
   ASSERT_EQ(run.exit_code, 0) << run.out;
   ASSERT_EXPECTED(const auto checkpoint, Checkpoint::open(dir));
   const std::pair<const char*, std::vector<uint64_t>> shapes[] = {
@@ -180,7 +184,7 @@ TEST(MakeCheckpoint, TokenizersAreValid) {
         "qwen2-0.5b --vocab 9000", "llama-2-7b --vocab 259", "llama-3.1-8b --vocab 20000"}) {
     SCOPED_TRACE(model);
     const std::string dir = test::temp_dir() + "/m";
-    const Run run = make_checkpoint("--like " + model + small + dir);
+    const Outcome run = make_checkpoint("--like " + model + small + dir);
     ASSERT_EQ(run.exit_code, 0) << run.out;
     check_tokenizer(dir);
   }
@@ -201,12 +205,12 @@ TEST(MakeCheckpoint, WrongUsageIsRefusedWithTheReason) {
       {"--like tiny -o /proc/absent/x", 1, "/proc/absent"},
   };
   for (const auto& [arguments, code, reason] : cases) {
-    const Run run = make_checkpoint(arguments);
+    const Outcome run = make_checkpoint(arguments);
     EXPECT_EQ(run.exit_code, code) << arguments;
     EXPECT_NE(run.out.find(reason), std::string::npos) << run.out;
     EXPECT_FALSE(fs::exists(dir + "/config.json"));
   }
-  const Run run = make_checkpoint("--like tiny --hidden 16777216 --heads 2 --kv-heads 2 --ff 16777216 -o " + dir);
+  const Outcome run = make_checkpoint("--like tiny --hidden 16777216 --heads 2 --kv-heads 2 --ff 16777216 -o " + dir);
   EXPECT_EQ(run.exit_code, 1);
   EXPECT_NE(run.out.find("bytes, the disk has"), std::string::npos) << run.out;
   EXPECT_FALSE(fs::exists(dir + "/config.json"));

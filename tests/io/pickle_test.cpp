@@ -18,9 +18,20 @@ Expected<Pickle> parse_exact(const std::string& bytes) {
 }
 
 TEST(Pickle, NumbersAndTextsAreRead) {
-  const std::string bytes =
-      PickleWriter().op("(").number(7).number(300).number(-1).number(INT64_MIN).op(std::string_view("\x8a\x00", 2))
-          .op("\x8a\x01\xff").op("M\x01\x02").text("abc").op("U\x01z").op("\x88").op("Nt").done();
+  const std::string bytes = PickleWriter()
+                                .op("(")
+                                .number(7)
+                                .number(300)
+                                .number(-1)
+                                .number(INT64_MIN)
+                                .op(std::string_view("\x8a\x00", 2))
+                                .op("\x8a\x01\xff")
+                                .op("M\x01\x02")
+                                .text("abc")
+                                .op("U\x01z")
+                                .op("\x88")
+                                .op("Nt")
+                                .done();
   ASSERT_EXPECTED(const Pickle pickle, parse(std::as_bytes(std::span(bytes))));
   const auto& items = pickle[pickle.root].items;
   const int64_t expected[] = {7, 300, -1, INT64_MIN, 0, -1, 0x201};
@@ -33,10 +44,12 @@ TEST(Pickle, NumbersAndTextsAreRead) {
 }
 
 TEST(Pickle, CodeIsNeverImportedOrCalled) {
-  const std::pair<const char*, const char*> globals[] = {
-      {"os", "system"},        {"posix", "system"},          {"builtins", "eval"},     {"__builtin__", "exec"},
-      {"builtins", "getattr"}, {"subprocess", "Popen"},      {"torch", "load"},        {"torch.hub", "load"},
-      {"collections", "deque"}, {"torch._utils", "_rebuild_qtensor"}, {"runpy", "run_path"}, {"", ""}};
+  const std::pair<const char*, const char*> globals[] = {{"os", "system"},         {"posix", "system"},
+                                                         {"builtins", "eval"},     {"__builtin__", "exec"},
+                                                         {"builtins", "getattr"},  {"subprocess", "Popen"},
+                                                         {"torch", "load"},        {"torch.hub", "load"},
+                                                         {"collections", "deque"}, {"torch._utils", "_rebuild_qtensor"},
+                                                         {"runpy", "run_path"},    {"", ""}};
   for (const auto& [module, name] : globals) {
     const std::string call =
         PickleWriter().global(module, name).op("(").text("touch /tmp/pickle-was-here").op("tR").done();
@@ -67,11 +80,52 @@ TEST(Pickle, OtherOpcodesAreRefused) {
 }
 
 TEST(Pickle, MalformedStreamsAreErrors) {
-  const char* streams[] = {"",      ".",    "}",    "}s.",  "}Ns.", "0.",   "t.",   "e.",    "u.",    "]e.",  "]u.",  "}(Nu.",
-                           "}(NNe.", "}NNa.", "NNNs.", "NR.",  "N)R.", "NNR.", "Q.",   "NQ.",   ")Q.",   "h\x05.", "j", "q",
-                           "q\x01.", "\x85.", "(\x86.", "(N\x86.", "\x81.", "N)\x81.", "b.",  "NNb.",  "X\xff\xff\xff\xff.",
-                           "T\xff\xff\xff\xff.", "\x8b\xff\xff\xff\xff.", "\x8b\xff\xff\xff\x7f.", "\x8a\xff.", "G1.",
-                           "cos", "cos\nsystem", "1.", "2.", "d.", "(Nd.", "((((", "(."};
+  const char* streams[] = {"",
+                           ".",
+                           "}",
+                           "}s.",
+                           "}Ns.",
+                           "0.",
+                           "t.",
+                           "e.",
+                           "u.",
+                           "]e.",
+                           "]u.",
+                           "}(Nu.",
+                           "}(NNe.",
+                           "}NNa.",
+                           "NNNs.",
+                           "NR.",
+                           "N)R.",
+                           "NNR.",
+                           "Q.",
+                           "NQ.",
+                           ")Q.",
+                           "h\x05.",
+                           "j",
+                           "q",
+                           "q\x01.",
+                           "\x85.",
+                           "(\x86.",
+                           "(N\x86.",
+                           "\x81.",
+                           "N)\x81.",
+                           "b.",
+                           "NNb.",
+                           "X\xff\xff\xff\xff.",
+                           "T\xff\xff\xff\xff.",
+                           "\x8b\xff\xff\xff\xff.",
+                           "\x8b\xff\xff\xff\x7f.",
+                           "\x8a\xff.",
+                           "G1.",
+                           "cos",
+                           "cos\nsystem",
+                           "1.",
+                           "2.",
+                           "d.",
+                           "(Nd.",
+                           "((((",
+                           "(."};
   for (const char* stream : streams) EXPECT_FALSE(parse_exact(stream).has_value()) << stream;
 }
 
@@ -138,7 +192,11 @@ TEST(Pickle, BombsEndQuickly) {
   PickleWriter p;
   p.op("](");
   for (int i = 0; i < 50'000; ++i) p.op("NN\x86");
-  p.op("e\x85q\x01" "0").global("collections", "OrderedDict").op("q\x02" "0");
+  p.op("e\x85q\x01"
+       "0")
+      .global("collections", "OrderedDict")
+      .op("q\x02"
+          "0");
   for (int i = 0; i < 100'000; ++i) p.op("h\x02h\x01R0");
   EXPECT_FAILS(parse_exact(p.op("}").done()), kTooLarge, "dict items");
 
@@ -163,8 +221,9 @@ TEST(Pickle, SelfReferencesAreReadAndWalkedOnce) {
 
 TEST(Pickle, RandomOpcodesNeverCrash) {
   std::mt19937 rng(4);
-  const std::string alphabet = std::string("(.)]}lt01aeusdRQbcNXKMJUTGhqjr\x80\x81\x85\x86\x87\x88\x89\x8a\x8b\n\x01\x02\x03", 51) +
-                               std::string(3, '\0');
+  const std::string alphabet =
+      std::string("(.)]}lt01aeusdRQbcNXKMJUTGhqjr\x80\x81\x85\x86\x87\x88\x89\x8a\x8b\n\x01\x02\x03", 51) +
+      std::string(3, '\0');
   for (int i = 0; i < 100'000; ++i) {
     std::string bytes;
     for (size_t n = rng() % 60; n-- > 0;) {

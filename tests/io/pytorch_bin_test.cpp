@@ -68,10 +68,11 @@ TEST(PytorchBin, ReadsZip64) {
 }
 
 TEST(PytorchBin, EveryStorageTypeHasItsDType) {
-  const std::pair<const char*, DType> types[] = {
-      {"DoubleStorage", DType::F64}, {"FloatStorage", DType::F32}, {"HalfStorage", DType::F16},
-      {"BFloat16Storage", DType::BF16}, {"LongStorage", DType::I64}, {"IntStorage", DType::I32},
-      {"ShortStorage", DType::I16}, {"CharStorage", DType::I8}, {"ByteStorage", DType::U8}, {"BoolStorage", DType::BOOL}};
+  const std::pair<const char*, DType> types[] = {{"DoubleStorage", DType::F64}, {"FloatStorage", DType::F32},
+                                                 {"HalfStorage", DType::F16},   {"BFloat16Storage", DType::BF16},
+                                                 {"LongStorage", DType::I64},   {"IntStorage", DType::I32},
+                                                 {"ShortStorage", DType::I16},  {"CharStorage", DType::I8},
+                                                 {"ByteStorage", DType::U8},    {"BoolStorage", DType::BOOL}};
   for (const auto& [type, dtype] : types) {
     PickleWriter p;
     p.op("}").text("w").tensor(type, "0", 3, 1, {2}, {1}).op("s");
@@ -109,12 +110,12 @@ TEST(PytorchBin, ViewsAreCopiedRowMajor) {
     std::vector<float> expected;
   };
   const Case cases[] = {
-      {{3, 2}, {1, 3}, 0, {0, 3, 1, 4, 2, 5}},                              // w.t()
-      {{2, 2}, {4, 1}, 1, {1, 2, 5, 6}},                                    // w[:, 1:3]
-      {{3}, {4}, 2, {2, 6, 10}},                                            // w[:, 2]
-      {{2, 2, 2}, {1, 6, 2}, 0, {0, 2, 6, 8, 1, 3, 7, 9}},                  // permuted
-      {{1, 3, 1}, {77, 2, 99}, 1, {1, 3, 5}},                               // strides of single dimensions do not count
-      {{2, 3}, {0, 1}, 4, {4, 5, 6, 4, 5, 6}},                              // expand
+      {{3, 2}, {1, 3}, 0, {0, 3, 1, 4, 2, 5}},              // w.t()
+      {{2, 2}, {4, 1}, 1, {1, 2, 5, 6}},                    // w[:, 1:3]
+      {{3}, {4}, 2, {2, 6, 10}},                            // w[:, 2]
+      {{2, 2, 2}, {1, 6, 2}, 0, {0, 2, 6, 8, 1, 3, 7, 9}},  // permuted
+      {{1, 3, 1}, {77, 2, 99}, 1, {1, 3, 5}},               // strides of single dimensions do not count
+      {{2, 3}, {0, 1}, 4, {4, 5, 6, 4, 5, 6}},              // expand
   };
   for (const Case& c : cases) {
     ASSERT_EXPECTED(const auto checkpoint, open(one_tensor(12, c.offset, c.size, c.stride)));
@@ -131,7 +132,8 @@ TEST(PytorchBin, ScalarsAndEmptyTensorsAreTensors) {
 }
 
 TEST(PytorchBin, TensorsOutsideTheirStorageAreRefused) {
-  EXPECT_FAILS(read(one_tensor(6, 1, {2, 3}, {3, 1})), kInvalid, "tensor w: shape [2, 3] with strides [3, 1] at 1 reaches");
+  EXPECT_FAILS(read(one_tensor(6, 1, {2, 3}, {3, 1})), kInvalid,
+               "tensor w: shape [2, 3] with strides [3, 1] at 1 reaches");
   EXPECT_FAILS(read(one_tensor(6, -1, {2, 3}, {3, 1})), kInvalid, "outside its storage");
   EXPECT_FAILS(read(one_tensor(6, 7, {0}, {1})), kInvalid, "outside its storage");
   EXPECT_FAILS(read(one_tensor(6, 0, {2}, {INT64_MAX})), kInvalid, "outside its storage");
@@ -167,8 +169,9 @@ TEST(PytorchBin, NestedDictsAreFlattened) {
   std::vector<std::string> names;
   for (const auto& t : file.tensors) names.push_back(t.name);
   EXPECT_EQ(names, (std::vector<std::string>{"tok.weight", "norm.weight", "extra.mask_1"}));
-  EXPECT_EQ(file.dropped, (std::vector<std::string>{"optimizer (optimizer state)", "config (no tensors in it)",
-                                                    "iter (not a tensor)", "names (not a tensor)", "rng (not a tensor)"}));
+  EXPECT_EQ(file.dropped,
+            (std::vector<std::string>{"optimizer (optimizer state)", "config (no tensors in it)", "iter (not a tensor)",
+                                      "names (not a tensor)", "rng (not a tensor)"}));
 }
 
 TEST(PytorchBin, OtherFilesAreRefusedByName) {
@@ -181,9 +184,10 @@ TEST(PytorchBin, OtherFilesAreRefusedByName) {
                "byte order big");
   EXPECT_FAILS(read(torch_file(PickleWriter().number(3).done(), {})), kInvalid, "no state dict");
   EXPECT_FAILS(read(torch_file(PickleWriter().op("}").op(")").op("Ns").done(), {})), kInvalid, "dict key");
-  EXPECT_FAILS(read(torch_file(PickleWriter().op("}").text("a\x01").tensor("FloatStorage", "0", 1, 0, {1}, {1}).op("s").done(),
-                               {{"0", raw(1.0f)}})),
-               kInvalid, R"(a\x01: the name is not printable)");
+  EXPECT_FAILS(
+      read(torch_file(PickleWriter().op("}").text("a\x01").tensor("FloatStorage", "0", 1, 0, {1}, {1}).op("s").done(),
+                      {{"0", raw(1.0f)}})),
+      kInvalid, R"(a\x01: the name is not printable)");
 }
 
 TEST(PytorchBin, EveryTruncationIsAnError) {

@@ -27,10 +27,9 @@ Expected<std::vector<StoredTensor>> read(const std::string& bytes) {
   return tensors;
 }
 
-const std::string kGood =
-    R"({"__metadata__":{"format":"pt","n":{"deep":[1,2]}},)"
-    R"("b":{"dtype":"F32","shape":[2,1],"data_offsets":[8,16]},)"
-    R"("a":{"shape":[3],"dtype":"BF16","data_offsets":[0,6],"note":{"x":[1]}}}   )";
+const std::string kGood = R"({"__metadata__":{"format":"pt","n":{"deep":[1,2]}},)"
+                          R"("b":{"dtype":"F32","shape":[2,1],"data_offsets":[8,16]},)"
+                          R"("a":{"shape":[3],"dtype":"BF16","data_offsets":[0,6],"note":{"x":[1]}}}   )";
 
 TEST(Safetensors, ReadsTensorsInTheOrderOfTheirData) {
   const std::string bytes = file_of(kGood, 16);
@@ -120,9 +119,8 @@ TEST(Safetensors, NamesInMessagesArePrintable) {
 }
 
 TEST(Safetensors, DeepJsonIsRefused) {
-  for (const std::string header :
-       {"{\"__metadata__\":" + std::string(100'000, '['), "{\"a\":{\"x\":" + std::string(100'000, '['),
-        std::string(100'000, '[')}) {
+  for (const std::string header : {"{\"__metadata__\":" + std::string(100'000, '['),
+                                   "{\"a\":{\"x\":" + std::string(100'000, '['), std::string(100'000, '[')}) {
     EXPECT_FALSE(read(file_of(header, 0)).has_value());
   }
   std::string objects = "{\"__metadata__\":";

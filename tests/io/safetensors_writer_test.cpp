@@ -1,5 +1,8 @@
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <algorithm>
 #include <filesystem>
-#include <numeric>
 
 #include "base/json.h"
 #include "io/checkpoint.h"
@@ -72,10 +75,10 @@ TEST(SafetensorsWriter, ShardsAreNamedAndIndexedAsHuggingFaceDoes) {
     ASSERT_TRUE(writer.append(ramp(sizes[i], static_cast<int>(i))).has_value());
   }
   ASSERT_TRUE(writer.commit().has_value());
-  EXPECT_EQ(listing(dir), (std::vector<std::string>{
-                              "model-00001-of-00004.safetensors", "model-00002-of-00004.safetensors",
-                              "model-00003-of-00004.safetensors", "model-00004-of-00004.safetensors",
-                              "model.safetensors.index.json"}));
+  EXPECT_EQ(listing(dir),
+            (std::vector<std::string>{"model-00001-of-00004.safetensors", "model-00002-of-00004.safetensors",
+                                      "model-00003-of-00004.safetensors", "model-00004-of-00004.safetensors",
+                                      "model.safetensors.index.json"}));
   ASSERT_EXPECTED(const Json index, read_json(dir + "/model.safetensors.index.json"));
   EXPECT_EQ(index["metadata"]["total_size"], 330);
   EXPECT_EQ(index["weight_map"]["t1"], "model-00001-of-00004.safetensors");
@@ -98,6 +101,23 @@ TEST(SafetensorsWriter, LeavesNothingWhenNotCommitted) {
   }
   EXPECT_EQ(listing(dir), std::vector<std::string>{"model.safetensors"});
   EXPECT_EQ(test::read_text(dir + "/model.safetensors"), "as before");
+}
+
+TEST(SafetensorsWriter, AKilledWriterLeavesNothingThatReadsAsWeights) {
+  const std::string dir = test::temp_dir();
+  const pid_t pid = fork();
+  if (pid == 0) {
+    SafetensorsWriter writer;
+    const bool ready = writer.add_tensor("a", DType::U8, {4}) && writer.add_tensor("b", DType::U8, {4}) &&
+                       writer.begin(dir, 4) && writer.append(ramp(4, 0)) && writer.append(ramp(4, 0));
+    if (ready) raise(SIGKILL);
+    _exit(1);
+  }
+  int status = 0;
+  waitpid(pid, &status, 0);
+  ASSERT_TRUE(WIFSIGNALED(status));
+  for (const std::string& name : listing(dir)) EXPECT_TRUE(name.ends_with(".partial")) << name;
+  EXPECT_FAILS(Checkpoint::open(dir), kNotFound, "neither");
 }
 
 TEST(SafetensorsWriter, MisuseIsAnError) {

@@ -14,7 +14,8 @@ class Tensors {
                std::string bytes = "") {
     bytes.resize(*element_count(shape) * dtype_info(dtype).bytes);
     bytes_.push_back(std::move(bytes));
-    list_.push_back({.name = name, .dtype = dtype, .shape = std::move(shape), .data = std::as_bytes(std::span(bytes_.back()))});
+    list_.push_back(
+        {.name = name, .dtype = dtype, .shape = std::move(shape), .data = std::as_bytes(std::span(bytes_.back()))});
     return *this;
   }
   Expected<SanitizedTensors> run() { return sanitize(list_); }
@@ -39,7 +40,8 @@ TEST(Sanitize, WrapperPrefixesGo) {
       {"module._orig_mod.module.model.norm.weight", "model.norm.weight"},
       {"base_model.model.model.layers.3.self_attn.q_proj.weight", "model.layers.3.self_attn.q_proj.weight"},
       {"base_model.model.lm_head.weight", "lm_head.weight"},
-      {"_fsdp_wrapped_module.model.layers.1._fsdp_wrapped_module.mlp.up_proj.weight", "model.layers.1.mlp.up_proj.weight"},
+      {"_fsdp_wrapped_module.model.layers.1._fsdp_wrapped_module.mlp.up_proj.weight",
+       "model.layers.1.mlp.up_proj.weight"},
       {"model.layers.1._orig_mod.mlp._checkpoint_wrapped_module.up_proj.weight", "model.layers.1.mlp.up_proj.weight"},
       {"model.model.embed_tokens.weight", "model.embed_tokens.weight"},
       {"tok_embeddings.weight", "tok_embeddings.weight"},
@@ -51,8 +53,12 @@ TEST(Sanitize, WrapperPrefixesGo) {
 }
 
 TEST(Sanitize, ABareModelGetsItsPrefix) {
-  ASSERT_EXPECTED(auto result,
-                  Tensors().add("embed_tokens.weight").add("layers.0.mlp.up_proj.weight").add("norm.weight").add("lm_head.weight").run());
+  ASSERT_EXPECTED(auto result, Tensors()
+                                   .add("embed_tokens.weight")
+                                   .add("layers.0.mlp.up_proj.weight")
+                                   .add("norm.weight")
+                                   .add("lm_head.weight")
+                                   .run());
   EXPECT_EQ(names(result), (std::vector<std::string>{"model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight",
                                                      "model.norm.weight", "lm_head.weight"}));
   ASSERT_EXPECTED(result, Tensors().add("tok_embeddings.weight").add("layers.0.attention.wq.weight").run());
@@ -118,7 +124,8 @@ TEST(Sanitize, MasksThatCannotBeAppliedAreRefused) {
                "a.weight: its mask holds values other than 0 and 1");
   EXPECT_FAILS(Tensors().add("a.weight_orig").add("a.weight_mask", {4}).run(), kInvalid, "its mask has shape [4]");
   EXPECT_FAILS(Tensors().add("a.weight_orig").run(), kUnsupported, "a.weight_orig is half of a parametrization");
-  EXPECT_FAILS(Tensors().add("a.weight_orig").add("a.weight_mask").add("a.weight").run(), kInvalid, "both a.weight and");
+  EXPECT_FAILS(Tensors().add("a.weight_orig").add("a.weight_mask").add("a.weight").run(), kInvalid,
+               "both a.weight and");
 }
 
 TEST(Sanitize, QuantizedCheckpointsAndAdaptersAreRefused) {

@@ -46,9 +46,9 @@ struct PickleWriter {
 /// Deviations from a well-formed zip entry.
 struct ZipEntryOptions {
   uint16_t method = 0, flags = 0;
-  int64_t size_change = 0;      // added to the sizes in the directory
-  int64_t offset_change = 0;    // added to the local header's offset in the directory
-  bool zip64 = false;           // sizes and offset in an extra field
+  int64_t size_change = 0;    // added to the sizes in the directory
+  int64_t offset_change = 0;  // added to the local header's offset in the directory
+  bool zip64 = false;         // sizes and offset in an extra field
 };
 
 class ZipWriter {
@@ -59,8 +59,8 @@ class ZipWriter {
     const size_t unpadded = out_.size() + 30 + name.size() + 4;
     const size_t padding = (64 - unpadded % 64) % 64;
     const auto size32 = static_cast<uint32_t>(bytes.size());
-    out_ += raw(uint32_t{0x04034b50}) + raw(uint16_t{45}) + raw(options.flags) + raw(options.method) + raw(uint32_t{0}) +
-            raw(uint32_t{0}) + raw(size32) + raw(size32) + raw(static_cast<uint16_t>(name.size())) +
+    out_ += raw(uint32_t{0x04034b50}) + raw(uint16_t{45}) + raw(options.flags) + raw(options.method) +
+            raw(uint32_t{0}) + raw(uint32_t{0}) + raw(size32) + raw(size32) + raw(static_cast<uint16_t>(name.size())) +
             raw(static_cast<uint16_t>(padding + 4)) + name + "FB" + raw(static_cast<uint16_t>(padding)) +
             std::string(padding, 'Z') + bytes;
     const auto size = static_cast<uint64_t>(static_cast<int64_t>(bytes.size()) + options.size_change);
@@ -71,8 +71,9 @@ class ZipWriter {
     const uint32_t offset_field = options.zip64 ? elsewhere : static_cast<uint32_t>(offset);
     directory_ += raw(uint32_t{0x02014b50}) + raw(uint16_t{45}) + raw(uint16_t{45}) + raw(options.flags) +
                   raw(options.method) + raw(uint32_t{0}) + raw(uint32_t{0}) + raw(size_field) + raw(size_field) +
-                  raw(static_cast<uint16_t>(name.size())) + raw(static_cast<uint16_t>(extra.size())) + raw(uint16_t{0}) +
-                  raw(uint16_t{0}) + raw(uint16_t{0}) + raw(uint32_t{0}) + raw(offset_field) + name + extra;
+                  raw(static_cast<uint16_t>(name.size())) + raw(static_cast<uint16_t>(extra.size())) +
+                  raw(uint16_t{0}) + raw(uint16_t{0}) + raw(uint16_t{0}) + raw(uint32_t{0}) + raw(offset_field) + name +
+                  extra;
     ++n_;
     return *this;
   }
@@ -89,7 +90,8 @@ class ZipWriter {
     const auto n16 = static_cast<uint16_t>(zip64 ? 0xffff : n);
     out += raw(uint32_t{0x06054b50}) + raw(uint16_t{0}) + raw(uint16_t{0}) + raw(n16) + raw(n16) +
            raw(static_cast<uint32_t>(zip64 ? 0xffffffff : bytes)) +
-           raw(static_cast<uint32_t>(zip64 ? 0xffffffff : offset)) + raw(static_cast<uint16_t>(comment.size())) + comment;
+           raw(static_cast<uint32_t>(zip64 ? 0xffffffff : offset)) + raw(static_cast<uint16_t>(comment.size())) +
+           comment;
     return out;
   }
 

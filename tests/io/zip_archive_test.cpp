@@ -40,7 +40,8 @@ TEST(ZipArchive, ReadsStoredEntries) {
 }
 
 TEST(ZipArchive, CompressionIsRefusedByName) {
-  EXPECT_FAILS(open(ZipWriter().add("x", "y", {.method = 8}).done()), kUnsupported, "x is compressed (method 8, deflate)");
+  EXPECT_FAILS(open(ZipWriter().add("x", "y", {.method = 8}).done()), kUnsupported,
+               "x is compressed (method 8, deflate)");
   EXPECT_FAILS(open(ZipWriter().add("x", "y", {.method = 93}).done()), kUnsupported, "zstd");
   EXPECT_FAILS(open(ZipWriter().add("x", "y", {.flags = 1}).done()), kUnsupported, "x is encrypted");
 }
@@ -58,7 +59,8 @@ TEST(ZipArchive, EntriesOutsideTheFileOrOverlappingAreRefused) {
   const int64_t step = -64 - 9;
   EXPECT_FAILS(open(ZipWriter().add("x", "same size").add("y", "same size", {.offset_change = step}).done()), kInvalid,
                "overlap");
-  EXPECT_FAILS(open(ZipWriter().add("x", "1", {.size_change = 80}).add("y", std::string(200, 'y')).done()), kInvalid, "overlap");
+  EXPECT_FAILS(open(ZipWriter().add("x", "1", {.size_change = 80}).add("y", std::string(200, 'y')).done()), kInvalid,
+               "overlap");
   EXPECT_FAILS(open(ZipWriter().add("x", "1").add("x", "2").done()), kInvalid, "x is there twice");
 }
 

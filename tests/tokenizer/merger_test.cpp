@@ -40,7 +40,8 @@ Rules random_rules(std::mt19937& random, int n_letters, int n_symbols, int n_rul
   Rules rules;
   for (int i = 0; i < n_rules; ++i) {
     const auto symbol = [&](int limit) { return static_cast<Symbol>(random() % static_cast<uint32_t>(limit)); };
-    rules.pairs[{symbol(n_symbols), symbol(n_symbols)}] = {random() % n_ranks, n_letters + symbol(n_symbols - n_letters)};
+    rules.pairs[{symbol(n_symbols), symbol(n_symbols)}] = {random() % n_ranks,
+                                                           n_letters + symbol(n_symbols - n_letters)};
   }
   return rules;
 }
@@ -66,7 +67,7 @@ TEST(Merger, MergesLikeTheDefinitionOnLongSequences) {
   for (int round = 0; round < 6; ++round) {
     const Rules rules = random_rules(random, 4, 12, 30, round % 2 ? 5 : 100000);
     const PairMerger merger = rules.merger();
-    std::vector<Symbol> symbols(6000);   // long enough for the buckets
+    std::vector<Symbol> symbols(6000);  // long enough for the buckets
     for (Symbol& s : symbols) s = static_cast<Symbol>(random() % 4);
     const std::vector<Symbol> expected = rules.merge_slowly(symbols);
     merger.merge(symbols, scratch);

@@ -31,8 +31,10 @@ std::string with_white_space_spelled_out(const std::string& regex) {
       }
       continue;
     }
-    if (regex[i] == '[' && !bracket) bracket = true;
-    else if (regex[i] == ']') bracket = false;
+    if (regex[i] == '[' && !bracket)
+      bracket = true;
+    else if (regex[i] == ']')
+      bracket = false;
     out += regex[i];
   }
   return out;
@@ -44,7 +46,8 @@ class Regex {
     int error = 0;
     PCRE2_SIZE offset = 0;
     const std::string pattern = with_white_space_spelled_out(regex);
-    code_ = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), PCRE2_UTF | PCRE2_UCP, &error, &offset, nullptr);
+    code_ = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), PCRE2_UTF | PCRE2_UCP, &error,
+                          &offset, nullptr);
     EXPECT_NE(code_, nullptr) << pattern << " at " << offset;
     if (code_ != nullptr) pcre2_jit_compile(code_, PCRE2_JIT_COMPLETE);
     match_ = pcre2_match_data_create(16, nullptr);
@@ -60,7 +63,8 @@ class Regex {
     std::vector<std::string> out;
     size_t pos = 0;
     while (pos < text.size()) {
-      const int n = pcre2_match(code_, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), pos, PCRE2_NOTEMPTY, match_, nullptr);
+      const int n = pcre2_match(code_, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), pos, PCRE2_NOTEMPTY,
+                                match_, nullptr);
       if (n < 0) break;
       const PCRE2_SIZE* range = pcre2_get_ovector_pointer(match_);
       if (range[0] > pos) out.push_back(text.substr(pos, range[0] - pos));
@@ -104,9 +108,12 @@ std::vector<std::vector<std::string>> regexes_of(const std::string& name) {
     if (row.name != name) continue;
     std::vector<std::string> passes;
     for (const std::string step : row.steps) {
-      if (step == "ByteLevel") passes.push_back(kGpt2);
-      else if (step == "Digits") passes.push_back(R"(\p{N})");
-      else passes.push_back(step.substr(std::string("Split ").size()));
+      if (step == "ByteLevel")
+        passes.push_back(kGpt2);
+      else if (step == "Digits")
+        passes.push_back(R"(\p{N})");
+      else
+        passes.push_back(step.substr(std::string("Split ").size()));
     }
     out.push_back(passes);
   }
@@ -130,20 +137,25 @@ const std::vector<std::vector<std::string>>& alphabets() {
       // contractions, cases
       {"'", "'", "s", "S", "ſ", "t", "T", "r", "R", "e", "E", "v", "V", "m", "l", "L", "d", "D", " ", "’", "x", "1"},
       // white space
-      {" ", " ", " ", "\t", "\n", "\r", "\r\n", "\v", "\f", "\u0085", "\u00a0", "\u2003", "\u2028", "\u3000", "a", ".", "1"},
+      {" ", " ", " ", "\t", "\n", "\r", "\r\n", "\v", "\f", "\u0085", "\u00a0", "\u2003", "\u2028", "\u3000", "a", ".",
+       "1"},
       // words: upper, lower, title, modifier, other letters, marks
-      {"A", "B", "Ж", "a", "b", "ß", "é", "ǅ", "ʰ", "ª", "中", "の", "한", "\u0301", "\u093e", "\u20dd", "e\u0301", " ", "'s", "-", "\n"},
+      {"A",  "B",  "Ж",      "a",      "b",      "ß",       "é", "ǅ",  "ʰ", "ª", "中",
+       "の", "한", "\u0301", "\u093e", "\u20dd", "e\u0301", " ", "'s", "-", "\n"},
       // numbers
       {"0", "1", "2", "3", "9", "٣", "Ⅷ", "½", "²", "𝟙", "一", " ", "a", ".", ",", "'", "\n"},
       // punctuation and symbols
-      {"!", "\"", "#", "$", "%", "&", "'", "(", ")", "*", "+", ",", "-", ".", "/", ":", ";", "<", "=", ">", "?", "@", "[", "\\", "]",
-       "^", "_", "`", "{", "|", "}", "~", "…", "。", "，", "、", "।", "۔", "،", "‘", "«", "€", "¬", "＝", " ", "\n", "\r", "a", "Z", "7"},
+      {"!",  "\"", "#", "$", "%", "&", "'",  "(", ")", "*",  "+", ",",  "-",  ".", "/", ":", ";",
+       "<",  "=",  ">", "?", "@", "[", "\\", "]", "^", "_",  "`", "{",  "|",  "}", "~", "…", "。",
+       "，", "、", "।", "۔", "،", "‘", "«",  "€", "¬", "＝", " ", "\n", "\r", "a", "Z", "7"},
       // emoji, joiners, controls, unassigned, private, the last code point
-      {"😀", "👩", "\u200d", "🏽", "🇮", "\ufe0f", std::string(1, '\0'), "\x1f", "\u200b", "\ufeff", "\u180e", "\u0378", "\ue000",
-       "\U0010ffff", "\u0300", " ", "a", "A", "1", "中", "!", "\n"},
+      {"😀",      "👩",      "\u200d", "🏽",   "🇮",      "\ufe0f", std::string(1, '\0'),
+       "\x1f",   "\u200b", "\ufeff", "\u180e", "\u0378", "\ue000", "\U0010ffff",
+       "\u0300", " ",      "a",      "A",      "1",      "中",     "!",
+       "\n"},
       // scripts whose boundaries the ranges of some patterns draw
-      {"ࠀ", "一", "龥", "龦", "가", "힣", "\ud7fb", "ぁ", "ゟ", "゠", "ヿ", "㐀", "ｱ", "Ａ", "ａ", "！", "～", "　", "ƻ", "ʔ", "Ͱ", "Ა", "ᴬ", "ℂ",
-       "ﬀ", "𐐀", "𞤀", " ", "\u00a0", "a", "1", "."},
+      {"ࠀ",  "一", "龥", "龦", "가", "힣",  "\ud7fb", "ぁ", "ゟ", "゠", "ヿ",   "㐀", "ｱ",      "Ａ", "ａ", "！",
+       "～", "　", "ƻ",  "ʔ",  "Ͱ",  "Ა", "ᴬ",      "ℂ",  "ﬀ",  "𐐀",  "𞤀", " ",  "\u00a0", "a",  "1",  "."},
   };
   return all;
 }
@@ -168,7 +180,7 @@ TEST(PreTokenizers, EachEqualsItsRegularExpressions) {
     texts.push_back("b" + std::string(n, ' ') + "\n" + std::string(n, ' ') + "c");
   }
 
-  std::map<const Pattern*, std::string> covered;   // rows with the same passes are the same function
+  std::map<const Pattern*, std::string> covered;  // rows with the same passes are the same function
   for (const PreTokenizer& row : pretokenizers()) {
     for (const auto& passes : regexes_of(row.name)) {
       covered[row.passes.data()] = row.name;
@@ -196,7 +208,8 @@ TEST(PreTokenizers, CutInvalidUtf8WithoutLosingBytes) {
   std::mt19937 random(8);
   for (int i = 0; i < 300; ++i) {
     std::string text;
-    for (size_t n = random() % 60; n > 0; --n) text += static_cast<char>(random() % 3 ? random() % 256 : ' ' + random() % 90);
+    for (size_t n = random() % 60; n > 0; --n)
+      text += static_cast<char>(random() % 3 ? random() % 256 : ' ' + random() % 90);
     for (const PreTokenizer& row : pretokenizers()) {
       std::string joined;
       for (const std::string& piece : pieces(row, text)) {

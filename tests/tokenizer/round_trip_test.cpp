@@ -31,7 +31,8 @@ TEST_P(RoundTrip, DecodingGivesEveryTextBack) {
   for (size_t i = 0; i < files.size(); ++i) {
     std::string text = read_text(files[i]);
     const size_t limit = i % sources().size() == GetParam() ? 400'000 : 40'000;
-    if (text.size() > limit) text = text.substr((text.size() - limit) / 2, limit);   // may cut a character: bytes survive too
+    if (text.size() > limit)
+      text = text.substr((text.size() - limit) / 2, limit);  // may cut a character: bytes survive too
     EXPECT_TRUE(tokenizer.decode(tokenizer.encode(text, kPlain)) == text) << source.name << " on " << files[i];
   }
 }

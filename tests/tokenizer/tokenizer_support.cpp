@@ -37,10 +37,22 @@ const std::vector<Source>& sources() {
       {"deepseek-coder", [] { return from_gguf("deepseek-coder"); }},
       {"mpt", [] { return from_gguf("mpt"); }},
       {"gpt-neox", [] { return from_gguf("gpt-neox"); }},
-      {"llama2", [] { return from_files({{"tokenizer.model", "llama2/tokenizer.model"}}, 32000); }},
-      {"llama3", [] { return from_files({{"tokenizer.model", "llama3/tokenizer.model"}}, 128256); }},
-      {"llama4", [] { return from_files({{"tokenizer.model", "llama4/tokenizer.model"}}, 202048); }},
-      {"mistral", [] { return from_files({{"tokenizer.model", "mistral/tokenizer.model.v1"}}, 32000); }},
+      {"llama2",
+       [] {
+         return from_files({{"tokenizer.model", "llama2/tokenizer.model"}}, 32000);
+       }},
+      {"llama3",
+       [] {
+         return from_files({{"tokenizer.model", "llama3/tokenizer.model"}}, 128256);
+       }},
+      {"llama4",
+       [] {
+         return from_files({{"tokenizer.model", "llama4/tokenizer.model"}}, 202048);
+       }},
+      {"mistral",
+       [] {
+         return from_files({{"tokenizer.model", "mistral/tokenizer.model.v1"}}, 32000);
+       }},
       {"qwen2",
        [] {
          return from_files({{"vocab.json", "qwen2/vocab.json"},
@@ -65,8 +77,14 @@ const std::vector<Source>& sources() {
                             {"special_tokens_map.json", "tinyllama-1.1b-chat-hf/special_tokens_map.json"}},
                            32000);
        }},
-      {"neox-hf", [] { return from_files({{"tokenizer.json", "gpt-neox/20B_tokenizer.json"}}, 50432); }},
-      {"gpt2-files", [] { return from_files({{"vocab.json", "gpt2/vocab.json"}, {"merges.txt", "gpt2/merges.txt"}}, 50257); }},
+      {"neox-hf",
+       [] {
+         return from_files({{"tokenizer.json", "gpt-neox/20B_tokenizer.json"}}, 50432);
+       }},
+      {"gpt2-files",
+       [] {
+         return from_files({{"vocab.json", "gpt2/vocab.json"}, {"merges.txt", "gpt2/merges.txt"}}, 50257);
+       }},
   };
   return all;
 }

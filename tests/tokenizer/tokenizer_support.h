@@ -22,8 +22,8 @@ struct Source {
   const char* name;
   Expected<Vocab> (*load)();
 };
-/// llama-spm, phi-3, gpt-2, deepseek-coder, mpt, gpt-neox (GGUF); llama2, llama3, llama4, mistral, qwen2, smollm2, tinyllama
-/// and neox-hf (from checkpoint files).
+/// llama-spm, phi-3, gpt-2, deepseek-coder, mpt, gpt-neox (GGUF); llama2, llama3, llama4, mistral, qwen2, smollm2,
+/// tinyllama and neox-hf (from checkpoint files).
 const std::vector<Source>& sources();
 Expected<Vocab> load(const std::string& source);
 

@@ -1,5 +1,5 @@
-// Published token ids: the ggml-vocab vectors of llama.cpp (made with the models' own tokenizers) and those of GPT-2, Llama 2
-// and Llama 3.
+// Published token ids: the ggml-vocab vectors of llama.cpp (made with the models' own tokenizers) and those of GPT-2,
+// Llama 2 and Llama 3.
 #include <sstream>
 
 #include "base/json.h"
@@ -103,7 +103,8 @@ TEST(PublishedCases, Llama3WithItsSpecialTokens) {
     if (entry.contains("text")) {
       EXPECT_EQ(tokenizer.encode(entry["text"].get<std::string>()), expected);
     } else if (entry.contains("user_message")) {
-      EXPECT_EQ(tokenizer.encode(message("user", entry["user_message"].get<std::string>()), {.add_special = false}), expected);
+      EXPECT_EQ(tokenizer.encode(message("user", entry["user_message"].get<std::string>()), {.add_special = false}),
+                expected);
     } else {
       std::string text = "<|begin_of_text|>";
       for (const Json& turn : entry["dialog"]) text += message(turn[0].get<std::string>(), turn[1].get<std::string>());

@@ -1,0 +1,222 @@
+// The engine against the plain forward pass, over the whole way: checkpoint -> GGUF -> logits.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "convert/gguf_output.h"
+#include "engine/generate.h"
+#include "support/support.h"
+#include "support/tiny_checkpoint.h"
+
+namespace shoehorn::engine {
+namespace {
+
+std::string to_gguf(const std::string& directory, const char* type) {
+  NoProgress progress;
+  auto source = convert::ModelSource::open(directory, progress);
+  EXPECT_TRUE(source.has_value()) << source.error().message;
+  const std::string path = test::temp_dir() + "/model.gguf";
+  const auto written = convert::write_gguf(*source, path, {.mix = quant::find_mix(type)}, progress);
+  EXPECT_TRUE(written.has_value()) << written.error().message;
+  return path;
+}
+
+Session open_session(const std::string& path, SessionOptions options) {
+  auto model = Model::open(path);
+  EXPECT_TRUE(model.has_value()) << model.error().message;
+  auto session = Session::create(*model, options);
+  EXPECT_TRUE(session.has_value()) << session.error().message;
+  return std::move(*session);
+}
+
+constexpr SessionOptions kExact = {.n_ctx = 64, .n_threads = 2, .key_type = quant::Type::F32, .value_type = quant::Type::F32};
+
+std::vector<tokenizer::Token> some_tokens(size_t n) {
+  std::vector<tokenizer::Token> tokens;
+  for (size_t i = 0; i < n; ++i) tokens.push_back(static_cast<tokenizer::Token>((i * 37 + 11) % 256));
+  return tokens;
+}
+
+void expect_parity(const Json& config) {
+  const auto checkpoint = test::make_tiny_checkpoint(config);
+  const auto tokens = some_tokens(21);
+  const auto expected = test::plain_forward(checkpoint, {tokens.begin(), tokens.end()});
+  Session session = open_session(to_gguf(checkpoint.directory, "F32"), kExact);
+  const auto logits = session.eval(tokens, tokens.size());
+  ASSERT_TRUE(logits.has_value()) << logits.error().message;
+  double worst = 0, largest = 0;
+  for (size_t t = 0; t < tokens.size(); ++t) {
+    for (size_t i = 0; i < session.n_vocab(); ++i) {
+      worst = std::max(worst, std::abs(static_cast<double>((*logits)[t * session.n_vocab() + i]) - expected[t][i]));
+      largest = std::max(largest, std::abs(expected[t][i]));
+    }
+  }
+  EXPECT_GT(largest, 0.5);
+  EXPECT_LT(worst, 1e-4) << "largest logit " << largest;
+}
+
+TEST(Forward, LlamaEqualsThePlainPass) { expect_parity(test::tiny_config()); }
+
+TEST(Forward, TiedEmbeddings) {
+  Json config = test::tiny_config();
+  config["tie_word_embeddings"] = true;
+  expect_parity(config);
+}
+
+TEST(Forward, LlamaWithAllBiases) {
+  Json config = test::tiny_config();
+  config["attention_bias"] = true;
+  config["mlp_bias"] = true;
+  expect_parity(config);
+}
+
+TEST(Forward, Qwen2) {
+  Json config = test::tiny_config();
+  config["architectures"] = {"Qwen2ForCausalLM"};
+  expect_parity(config);
+}
+
+TEST(Forward, Qwen3WithHeadsWiderThanTheEmbedding) {
+  Json config = test::tiny_config();
+  config["architectures"] = {"Qwen3ForCausalLM"};
+  config["head_dim"] = 32;
+  expect_parity(config);
+}
+
+TEST(Forward, MistralIsWrittenAsLlama) {
+  Json config = test::tiny_config();
+  config["architectures"] = {"MistralForCausalLM"};
+  config["sliding_window"] = nullptr;
+  expect_parity(config);
+}
+
+TEST(Forward, JaggedWidthsHeadsAndALayerWithoutAttention) {
+  Json config = test::tiny_config();
+  config["intermediate_size"] = {96, 32, 64};
+  config["num_attention_heads"] = {4, 0, 2};
+  config["num_key_value_heads"] = {2, 0, 1};
+  expect_parity(config);
+}
+
+TEST(Forward, JaggedQwen2BecomesDeciWithPermutedBiases) {
+  Json config = test::tiny_config();
+  config["architectures"] = {"Qwen2ForCausalLM"};
+  config["intermediate_size"] = {96, 32, 64};
+  expect_parity(config);
+}
+
+TEST(Forward, Llama3RopeScaling) {
+  Json config = test::tiny_config();
+  config["max_position_embeddings"] = 512;
+  config["rope_scaling"] = {{"rope_type", "llama3"}, {"factor", 8.0}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0},
+                            {"original_max_position_embeddings", 64}};
+  expect_parity(config);
+}
+
+TEST(Forward, LinearRopeScaling) {
+  Json config = test::tiny_config();
+  config["rope_scaling"] = {{"type", "linear"}, {"factor", 4.0}};
+  expect_parity(config);
+}
+
+TEST(Forward, YarnRopeScaling) {
+  Json config = test::tiny_config();
+  config["rope_scaling"] = {{"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 64}};
+  expect_parity(config);
+}
+
+TEST(Forward, PartialRotaryLeavesTheRestOfTheHeadAlone) {
+  Json config = test::tiny_config();
+  config["partial_rotary_factor"] = 0.5;
+  expect_parity(config);
+}
+
+TEST(Session, BatchSizeThreadsAndSteppingDoNotChangeTheLogits) {
+  const auto checkpoint = test::make_tiny_checkpoint(test::tiny_config());
+  const std::string path = to_gguf(checkpoint.directory, "F32");
+  const auto tokens = some_tokens(40);
+  SessionOptions options = kExact;
+  Session whole = open_session(path, options);
+  const auto expected_span = whole.eval(tokens, 1);
+  ASSERT_TRUE(expected_span.has_value());
+  const std::vector<float> expected(expected_span->begin(), expected_span->end());
+
+  options.n_threads = 1;
+  Session single = open_session(path, options);
+  const auto one_thread = single.eval(tokens, 1);
+  ASSERT_TRUE(one_thread.has_value());
+  EXPECT_TRUE(std::equal(expected.begin(), expected.end(), one_thread->begin())) << "bytes depend on the number of threads";
+
+  options.n_batch = 7;
+  Session batched = open_session(path, options);
+  const auto in_batches = batched.eval(tokens, 3);
+  ASSERT_TRUE(in_batches.has_value());
+  for (size_t i = 0; i < expected.size(); ++i) ASSERT_NEAR((*in_batches)[2 * expected.size() + i], expected[i], 1e-4);
+
+  Session stepped = open_session(path, options);
+  for (size_t t = 0; t + 1 < tokens.size(); ++t) ASSERT_TRUE(stepped.eval({&tokens[t], 1}, 0).has_value());
+  const auto last = stepped.eval({&tokens.back(), 1}, 1);
+  ASSERT_TRUE(last.has_value());
+  for (size_t i = 0; i < expected.size(); ++i) ASSERT_NEAR((*last)[i], expected[i], 1e-4);
+}
+
+TEST(Session, TruncateForgetsTheTail) {
+  const auto checkpoint = test::make_tiny_checkpoint(test::tiny_config());
+  const std::string path = to_gguf(checkpoint.directory, "F32");
+  const auto tokens = some_tokens(20);
+  Session session = open_session(path, kExact);
+  const auto first = session.eval(tokens, 1);
+  ASSERT_TRUE(first.has_value());
+  const std::vector<float> expected(first->begin(), first->end());
+  session.truncate(5);
+  EXPECT_EQ(session.n_past(), 5u);
+  const auto again = session.eval(std::span(tokens).subspan(5), 1);
+  ASSERT_TRUE(again.has_value());
+  for (size_t i = 0; i < expected.size(); ++i) ASSERT_NEAR((*again)[i], expected[i], 1e-4);
+}
+
+TEST(Session, RefusesWhatDoesNotFit) {
+  const auto checkpoint = test::make_tiny_checkpoint(test::tiny_config());
+  const std::string path = to_gguf(checkpoint.directory, "F32");
+  Session session = open_session(path, {.n_ctx = 8});
+  const auto tokens = some_tokens(9);
+  const auto full = session.eval(tokens);
+  ASSERT_FALSE(full.has_value());
+  EXPECT_EQ(full.error().code, ErrorCode::kTooLarge);
+  EXPECT_EQ(session.n_past(), 0u);
+  const tokenizer::Token outside = 300;
+  EXPECT_FALSE(session.eval({&outside, 1}).has_value());
+
+  auto model = Model::open(path);
+  ASSERT_TRUE(model.has_value());
+  const auto huge = Session::create(*model, {.n_ctx = size_t{1} << 40});
+  ASSERT_FALSE(huge.has_value());
+  EXPECT_EQ(huge.error().code, ErrorCode::kTooLarge);
+  EXPECT_NE(huge.error().message.find("use -c "), std::string::npos) << huge.error().message;
+}
+
+TEST(Session, F16AndQ8CachesStayCloseToF32) {
+  Json config = test::tiny_config();
+  config["head_dim"] = 32;
+  const auto checkpoint = test::make_tiny_checkpoint(config);
+  const std::string path = to_gguf(checkpoint.directory, "F32");
+  const auto tokens = some_tokens(30);
+  Session exact = open_session(path, kExact);
+  const auto reference = exact.eval(tokens, 1);
+  ASSERT_TRUE(reference.has_value());
+  for (const auto& [type, tolerance] : {std::pair{quant::Type::F16, 0.01}, {quant::Type::Q8_0, 0.3}}) {
+    SessionOptions options = kExact;
+    options.key_type = options.value_type = type;
+    Session session = open_session(path, options);
+    const auto logits = session.eval(tokens, 1);
+    ASSERT_TRUE(logits.has_value());
+    double worst = 0;
+    for (size_t i = 0; i < logits->size(); ++i) worst = std::max(worst, std::abs(static_cast<double>((*logits)[i] - (*reference)[i])));
+    EXPECT_LT(worst, tolerance);
+    EXPECT_GT(worst, 0);
+    EXPECT_LT(session.cache().bytes(), exact.cache().bytes());
+  }
+}
+
+}  // namespace
+}  // namespace shoehorn::engine

@@ -1,0 +1,234 @@
+#include "support/tiny_checkpoint.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <random>
+
+#include "io/safetensors.h"
+#include "models/hf_config.h"
+#include "support/support.h"
+
+namespace shoehorn::test {
+namespace {
+
+using models::Hparams;
+using models::Role;
+using Row = std::vector<double>;
+
+/// UTF-8 of the character that stands for a byte in the byte-level alphabet.
+std::string byte_char(int byte) {
+  const auto printable = [](int b) { return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174; };
+  int code = byte;
+  if (!printable(byte)) {
+    code = 256;
+    for (int b = 0; b < byte; ++b) code += printable(b) ? 0 : 1;
+  }
+  if (code < 0x80) return std::string(1, static_cast<char>(code));
+  return {static_cast<char>(0xc0 | (code >> 6)), static_cast<char>(0x80 | (code & 63))};
+}
+
+class PlainModel {
+ public:
+  explicit PlainModel(const TinyCheckpoint& checkpoint) : checkpoint_(checkpoint) {
+    auto config = models::parse_model_config(checkpoint.config);
+    if (!config) std::abort();
+    h_ = config->hparams;
+  }
+
+  std::vector<Row> forward(const std::vector<int>& tokens) const {
+    const size_t n = tokens.size();
+    std::vector<Row> x(n);
+    for (size_t t = 0; t < n; ++t) {
+      x[t].resize(h_.n_embd);
+      for (size_t i = 0; i < h_.n_embd; ++i) x[t][i] = weight("model.embed_tokens.weight")[static_cast<size_t>(tokens[t]) * h_.n_embd + i];
+    }
+    for (size_t layer = 0; layer < h_.n_layer; ++layer) {
+      const std::string p = "model.layers." + std::to_string(layer) + ".";
+      if (h_.layers[layer].n_head > 0) attention(p, h_.layers[layer], x);
+      if (h_.layers[layer].n_ff > 0) mlp(p, x);
+    }
+    std::vector<Row> logits;
+    for (const Row& row : x) {
+      logits.push_back(linear(h_.tied_embeddings ? "model.embed_tokens" : "lm_head", norm("model.norm.weight", row)));
+    }
+    return logits;
+  }
+
+ private:
+  const std::vector<float>& weight(const std::string& name) const { return checkpoint_.weights.at(name); }
+
+  Row norm(const std::string& name, const Row& x) const {
+    double sum = 0;
+    for (const double v : x) sum += v * v;
+    const double scale = 1 / std::sqrt(sum / static_cast<double>(x.size()) + static_cast<double>(h_.rms_eps));
+    Row out;
+    for (size_t i = 0; i < x.size(); ++i) out.push_back(x[i] * scale * static_cast<double>(weight(name)[i]));
+    return out;
+  }
+
+  Row linear(const std::string& name, const Row& x) const {
+    const auto& w = weight(name + ".weight");
+    const auto bias = checkpoint_.weights.find(name + ".bias");
+    Row out(w.size() / x.size());
+    for (size_t r = 0; r < out.size(); ++r) {
+      out[r] = bias == checkpoint_.weights.end() ? 0 : static_cast<double>(bias->second[r]);
+      for (size_t c = 0; c < x.size(); ++c) out[r] += static_cast<double>(w[r * x.size() + c]) * x[c];
+    }
+    return out;
+  }
+
+  /// Frequency of pair i and the magnitude, from the papers' formulas.
+  std::pair<double, double> frequency(size_t i) const {
+    const auto& s = h_.rope_scaling;
+    const double base = static_cast<double>(h_.rope_theta), d = h_.n_rot, factor = static_cast<double>(s.factor);
+    const double f = std::pow(base, -2.0 * static_cast<double>(i) / d);
+    switch (s.type) {
+      case models::RopeScalingType::kNone: return {f, 1};
+      case models::RopeScalingType::kLinear: return {f / factor, 1};
+      case models::RopeScalingType::kLlama3: return {f / static_cast<double>(models::llama3_rope_freqs(h_)[i]), 1};
+      case models::RopeScalingType::kYarn: break;
+    }
+    const auto dim = [&](double rotations) { return d * std::log(s.original_context / (rotations * 2 * M_PI)) / (2 * std::log(base)); };
+    const double low = std::max(0.0, std::floor(dim(static_cast<double>(s.beta_fast))));
+    const double high = std::min(d - 1, std::ceil(dim(static_cast<double>(s.beta_slow))));
+    const double ramp = std::clamp((static_cast<double>(i) - low) / std::max(high - low, 0.001), 0.0, 1.0);
+    return {f / factor * ramp + f * (1 - ramp), 0.1 * std::log(factor) + 1};
+  }
+
+  void rotate(double* head, size_t position) const {
+    for (size_t i = 0; i < h_.n_rot / 2; ++i) {
+      const auto [f, magnitude] = frequency(i);
+      const double c = std::cos(static_cast<double>(position) * f) * magnitude, s = std::sin(static_cast<double>(position) * f) * magnitude;
+      const double a = head[i], b = head[i + h_.n_rot / 2];
+      head[i] = a * c - b * s;
+      head[i + h_.n_rot / 2] = a * s + b * c;
+    }
+  }
+
+  void attention(const std::string& p, const models::LayerShape& shape, std::vector<Row>& x) const {
+    const size_t n = x.size(), d = h_.head_dim;
+    std::vector<Row> q(n), k(n), v(n);
+    for (size_t t = 0; t < n; ++t) {
+      const Row normed = norm(p + "input_layernorm.weight", x[t]);
+      q[t] = linear(p + "self_attn.q_proj", normed);
+      k[t] = linear(p + "self_attn.k_proj", normed);
+      v[t] = linear(p + "self_attn.v_proj", normed);
+      for (auto* heads : {&q[t], &k[t]}) {
+        const std::string norm_name = p + "self_attn." + (heads == &q[t] ? "q" : "k") + "_norm.weight";
+        for (size_t i = 0; i < heads->size(); i += d) {
+          if (checkpoint_.weights.contains(norm_name)) {
+            const Row head = norm(norm_name, Row(heads->begin() + static_cast<long>(i), heads->begin() + static_cast<long>(i + d)));
+            std::copy(head.begin(), head.end(), heads->begin() + static_cast<long>(i));
+          }
+          rotate(heads->data() + i, t);
+        }
+      }
+    }
+    for (size_t t = 0; t < n; ++t) {
+      Row out(shape.n_head * d, 0.0);
+      for (size_t head = 0; head < shape.n_head; ++head) {
+        const size_t kv = head / (shape.n_head / shape.n_head_kv);
+        Row scores(t + 1);
+        double total = 0;
+        for (size_t u = 0; u <= t; ++u) {
+          double dot = 0;
+          for (size_t i = 0; i < d; ++i) dot += q[t][head * d + i] * k[u][kv * d + i];
+          scores[u] = std::exp(dot / std::sqrt(static_cast<double>(d)));
+          total += scores[u];
+        }
+        for (size_t u = 0; u <= t; ++u) {
+          for (size_t i = 0; i < d; ++i) out[head * d + i] += scores[u] / total * v[u][kv * d + i];
+        }
+      }
+      const Row projected = linear(p + "self_attn.o_proj", out);
+      for (size_t i = 0; i < projected.size(); ++i) x[t][i] += projected[i];
+    }
+  }
+
+  void mlp(const std::string& p, std::vector<Row>& x) const {
+    for (Row& row : x) {
+      const Row normed = norm(p + "post_attention_layernorm.weight", row);
+      Row gate = linear(p + "mlp.gate_proj", normed);
+      const Row up = linear(p + "mlp.up_proj", normed);
+      for (size_t i = 0; i < gate.size(); ++i) gate[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
+      const Row down = linear(p + "mlp.down_proj", gate);
+      for (size_t i = 0; i < down.size(); ++i) row[i] += down[i];
+    }
+  }
+
+  const TinyCheckpoint& checkpoint_;
+  Hparams h_;
+};
+
+}  // namespace
+
+Json tiny_config() {
+  return {{"architectures", {"LlamaForCausalLM"}}, {"hidden_act", "silu"}, {"vocab_size", 300}, {"hidden_size", 64},
+          {"num_hidden_layers", 3}, {"num_attention_heads", 4}, {"num_key_value_heads", 2}, {"intermediate_size", 96},
+          {"head_dim", 16}, {"max_position_embeddings", 256}, {"rms_norm_eps", 1e-5}, {"rope_theta", 10000.0},
+          {"tie_word_embeddings", false}, {"torch_dtype", "float32"}, {"bos_token_id", 256}, {"eos_token_id", 257}};
+}
+
+std::string tiny_tokenizer_json(int n_vocab) {
+  Json vocab = Json::object();
+  for (int b = 0; b < 256; ++b) vocab[byte_char(b)] = b;
+  for (int i = 258; i < n_vocab; ++i) vocab["<unused" + std::to_string(i) + ">"] = i;
+  Json added = Json::array();
+  for (const auto& [id, text] : {std::pair{256, "<|begin|>"}, {257, "<|end|>"}}) {
+    added.push_back({{"id", id}, {"content", text}, {"special", true}, {"normalized", false}, {"lstrip", false}, {"rstrip", false},
+                     {"single_word", false}});
+  }
+  const char* regex = R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+  const Json json = {
+      {"version", "1.0"},
+      {"added_tokens", added},
+      {"normalizer", nullptr},
+      {"pre_tokenizer",
+       {{"type", "Sequence"},
+        {"pretokenizers",
+         {{{"type", "Split"}, {"pattern", {{"Regex", regex}}}, {"behavior", "Isolated"}, {"invert", false}},
+          {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}}}}}},
+      {"post_processor", nullptr},
+      {"decoder", {{"type", "ByteLevel"}}},
+      {"model", {{"type", "BPE"}, {"ignore_merges", true}, {"vocab", vocab}, {"merges", Json::array()}}}};
+  return json.dump();
+}
+
+TinyCheckpoint make_tiny_checkpoint(const Json& config, uint32_t seed) {
+  TinyCheckpoint out{temp_dir(), config, {}};
+  auto parsed = models::parse_model_config(config);
+  if (!parsed) std::abort();
+  write_text(out.directory + "/config.json", config.dump());
+  write_text(out.directory + "/tokenizer.json", tiny_tokenizer_json(static_cast<int>(parsed->hparams.n_vocab)));
+  write_text(out.directory + "/tokenizer_config.json", R"({"bos_token": "<|begin|>", "eos_token": "<|end|>", "add_bos_token": true})");
+
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal(0, 1);
+  io::SafetensorsWriter writer;
+  std::vector<const std::vector<float>*> order;
+  for (const models::TensorSpec& spec : models::tensor_specs(*parsed->architecture, parsed->hparams)) {
+    if (spec.hf_name.empty()) continue;
+    const std::vector<uint64_t> shape(spec.shape.rbegin(), spec.shape.rend());
+    uint64_t n = 1;
+    for (const uint64_t dim : shape) n *= dim;
+    std::vector<float>& values = out.weights[spec.hf_name];
+    const bool gain = spec.hf_name.ends_with("norm.weight");
+    const float scale = shape.size() == 2 ? 1.5f / std::sqrt(static_cast<float>(shape[1])) : 0.3f;
+    for (uint64_t i = 0; i < n; ++i) values.push_back((gain ? 1.0f : 0.0f) + scale * normal(random));
+    if (!writer.add_tensor(spec.hf_name, io::DType::F32, shape)) std::abort();
+    order.push_back(&values);
+  }
+  if (!writer.begin(out.directory)) std::abort();
+  for (const auto* values : order) {
+    if (!writer.append(std::as_bytes(std::span(*values)))) std::abort();
+  }
+  if (!writer.commit()) std::abort();
+  return out;
+}
+
+std::vector<std::vector<double>> plain_forward(const TinyCheckpoint& checkpoint, const std::vector<int>& tokens) {
+  return PlainModel(checkpoint).forward(tokens);
+}
+
+}  // namespace shoehorn::test

@@ -1,0 +1,32 @@
+// Small random Hugging Face checkpoints of any architecture, and the plain forward pass that everything is compared with.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "io/checkpoint.h"
+
+namespace shoehorn::test {
+
+struct TinyCheckpoint {
+  std::string directory;
+  Json config;
+  std::map<std::string, std::vector<float>> weights;   ///< by Hugging Face name, row-major
+};
+
+/// config.json of a uniform tiny llama: 3 layers, 64 wide, 4 heads of 16 in 2 KV groups, MLP 96, 300 tokens. Change keys as needed.
+Json tiny_config();
+
+/// Writes config.json, random F32 weights of the shapes that it calls for and a byte-level tokenizer to a new directory.
+TinyCheckpoint make_tiny_checkpoint(const Json& config, uint32_t seed = 1);
+
+/// A byte-level BPE tokenizer.json of n_vocab tokens (at least 260) that encodes any text.
+std::string tiny_tokenizer_json(int n_vocab);
+
+/// Logits after each token, [n_tokens][n_vocab], straight from the formulas in double: Hugging Face weights, NEOX rope,
+/// every score of every pair of positions.
+std::vector<std::vector<double>> plain_forward(const TinyCheckpoint& checkpoint, const std::vector<int>& tokens);
+
+}  // namespace shoehorn::test

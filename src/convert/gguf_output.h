@@ -18,7 +18,7 @@ struct TypeOverride {
 
 struct OutputOptions {
   const quant::Mix* mix = nullptr;
-  std::vector<TypeOverride> overrides;   ///< the last match wins
+  std::vector<TypeOverride> overrides = {};   ///< the last match wins
   bool allow_requantize = false;         ///< accept sources that are already quantized
   int n_threads = 0;                     ///< 0: default_thread_count()
 };

@@ -27,16 +27,17 @@ struct ChatInputs {
   /// Where the template refuses a system message, or leaves its text out: put it in front of the first user message, as
   /// llama.cpp does. Off, the template has its way.
   bool merge_system = false;
-  std::optional<std::tm> now;                 ///< local time for strftime_now(); the clock's when absent
+  std::optional<std::tm> now;  ///< local time for strftime_now(); the clock's when absent
 };
 
 /// A Jinja template as Hugging Face runs them (trim_blocks, lstrip_blocks, break/continue, generation tags), in a
 /// sandbox: a template reaches its inputs and the functions of jinja_builtins.h, and its size, nesting, loops, memory,
-/// work and output are limited (jinja_value.h). Where Jinja and @huggingface/jinja 0.5.11 differ in what they print, the
-/// latter is followed. Immutable; render() is thread-safe.
+/// work and output are limited (jinja_value.h). Where Jinja and @huggingface/jinja 0.5.11 differ in what they print,
+/// the latter is followed. Immutable; render() is thread-safe.
 class ChatTemplate {
  public:
-  /// Errors are "chat template: line N: ...": kInvalid for bad syntax, kUnsupported for a tag we do not have, kTooLarge.
+  /// Errors are "chat template: line N: ...": kInvalid for bad syntax, kUnsupported for a tag we do not have,
+  /// kTooLarge.
   static Expected<ChatTemplate> parse(std::string_view source);
 
   /// The prompt. Errors as in parse(); what the template itself raises with raise_exception() is kInvalid and ends with

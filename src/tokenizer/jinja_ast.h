@@ -10,20 +10,20 @@
 namespace shoehorn::tokenizer::jinja {
 
 enum class ExprKind {
-  kConstant,     // constant
-  kName,         // name
-  kList,         // operands
-  kDict,         // operands: key, value, key, value ...
-  kAttribute,    // operands[0].name
-  kItem,         // operands[0][operands[1]]
-  kSlice,        // operands[0][1:2:3]; 1 to 3 may be null
-  kCall,         // operands[0](arguments)
-  kFilter,       // operands[0] | name(arguments)
-  kTest,         // operands[0] is name(arguments); negated
-  kNot,          // not operands[0]
-  kNegate,       // -operands[0]
-  kPlus,         // +operands[0]
-  kBinary,       // operands[0] name operands[1], arithmetic
+  kConstant,   // constant
+  kName,       // name
+  kList,       // operands
+  kDict,       // operands: key, value, key, value ...
+  kAttribute,  // operands[0].name
+  kItem,       // operands[0][operands[1]]
+  kSlice,      // operands[0][1:2:3]; 1 to 3 may be null
+  kCall,       // operands[0](arguments)
+  kFilter,     // operands[0] | name(arguments)
+  kTest,       // operands[0] is name(arguments); negated
+  kNot,        // not operands[0]
+  kNegate,     // -operands[0]
+  kPlus,       // +operands[0]
+  kBinary,     // operands[0] name operands[1], arithmetic
   kAnd,
   kOr,
   kCompare,      // operands[0] comparisons[0] operands[1] comparisons[1] ...
@@ -64,7 +64,20 @@ struct Parameter {
   ExprPtr fallback;  // null: none
 };
 
-enum class StatementKind { kText, kPrint, kIf, kFor, kSet, kSetBlock, kMacro, kCallBlock, kFilterBlock, kWith, kBreak, kContinue };
+enum class StatementKind {
+  kText,
+  kPrint,
+  kIf,
+  kFor,
+  kSet,
+  kSetBlock,
+  kMacro,
+  kCallBlock,
+  kFilterBlock,
+  kWith,
+  kBreak,
+  kContinue
+};
 
 struct Statement;
 using Block = std::vector<std::unique_ptr<Statement>>;
@@ -77,16 +90,16 @@ struct Branch {
 struct Statement {
   StatementKind kind = StatementKind::kText;
   int line = 0;
-  std::string text;                 // kText; kMacro: its name
-  ExprPtr value;                    // kPrint, kSet; kFor: what is iterated; kCallBlock: the call; kSetBlock, kFilterBlock: filters
-  ExprPtr condition;                // kFor: `if`; may be null
-  Target target;                    // kFor, kSet, kSetBlock
-  std::vector<Branch> branches;     // kIf: if and elif
+  std::string text;   // kText; kMacro: its name
+  ExprPtr value;      // kPrint, kSet; kFor: what is iterated; kCallBlock: the call; kSetBlock, kFilterBlock: filters
+  ExprPtr condition;  // kFor: `if`; may be null
+  Target target;      // kFor, kSet, kSetBlock
+  std::vector<Branch> branches;       // kIf: if and elif
   std::vector<Parameter> parameters;  // kMacro, kCallBlock; kWith: its variables
-  bool takes_kwargs = false;        // kMacro, kCallBlock: the body reads `kwargs`, `varargs`
+  bool takes_kwargs = false;          // kMacro, kCallBlock: the body reads `kwargs`, `varargs`
   bool takes_varargs = false;
   Block body;
-  Block otherwise;                  // kIf, kFor: else
+  Block otherwise;  // kIf, kFor: else
 };
 
 struct Program {

@@ -15,14 +15,16 @@ Expected<Bound> Bound::bind(std::string_view callee, const Arguments& arguments,
   bound.names_ = names;
   bound.values_.resize(names.size());
   if (arguments.positional.size() > names.size()) {
-    return fail(ErrorCode::kInvalid, "{} takes at most {} arguments, got {}", callee, names.size(), arguments.positional.size());
+    return fail(ErrorCode::kInvalid, "{} takes at most {} arguments, got {}", callee, names.size(),
+                arguments.positional.size());
   }
   std::copy(arguments.positional.begin(), arguments.positional.end(), bound.values_.begin());
   for (const auto& [name, value] : arguments.named) {
     const auto it = std::find(names.begin(), names.end(), name);
     if (it == names.end()) return fail(ErrorCode::kUnsupported, "{} has no argument '{}'", callee, name);
     const auto i = static_cast<size_t>(it - names.begin());
-    if (i < arguments.positional.size()) return fail(ErrorCode::kInvalid, "{}: the argument '{}' is given twice", callee, name);
+    if (i < arguments.positional.size())
+      return fail(ErrorCode::kInvalid, "{}: the argument '{}' is given twice", callee, name);
     bound.values_[i] = value;
   }
   return bound;
@@ -53,7 +55,8 @@ Expected<std::string> soft_text(Context& context, const Value& value) {
 Expected<std::vector<Value>> iterate(Context& context, const Value& value) {
   std::vector<Value> items;
   switch (value.kind()) {
-    case Kind::kUndefined: return items;
+    case Kind::kUndefined:
+      return items;
     case Kind::kList:
       SHOEHORN_RETURN_IF_ERROR(context.heap.work(value.list()->items.size() / 8));
       return value.list()->items;
@@ -69,13 +72,15 @@ Expected<std::vector<Value>> iterate(Context& context, const Value& value) {
         items.push_back(std::move(character));
       }
       return items;
-    default: return fail(ErrorCode::kInvalid, "cannot iterate over {}", value.type_name());
+    default:
+      return fail(ErrorCode::kInvalid, "cannot iterate over {}", value.type_name());
   }
 }
 
 Expected<bool> contains(Context& context, const Value& container, const Value& item) {
   switch (container.kind()) {
-    case Kind::kUndefined: return false;
+    case Kind::kUndefined:
+      return false;
     case Kind::kText:
       if (!item.is(Kind::kText)) {
         return fail(ErrorCode::kInvalid, "cannot look for {} in a string", item.type_name());
@@ -92,7 +97,8 @@ Expected<bool> contains(Context& context, const Value& container, const Value& i
         if (same) return true;
       }
       return false;
-    default: return fail(ErrorCode::kInvalid, "cannot look for something in {}", container.type_name());
+    default:
+      return fail(ErrorCode::kInvalid, "cannot look for something in {}", container.type_name());
   }
 }
 
@@ -102,7 +108,8 @@ Expected<Value> repeat(Context& context, const Value& value, int64_t times) {
     const std::string& text = value.text();
     if (n == 0 || text.empty()) return context.heap.text("");
     if (n > limits::kTextBytes / text.size()) {
-      return fail(ErrorCode::kTooLarge, "a string of {} bytes times {}; the limit is {} bytes", text.size(), times, limits::kTextBytes);
+      return fail(ErrorCode::kTooLarge, "a string of {} bytes times {}; the limit is {} bytes", text.size(), times,
+                  limits::kTextBytes);
     }
     std::string out;
     out.reserve(text.size() * n);
@@ -113,7 +120,8 @@ Expected<Value> repeat(Context& context, const Value& value, int64_t times) {
   const auto& items = value.list()->items;
   std::vector<Value> out;
   if (!items.empty() && n > static_cast<uint64_t>(limits::kRange) / items.size()) {
-    return fail(ErrorCode::kTooLarge, "a list of {} items times {}; the limit is {} items", items.size(), times, limits::kRange);
+    return fail(ErrorCode::kTooLarge, "a list of {} items times {}; the limit is {} items", items.size(), times,
+                limits::kRange);
   }
   for (uint64_t i = 0; i < n; ++i) out.insert(out.end(), items.begin(), items.end());
   return context.heap.list(std::move(out));
@@ -129,10 +137,12 @@ Expected<Value> format_printf(Context& context, std::string_view format, const s
     }
     const size_t start = i++;
     std::string flags;
-    while (i < format.size() && std::string_view("-+ 0#").find(format[i]) != std::string_view::npos) flags += format[i++];
+    while (i < format.size() && std::string_view("-+ 0#").find(format[i]) != std::string_view::npos)
+      flags += format[i++];
     const auto number = [&](int fallback) {
       int n = fallback;
-      for (; i < format.size() && format[i] >= '0' && format[i] <= '9'; ++i) n = std::min((n < 0 ? 0 : n) * 10 + (format[i] - '0'), 10000);
+      for (; i < format.size() && format[i] >= '0' && format[i] <= '9'; ++i)
+        n = std::min((n < 0 ? 0 : n) * 10 + (format[i] - '0'), 10000);
       return n;
     };
     const int width = number(0);
@@ -146,7 +156,8 @@ Expected<Value> format_printf(Context& context, std::string_view format, const s
       out += '%';
       continue;
     }
-    if (used >= arguments.size()) return fail(ErrorCode::kInvalid, "the format needs more than {} arguments", arguments.size());
+    if (used >= arguments.size())
+      return fail(ErrorCode::kInvalid, "the format needs more than {} arguments", arguments.size());
     const Value& value = arguments[used++];
     std::string piece;
     switch (format[i]) {
@@ -164,34 +175,42 @@ Expected<Value> format_printf(Context& context, std::string_view format, const s
       case 'i':
       case 'x':
       case 'f': {
-        if (!value.is_numeric()) return fail(ErrorCode::kInvalid, "%{} needs a number, got {}", format[i], value.type_name());
+        if (!value.is_numeric())
+          return fail(ErrorCode::kInvalid, "%{} needs a number, got {}", format[i], value.type_name());
         if (format[i] == 'f') {
           piece = fmt::format("{:.{}f}", value.number(), precision < 0 ? 6 : precision);
         } else {
           const double truncated = std::trunc(value.number());
-          if (!(std::fabs(truncated) < 9.2e18)) return fail(ErrorCode::kTooLarge, "%{} of {}", format[i], value.number());
+          if (!(std::fabs(truncated) < 9.2e18))
+            return fail(ErrorCode::kTooLarge, "%{} of {}", format[i], value.number());
           const int64_t integer = value.is(Kind::kInt) ? value.integer() : static_cast<int64_t>(truncated);
           piece = format[i] == 'x' ? fmt::format("{:x}", integer) : fmt::format("{}", integer);
         }
         const bool negative = piece.front() == '-';
-        if (!negative && flags.find('+') != std::string::npos) piece.insert(0, "+");
-        else if (!negative && flags.find(' ') != std::string::npos) piece.insert(0, " ");
-        if (flags.find('0') != std::string::npos && flags.find('-') == std::string::npos && piece.size() < static_cast<size_t>(width)) {
+        if (!negative && flags.find('+') != std::string::npos)
+          piece.insert(0, "+");
+        else if (!negative && flags.find(' ') != std::string::npos)
+          piece.insert(0, " ");
+        if (flags.find('0') != std::string::npos && flags.find('-') == std::string::npos &&
+            piece.size() < static_cast<size_t>(width)) {
           const size_t sign = piece[0] == '-' || piece[0] == '+' || piece[0] == ' ' ? 1 : 0;
           piece.insert(sign, static_cast<size_t>(width) - piece.size(), '0');
         }
         break;
       }
-      default: return fail(ErrorCode::kUnsupported, "the conversion '{}' in a format", format.substr(start, i - start + 1));
+      default:
+        return fail(ErrorCode::kUnsupported, "the conversion '{}' in a format", format.substr(start, i - start + 1));
     }
     const size_t length = count_chars(piece);
     const size_t padding = length < static_cast<size_t>(width) ? static_cast<size_t>(width) - length : 0;
     if (flags.find('-') == std::string::npos) out.append(padding, ' ');
     out += piece;
     if (flags.find('-') != std::string::npos) out.append(padding, ' ');
-    if (out.size() > limits::kTextBytes) return fail(ErrorCode::kTooLarge, "a formatted string of more than {} bytes", limits::kTextBytes);
+    if (out.size() > limits::kTextBytes)
+      return fail(ErrorCode::kTooLarge, "a formatted string of more than {} bytes", limits::kTextBytes);
   }
-  if (used < arguments.size()) return fail(ErrorCode::kInvalid, "the format uses {} of {} arguments", used, arguments.size());
+  if (used < arguments.size())
+    return fail(ErrorCode::kInvalid, "the format uses {} of {} arguments", used, arguments.size());
   return context.heap.text(std::move(out));
 }
 
@@ -244,7 +263,8 @@ Expected<Value> get_attribute(const Value& value, std::string_view name) {
     case Kind::kList:
       if (name == "length") return Value(static_cast<int64_t>(value.list()->items.size()));
       break;
-    default: break;
+    default:
+      break;
   }
   return has_method(value, name) ? bound_method(value, name) : Value();
 }
@@ -306,8 +326,8 @@ Expected<bool> compare_test(Context& context, std::string_view name, const Value
 
 Expected<bool> apply_test(Context& context, std::string_view name, const Value& value, const Arguments& arguments) {
   static constexpr std::array<std::string_view, 19> kComparisons = {
-      "in", "equalto", "eq", "==", "sameas", "ne", "!=", "divisibleby", "lt", "<", "lessthan",
-      "gt", ">",       "greaterthan", "le", "<=", "ge", ">=", "less"};
+      "in",       "equalto", "eq", "==",          "sameas", "ne", "!=", "divisibleby", "lt",  "<",
+      "lessthan", "gt",      ">",  "greaterthan", "le",     "<=", "ge", ">=",          "less"};
   if (std::find(kComparisons.begin(), kComparisons.end(), name) != kComparisons.end()) {
     return compare_test(context, name, value, arguments);
   }
@@ -332,7 +352,8 @@ Expected<bool> apply_test(Context& context, std::string_view name, const Value& 
   if (name == "lower") return value.is(Kind::kText) && value.text() == to_lower(value.text());
   if (name == "upper") return value.is(Kind::kText) && value.text() == to_upper(value.text());
   if (name == "odd" || name == "even") {
-    if (!value.is(Kind::kInt)) return fail(ErrorCode::kInvalid, "the test '{}' needs an integer, got {}", name, value.type_name());
+    if (!value.is(Kind::kInt))
+      return fail(ErrorCode::kInvalid, "the test '{}' needs an integer, got {}", name, value.type_name());
     return (value.integer() % 2 != 0) == (name == "odd");
   }
   return fail(ErrorCode::kUnsupported, "unknown test '{}'", name);
@@ -341,8 +362,8 @@ Expected<bool> apply_test(Context& context, std::string_view name, const Value& 
 // --- functions
 
 bool is_function(std::string_view name) {
-  static constexpr std::array<std::string_view, 7> kNames = {"range",           "dict",        "namespace", "joiner", "cycler",
-                                                             "raise_exception", "strftime_now"};
+  static constexpr std::array<std::string_view, 7> kNames = {
+      "range", "dict", "namespace", "joiner", "cycler", "raise_exception", "strftime_now"};
   return std::find(kNames.begin(), kNames.end(), name) != kNames.end();
 }
 
@@ -351,7 +372,8 @@ namespace {
 Expected<Value> call_range(Context& context, const Arguments& arguments) {
   SHOEHORN_TRY(const Bound bound, Bound::bind("range()", arguments, {"start", "stop", "step"}));
   for (size_t i = 0; i < arguments.positional.size(); ++i) {
-    if (!bound[i].is(Kind::kInt)) return fail(ErrorCode::kInvalid, "range() needs integers, got {}", bound[i].type_name());
+    if (!bound[i].is(Kind::kInt))
+      return fail(ErrorCode::kInvalid, "range() needs integers, got {}", bound[i].type_name());
   }
   if (!bound.has(0)) return fail(ErrorCode::kInvalid, "range() needs an argument");
   SHOEHORN_TRY(const int64_t first, bound.integer(0, 0));
@@ -414,7 +436,8 @@ Expected<Value> call_function(Context& context, std::string_view name, const Arg
     return Value(std::move(callable));
   }
   if (name == "cycler") {
-    if (arguments.positional.empty() || !arguments.named.empty()) return fail(ErrorCode::kInvalid, "cycler() needs items");
+    if (arguments.positional.empty() || !arguments.named.empty())
+      return fail(ErrorCode::kInvalid, "cycler() needs items");
     auto callable = std::make_shared<Callable>();
     callable->kind = CallableKind::kCycler;
     callable->name = "cycler";

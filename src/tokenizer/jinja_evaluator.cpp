@@ -1,10 +1,10 @@
 #include "tokenizer/jinja_evaluator.h"
 
 #include <algorithm>
-#include <cmath>
+#include <optional>
 
 #include "tokenizer/jinja_builtins.h"
-#include "tokenizer/jinja_text.h"
+#include "tokenizer/jinja_operators.h"
 
 namespace shoehorn::tokenizer::jinja {
 
@@ -46,26 +46,34 @@ class Output {
 // How an expression looks in the source, for messages.
 std::string describe(const Expr& e) {
   switch (e.kind) {
-    case ExprKind::kName: return e.name;
-    case ExprKind::kAttribute: return describe(*e.operands[0]) + "." + e.name;
+    case ExprKind::kName:
+      return e.name;
+    case ExprKind::kAttribute:
+      return describe(*e.operands[0]) + "." + e.name;
     case ExprKind::kItem: {
       const Expr& key = *e.operands[1];
       std::string index = "...";
-      if (key.kind == ExprKind::kConstant && key.constant.is(Kind::kText)) index = "'" + key.constant.text().substr(0, 40) + "'";
-      if (key.kind == ExprKind::kConstant && key.constant.is(Kind::kInt)) index = std::to_string(key.constant.integer());
+      if (key.kind == ExprKind::kConstant && key.constant.is(Kind::kText))
+        index = "'" + key.constant.text().substr(0, 40) + "'";
+      if (key.kind == ExprKind::kConstant && key.constant.is(Kind::kInt))
+        index = std::to_string(key.constant.integer());
       if (key.kind == ExprKind::kName) index = key.name;
       return describe(*e.operands[0]) + "[" + index + "]";
     }
-    case ExprKind::kCall: return describe(*e.operands[0]) + "(...)";
-    case ExprKind::kFilter: return describe(*e.operands[0]) + " | " + e.name;
-    default: return "(...)";
+    case ExprKind::kCall:
+      return describe(*e.operands[0]) + "(...)";
+    case ExprKind::kFilter:
+      return describe(*e.operands[0]) + " | " + e.name;
+    default:
+      return "(...)";
   }
 }
 
 // "'message.content' is undefined", "(...) is a list".
 std::string what_it_is(const Expr& e, const Value& value) {
   const std::string source = describe(e);
-  return source == "(...)" ? fmt::format("{} is {}", source, value.type_name()) : fmt::format("'{}' is {}", source, value.type_name());
+  return source == "(...)" ? fmt::format("{} is {}", source, value.type_name())
+                           : fmt::format("'{}' is {}", source, value.type_name());
 }
 
 bool may_be_none(const Value& value) { return value.is(Kind::kNone) || value.is(Kind::kUndefined); }
@@ -100,7 +108,8 @@ class Evaluator {
   };
 
   Status enter() {
-    if (depth_ > limits::kDepth) return fail(ErrorCode::kTooLarge, "blocks, calls and expressions nest deeper than {}", limits::kDepth);
+    if (depth_ > limits::kDepth)
+      return fail(ErrorCode::kTooLarge, "blocks, calls and expressions nest deeper than {}", limits::kDepth);
     return heap_.work(1);
   }
 
@@ -128,17 +137,25 @@ class Evaluator {
 
   Expected<Flow> exec(const Statement& s) {
     switch (s.kind) {
-      case StatementKind::kText: SHOEHORN_RETURN_IF_ERROR(out_->append(s.text)); return Flow::kNext;
-      case StatementKind::kPrint: SHOEHORN_RETURN_IF_ERROR(exec_print(s)); return Flow::kNext;
-      case StatementKind::kIf: return exec_if(s);
-      case StatementKind::kFor: return exec_for(s);
+      case StatementKind::kText:
+        SHOEHORN_RETURN_IF_ERROR(out_->append(s.text));
+        return Flow::kNext;
+      case StatementKind::kPrint:
+        SHOEHORN_RETURN_IF_ERROR(exec_print(s));
+        return Flow::kNext;
+      case StatementKind::kIf:
+        return exec_if(s);
+      case StatementKind::kFor:
+        return exec_for(s);
       case StatementKind::kSet: {
         SHOEHORN_TRY(Value value, eval(*s.value));
         SHOEHORN_RETURN_IF_ERROR(assign(s.target, std::move(value)));
         return Flow::kNext;
       }
-      case StatementKind::kSetBlock: return exec_captured(s, true);
-      case StatementKind::kFilterBlock: return exec_captured(s, false);
+      case StatementKind::kSetBlock:
+        return exec_captured(s, true);
+      case StatementKind::kFilterBlock:
+        return exec_captured(s, false);
       case StatementKind::kMacro: {
         auto callable = std::make_shared<Callable>();
         callable->kind = CallableKind::kMacro;
@@ -147,10 +164,15 @@ class Evaluator {
         scope_->variables[s.text] = Value(std::move(callable));
         return Flow::kNext;
       }
-      case StatementKind::kCallBlock: SHOEHORN_RETURN_IF_ERROR(exec_call_block(s)); return Flow::kNext;
-      case StatementKind::kWith: return exec_with(s);
-      case StatementKind::kBreak: return Flow::kBreak;
-      case StatementKind::kContinue: return Flow::kContinue;
+      case StatementKind::kCallBlock:
+        SHOEHORN_RETURN_IF_ERROR(exec_call_block(s));
+        return Flow::kNext;
+      case StatementKind::kWith:
+        return exec_with(s);
+      case StatementKind::kBreak:
+        return Flow::kBreak;
+      case StatementKind::kContinue:
+        return Flow::kContinue;
     }
     return Flow::kNext;
   }
@@ -163,7 +185,8 @@ class Evaluator {
 
   Status exec_print(const Statement& s) {
     SHOEHORN_TRY(const Value value, eval(*s.value));
-    if (value.is(Kind::kCallable)) return fail(ErrorCode::kInvalid, "{}, which cannot be printed", what_it_is(*s.value, value));
+    if (value.is(Kind::kCallable))
+      return fail(ErrorCode::kInvalid, "{}, which cannot be printed", what_it_is(*s.value, value));
     return print(value);
   }
 
@@ -175,7 +198,8 @@ class Evaluator {
     return exec_block(s.otherwise);
   }
 
-  // As in @huggingface/jinja, one scope for all turns of a loop: what a turn sets, the next one sees. In Jinja it does not.
+  // As in @huggingface/jinja, one scope for all turns of a loop: what a turn sets, the next one sees. In Jinja it does
+  // not.
   Expected<Flow> exec_for(const Statement& s) {
     Scope scope;
     scope.parent = scope_;
@@ -297,8 +321,8 @@ class Evaluator {
     }
     const Value ns = lookup(target.name);
     if (!ns.is(Kind::kNamespace)) {
-      return fail(ErrorCode::kInvalid, "cannot set '{}.{}': only a namespace can be changed, and '{}' is {}", target.name,
-                  target.attribute, target.name, ns.type_name());
+      return fail(ErrorCode::kInvalid, "cannot set '{}.{}': only a namespace can be changed, and '{}' is {}",
+                  target.name, target.attribute, target.name, ns.type_name());
     }
     return heap_.assign(ns.ns(), target.attribute, std::move(value));
   }
@@ -329,11 +353,16 @@ class Evaluator {
 
   Expected<Value> eval_node(const Expr& e) {
     switch (e.kind) {
-      case ExprKind::kConstant: return e.constant;
-      case ExprKind::kCaptured: return captured_;
-      case ExprKind::kName: return lookup(e.name);
-      case ExprKind::kList: return eval_list(e);
-      case ExprKind::kDict: return eval_dict(e);
+      case ExprKind::kConstant:
+        return e.constant;
+      case ExprKind::kCaptured:
+        return captured_;
+      case ExprKind::kName:
+        return lookup(e.name);
+      case ExprKind::kList:
+        return eval_list(e);
+      case ExprKind::kDict:
+        return eval_dict(e);
       case ExprKind::kAttribute: {
         SHOEHORN_TRY(const Value object, eval(*e.operands[0]));
         return get_attribute(object, e.name);
@@ -343,8 +372,10 @@ class Evaluator {
         SHOEHORN_TRY(const Value key, eval(*e.operands[1]));
         return get_item(context_, object, key);
       }
-      case ExprKind::kSlice: return eval_slice(e);
-      case ExprKind::kCall: return eval_call(e);
+      case ExprKind::kSlice:
+        return eval_slice(e);
+      case ExprKind::kCall:
+        return eval_call(e);
       case ExprKind::kFilter: {
         SHOEHORN_TRY(const Value value, eval(*e.operands[0]));
         SHOEHORN_TRY(const Arguments arguments, eval_arguments(e));
@@ -361,15 +392,18 @@ class Evaluator {
         return Value(!value.truthy());
       }
       case ExprKind::kNegate:
-      case ExprKind::kPlus: return eval_sign(e);
-      case ExprKind::kBinary: return eval_binary(e);
+      case ExprKind::kPlus:
+        return eval_sign(e);
+      case ExprKind::kBinary:
+        return eval_binary(e);
       case ExprKind::kAnd:
       case ExprKind::kOr: {
         SHOEHORN_TRY(Value left, eval(*e.operands[0]));
         if (left.truthy() == (e.kind == ExprKind::kOr)) return left;
         return eval(*e.operands[1]);
       }
-      case ExprKind::kCompare: return eval_comparison(e);
+      case ExprKind::kCompare:
+        return eval_comparison(e);
       case ExprKind::kConditional: {
         SHOEHORN_TRY(const Value condition, eval(*e.operands[1]));
         if (condition.truthy()) return eval(*e.operands[0]);
@@ -395,7 +429,8 @@ class Evaluator {
       SHOEHORN_TRY(const Value key, eval(*e.operands[i]));
       SHOEHORN_TRY(Value value, eval(*e.operands[i + 1]));
       if (!key.is(Kind::kText) && !key.is(Kind::kInt)) {
-        return fail(ErrorCode::kUnsupported, "a key of a mapping must be a string or an integer, got {}", key.type_name());
+        return fail(ErrorCode::kUnsupported, "a key of a mapping must be a string or an integer, got {}",
+                    key.type_name());
       }
       const bool is_text = key.is(Kind::kText);
       table.set(is_text ? key.text() : std::to_string(key.integer()), std::move(value), !is_text);
@@ -411,58 +446,21 @@ class Evaluator {
     return std::clamp<int64_t>(value.integer(), -(int64_t{1} << 40), int64_t{1} << 40);
   }
 
-  // Python's slice.indices().
   Expected<Value> eval_slice(const Expr& e) {
     SHOEHORN_TRY(const Value object, eval(*e.operands[0]));
-    SHOEHORN_TRY(const std::optional<int64_t> start_bound, eval_bound(e.operands[1]));
-    SHOEHORN_TRY(const std::optional<int64_t> stop_bound, eval_bound(e.operands[2]));
-    SHOEHORN_TRY(const std::optional<int64_t> step_bound, eval_bound(e.operands[3]));
-    const int64_t step = step_bound.value_or(1);
-    if (step == 0) return fail(ErrorCode::kInvalid, "a slice with a step of 0");
-    const bool is_text = object.is(Kind::kText);
-    if (!is_text && !object.is(Kind::kList)) {
+    SHOEHORN_TRY(const std::optional<int64_t> start, eval_bound(e.operands[1]));
+    SHOEHORN_TRY(const std::optional<int64_t> stop, eval_bound(e.operands[2]));
+    SHOEHORN_TRY(const std::optional<int64_t> step, eval_bound(e.operands[3]));
+    if (!object.is(Kind::kText) && !object.is(Kind::kList)) {
       return fail(ErrorCode::kInvalid, "only lists and strings have slices: {}", what_it_is(*e.operands[0], object));
     }
-    const std::string_view whole = is_text ? std::string_view(object.text()) : std::string_view();
-    const auto size = static_cast<int64_t>(is_text ? count_chars(whole) : object.list()->items.size());
-    SHOEHORN_RETURN_IF_ERROR(heap_.work(static_cast<uint64_t>(size) / 8));
-    const int64_t lowest = step > 0 ? 0 : -1;
-    const int64_t highest = step > 0 ? size : size - 1;
-    const auto place = [&](std::optional<int64_t> bound, int64_t fallback) {
-      if (!bound) return fallback;
-      return std::clamp(*bound < 0 ? *bound + size : *bound, lowest, highest);
-    };
-    const int64_t start = place(start_bound, step > 0 ? 0 : size - 1);
-    const int64_t stop = place(stop_bound, step > 0 ? size : -1);
-    if (is_text) return heap_.text(slice_text(whole, size, start, stop, step));
-    std::vector<Value> items;
-    for (int64_t i = start; step > 0 ? i < stop : i > stop; i += step) {
-      items.push_back(object.list()->items[static_cast<size_t>(i)]);
-    }
-    return heap_.list(std::move(items));
-  }
-
-  // Characters start, start + step, ... before stop; all within [-1, size].
-  static std::string slice_text(std::string_view text, int64_t size, int64_t start, int64_t stop, int64_t step) {
-    std::string out;
-    int64_t i = step > 0 ? 0 : size - 1;
-    int64_t wanted = start;
-    while (!text.empty() && (step > 0 ? wanted < stop : wanted > stop)) {
-      const std::string_view c = step > 0 ? text.substr(0, char_bytes(text, 0)) : last_char(text);
-      if (i == wanted) {
-        out += c;
-        wanted += step;
-      }
-      i += step > 0 ? 1 : -1;
-      if (step > 0) text.remove_prefix(c.size());
-      else text.remove_suffix(c.size());
-    }
-    return out;
+    return slice(context_, object, start, stop, step);
   }
 
   Expected<Value> eval_sign(const Expr& e) {
     SHOEHORN_TRY(const Value value, eval(*e.operands[0]));
-    if (!value.is_numeric()) return fail(ErrorCode::kInvalid, "a sign needs a number: {}", what_it_is(*e.operands[0], value));
+    if (!value.is_numeric())
+      return fail(ErrorCode::kInvalid, "a sign needs a number: {}", what_it_is(*e.operands[0], value));
     const bool negate = e.kind == ExprKind::kNegate;
     if (value.is(Kind::kFloat)) return Value(negate ? -value.real() : value.real());
     const int64_t integer = value.is(Kind::kBool) ? int64_t{value.boolean()} : value.integer();
@@ -474,7 +472,7 @@ class Evaluator {
     SHOEHORN_TRY(Value left, eval(*e.operands[0]));
     for (size_t i = 0; i < e.comparisons.size(); ++i) {
       SHOEHORN_TRY(Value right, eval(*e.operands[i + 1]));
-      auto holds = compare(e.comparisons[i], left, right);
+      auto holds = compare(context_, e.comparisons[i], left, right);
       if (!holds) {
         return fail(holds.error().code, "{} ({}; {})", holds.error().message, what_it_is(*e.operands[i], left),
                     what_it_is(*e.operands[i + 1], right));
@@ -485,105 +483,15 @@ class Evaluator {
     return Value(true);
   }
 
-  Expected<bool> compare(std::string_view op, const Value& left, const Value& right) {
-    if (op == "==") return equal(heap_, left, right);
-    if (op == "in") return contains(context_, right, left);
-    bool result = false;
-    if (op == "!=") {
-      SHOEHORN_TRY(result, equal(heap_, left, right));
-    } else if (op == "not in") {
-      SHOEHORN_TRY(result, contains(context_, right, left));
-    } else if (op == "<" || op == ">") {
-      return op == "<" ? less(left, right) : less(right, left);
-    } else {
-      SHOEHORN_TRY(result, op == "<=" ? less(right, left) : less(left, right));
-    }
-    return !result;
-  }
-
   Expected<Value> eval_binary(const Expr& e) {
     SHOEHORN_TRY(const Value left, eval(*e.operands[0]));
     SHOEHORN_TRY(const Value right, eval(*e.operands[1]));
-    auto result = arithmetic(e.name, left, right);
+    auto result = arithmetic(context_, e.name, left, right);
     if (!result && result.error().code == ErrorCode::kInvalid && result.error().message.empty()) {
       return fail(ErrorCode::kInvalid, "cannot compute {} {} {} ({}; {})", left.type_name(), e.name, right.type_name(),
                   what_it_is(*e.operands[0], left), what_it_is(*e.operands[1], right));
     }
     return result;
-  }
-
-  Expected<Value> concatenate(const Value& left, const Value& right) {
-    SHOEHORN_TRY(std::string text, soft_text(context_, left));
-    SHOEHORN_TRY(const std::string tail, soft_text(context_, right));
-    text += tail;
-    return heap_.text(std::move(text));
-  }
-
-  // An empty message for operands that do not go together: the caller knows their names.
-  Expected<Value> arithmetic(const std::string& op, const Value& left, const Value& right) {
-    if (op == "~") return concatenate(left, right);
-    if (op == "+" && (left.is(Kind::kText) || right.is(Kind::kText))) {
-      // Python refuses all but two strings. Numbers and booleans go through in @huggingface/jinja, and a mapping is a
-      // tool call's arguments where the template expects them as JSON text.
-      const auto joins = [](const Value& v) { return v.is(Kind::kText) || v.is_numeric() || v.is(Kind::kDict); };
-      if (joins(left) && joins(right)) return concatenate(left, right);
-      return fail(ErrorCode::kInvalid, "");
-    }
-    if (op == "+" && left.is(Kind::kList) && right.is(Kind::kList)) {
-      std::vector<Value> items = left.list()->items;
-      items.insert(items.end(), right.list()->items.begin(), right.list()->items.end());
-      return heap_.list(std::move(items));
-    }
-    const auto repeatable = [](const Value& v) { return v.is(Kind::kText) || v.is(Kind::kList); };
-    if (op == "*" && repeatable(left) && right.is(Kind::kInt)) return repeat(context_, left, right.integer());
-    if (op == "*" && left.is(Kind::kInt) && repeatable(right)) return repeat(context_, right, left.integer());
-    if (op == "%" && left.is(Kind::kText)) {
-      const std::vector<Value> one = {right};
-      return format_printf(context_, left.text(), right.is(Kind::kList) ? right.list()->items : one);
-    }
-    if (!left.is_numeric() || !right.is_numeric()) return fail(ErrorCode::kInvalid, "");
-    if (left.is(Kind::kFloat) || right.is(Kind::kFloat) || op == "/") return real_arithmetic(op, left.number(), right.number());
-    const auto whole = [](const Value& v) { return v.is(Kind::kBool) ? int64_t{v.boolean()} : v.integer(); };
-    return integer_arithmetic(op, whole(left), whole(right));
-  }
-
-  static Expected<Value> real_arithmetic(const std::string& op, double a, double b) {
-    if (op == "+") return Value(a + b);
-    if (op == "-") return Value(a - b);
-    if (op == "*") return Value(a * b);
-    if (op == "**") return Value(std::pow(a, b));
-    if (b == 0) return fail(ErrorCode::kInvalid, "division by zero");
-    if (op == "/") return Value(a / b);
-    if (op == "//") return Value(std::floor(a / b));
-    const double remainder = std::fmod(a, b);
-    return Value(remainder != 0 && (remainder < 0) != (b < 0) ? remainder + b : remainder);
-  }
-
-  static Expected<Value> integer_arithmetic(const std::string& op, int64_t a, int64_t b) {
-    int64_t result = 0;
-    bool overflow = false;
-    if (op == "+") {
-      overflow = __builtin_add_overflow(a, b, &result);
-    } else if (op == "-") {
-      overflow = __builtin_sub_overflow(a, b, &result);
-    } else if (op == "*") {
-      overflow = __builtin_mul_overflow(a, b, &result);
-    } else if (op == "**") {
-      if (b < 0) return real_arithmetic(op, static_cast<double>(a), static_cast<double>(b));
-      result = 1;
-      const bool trivial = a == 0 || a == 1 || a == -1;
-      for (int64_t i = trivial ? b % 2 + (b > 0 ? 2 : 0) : b; i > 0 && !overflow; --i) {
-        overflow = __builtin_mul_overflow(result, a, &result);
-      }
-    } else {
-      if (b == 0) return fail(ErrorCode::kInvalid, "division by zero");
-      if (a == INT64_MIN && b == -1) return fail(ErrorCode::kTooLarge, "the number passes 64 bits");
-      const int64_t remainder = a % b;
-      const bool below = remainder != 0 && (remainder < 0) != (b < 0);  // Python rounds towards minus infinity
-      result = op == "//" ? a / b - (below ? 1 : 0) : remainder + (below ? b : 0);
-    }
-    if (overflow) return fail(ErrorCode::kTooLarge, "the number passes 64 bits");
-    return Value(result);
   }
 
   // --- calls
@@ -593,15 +501,20 @@ class Evaluator {
     for (const Argument& argument : e.arguments) {
       SHOEHORN_TRY(Value value, eval(*argument.value));
       switch (argument.kind) {
-        case Argument::Kind::kPositional: arguments.positional.push_back(std::move(value)); break;
-        case Argument::Kind::kNamed: arguments.named.emplace_back(argument.name, std::move(value)); break;
+        case Argument::Kind::kPositional:
+          arguments.positional.push_back(std::move(value));
+          break;
+        case Argument::Kind::kNamed:
+          arguments.named.emplace_back(argument.name, std::move(value));
+          break;
         case Argument::Kind::kSpread: {
           SHOEHORN_TRY(const std::vector<Value> items, iterate(context_, value));
           arguments.positional.insert(arguments.positional.end(), items.begin(), items.end());
           break;
         }
         case Argument::Kind::kSpreadNamed:
-          if (!value.is(Kind::kDict)) return fail(ErrorCode::kInvalid, "** needs a mapping: {}", what_it_is(*argument.value, value));
+          if (!value.is(Kind::kDict))
+            return fail(ErrorCode::kInvalid, "** needs a mapping: {}", what_it_is(*argument.value, value));
           for (const auto& entry : value.dict().table.entries()) arguments.named.emplace_back(entry.key, entry.value);
           break;
       }
@@ -637,12 +550,16 @@ class Evaluator {
     if (callee.is(Kind::kUndefined) && call.operands[0]->kind == ExprKind::kName) {
       return fail(ErrorCode::kUnsupported, "unknown function '{}'", call.operands[0]->name);
     }
-    if (!callee.is(Kind::kCallable)) return fail(ErrorCode::kInvalid, "{}, not a function", what_it_is(*call.operands[0], callee));
+    if (!callee.is(Kind::kCallable))
+      return fail(ErrorCode::kInvalid, "{}, not a function", what_it_is(*call.operands[0], callee));
     Callable& callable = *callee.callable();
     switch (callable.kind) {
-      case CallableKind::kFunction: return call_function(context_, callable.name, arguments);
-      case CallableKind::kMethod: return call_method(context_, callable.self, callable.name, arguments);
-      case CallableKind::kMacro: return call_body(*callable.macro, callable.name, scope_, arguments);
+      case CallableKind::kFunction:
+        return call_function(context_, callable.name, arguments);
+      case CallableKind::kMethod:
+        return call_method(context_, callable.self, callable.name, arguments);
+      case CallableKind::kMacro:
+        return call_body(*callable.macro, callable.name, scope_, arguments);
       case CallableKind::kCaller:
         if (!callable.frame->alive) return fail(ErrorCode::kInvalid, "caller() outside of its call block");
         return call_body(*callable.frame->block, "caller", callable.frame->scope, arguments);
@@ -659,7 +576,8 @@ class Evaluator {
 
   // As in @huggingface/jinja, the body of a macro sees the variables of the place that calls it.
   Expected<Value> call_body(const Statement& s, const std::string& name, Scope* parent, const Arguments& arguments) {
-    if (calls_ >= limits::kCalls) return fail(ErrorCode::kTooLarge, "macros call one another deeper than {}", limits::kCalls);
+    if (calls_ >= limits::kCalls)
+      return fail(ErrorCode::kTooLarge, "macros call one another deeper than {}", limits::kCalls);
     const Swap<int> calls(calls_, calls_ + 1);
     Scope scope;
     scope.parent = parent;
@@ -675,7 +593,8 @@ class Evaluator {
     }
     if (s.takes_varargs) {
       const auto skipped = static_cast<std::ptrdiff_t>(std::min(count, arguments.positional.size()));
-      SHOEHORN_TRY(scope.variables["varargs"], heap_.list({arguments.positional.begin() + skipped, arguments.positional.end()}));
+      SHOEHORN_TRY(scope.variables["varargs"],
+                   heap_.list({arguments.positional.begin() + skipped, arguments.positional.end()}));
     } else if (arguments.positional.size() > count) {
       return fail(ErrorCode::kInvalid, "{}() takes {} arguments, got {}", name, count, arguments.positional.size());
     }
@@ -683,7 +602,8 @@ class Evaluator {
     for (size_t i = 0; i < std::min(count, arguments.positional.size()); ++i) given[i] = true;
     Table kwargs;
     for (const auto& [key, value] : arguments.named) {
-      const auto it = std::find_if(s.parameters.begin(), s.parameters.end(), [&](const Parameter& p) { return p.name == key; });
+      const auto it =
+          std::find_if(s.parameters.begin(), s.parameters.end(), [&](const Parameter& p) { return p.name == key; });
       if (it == s.parameters.end()) {
         if (!s.takes_kwargs) return fail(ErrorCode::kInvalid, "{}() has no argument '{}'", name, key);
         kwargs.set(key, value);

@@ -11,8 +11,8 @@
 
 namespace shoehorn::tokenizer::jinja {
 
-/// The text that `program` prints with these global variables. Errors start with "line N: " and say what was wrong there;
-/// the message of raise_exception() comes unchanged behind that.
+/// The text that `program` prints with these global variables. Errors start with "line N: " and say what was wrong
+/// there; the message of raise_exception() comes unchanged behind that.
 Expected<std::string> evaluate(const Program& program, Heap& heap, const std::tm& now,
                                std::vector<std::pair<std::string, Value>> globals);
 

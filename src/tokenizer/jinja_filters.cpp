@@ -11,7 +11,8 @@
 namespace shoehorn::tokenizer::jinja {
 namespace {
 
-using Filter = Expected<Value> (*)(Context& context, std::string_view name, const Value& value, const Arguments& arguments);
+using Filter = Expected<Value> (*)(Context& context, std::string_view name, const Value& value,
+                                   const Arguments& arguments);
 
 Status no_arguments(std::string_view name, const Arguments& arguments) {
   SHOEHORN_TRY(const Bound none, Bound::bind(name, arguments, {}));
@@ -71,7 +72,8 @@ Expected<Value> filter_indent(Context& context, std::string_view name, const Val
   } else {
     SHOEHORN_TRY(const int64_t width, bound.integer(0, 4));
     constexpr int64_t kMaxWidth = 10000;
-    if (width > kMaxWidth) return fail(ErrorCode::kTooLarge, "indent: a width of {}; the limit is {}", width, kMaxWidth);
+    if (width > kMaxWidth)
+      return fail(ErrorCode::kTooLarge, "indent: a width of {}; the limit is {}", width, kMaxWidth);
     indent.assign(static_cast<size_t>(std::max<int64_t>(width, 0)), ' ');
   }
   SHOEHORN_TRY(const std::string text, soft_text(context, value));
@@ -82,7 +84,8 @@ Expected<Value> filter_indent(Context& context, std::string_view name, const Val
     if (!skipped) out += indent;
     out.append(text, start, end - start);
     if (end < text.size()) out += '\n';
-    if (out.size() > limits::kTextBytes) return fail(ErrorCode::kTooLarge, "indent makes more than {} bytes", limits::kTextBytes);
+    if (out.size() > limits::kTextBytes)
+      return fail(ErrorCode::kTooLarge, "indent makes more than {} bytes", limits::kTextBytes);
     start = end + 1;
   }
   return context.heap.text(std::move(out));
@@ -94,7 +97,8 @@ Expected<Value> filter_format(Context& context, std::string_view, const Value& v
   return format_printf(context, format, arguments.positional);
 }
 
-Expected<Value> filter_wordcount(Context& context, std::string_view name, const Value& value, const Arguments& arguments) {
+Expected<Value> filter_wordcount(Context& context, std::string_view name, const Value& value,
+                                 const Arguments& arguments) {
   SHOEHORN_RETURN_IF_ERROR(no_arguments(name, arguments));
   SHOEHORN_TRY(const std::string text, soft_text(context, value));
   SHOEHORN_TRY(const Value subject, context.heap.text(text));
@@ -109,7 +113,8 @@ Expected<Value> filter_tojson(Context& context, std::string_view name, const Val
   JsonStyle style;
   SHOEHORN_TRY(const int64_t indent, bound.integer(0, 0));
   constexpr int64_t kMaxIndent = 100;
-  if (indent > kMaxIndent) return fail(ErrorCode::kTooLarge, "tojson: an indent of {}; the limit is {}", indent, kMaxIndent);
+  if (indent > kMaxIndent)
+    return fail(ErrorCode::kTooLarge, "tojson: an indent of {}; the limit is {}", indent, kMaxIndent);
   style.indent = static_cast<int>(std::max<int64_t>(indent, 0));
   SHOEHORN_TRY(style.ensure_ascii, bound.flag(1, false));
   SHOEHORN_TRY(style.sort_keys, bound.flag(3, false));
@@ -127,7 +132,8 @@ Expected<Value> filter_tojson(Context& context, std::string_view name, const Val
 }
 
 // Not one of Jinja's: templates written for servers expect it.
-Expected<Value> filter_from_json(Context& context, std::string_view name, const Value& value, const Arguments& arguments) {
+Expected<Value> filter_from_json(Context& context, std::string_view name, const Value& value,
+                                 const Arguments& arguments) {
   SHOEHORN_RETURN_IF_ERROR(no_arguments(name, arguments));
   if (!value.is(Kind::kText)) return fail(ErrorCode::kInvalid, "{} needs a string, got {}", name, value.type_name());
   // The depth is checked first: the parser's own recursion must not meet a hostile text.
@@ -136,12 +142,15 @@ Expected<Value> filter_from_json(Context& context, std::string_view name, const 
   const std::string& text = value.text();
   for (size_t i = 0; i < text.size(); ++i) {
     if (in_string) {
-      if (text[i] == '\\') ++i;
-      else if (text[i] == '"') in_string = false;
+      if (text[i] == '\\')
+        ++i;
+      else if (text[i] == '"')
+        in_string = false;
     } else if (text[i] == '"') {
       in_string = true;
     } else if (text[i] == '[' || text[i] == '{') {
-      if (++depth > limits::kValueDepth) return fail(ErrorCode::kTooLarge, "{}: JSON nests deeper than {}", name, limits::kValueDepth);
+      if (++depth > limits::kValueDepth)
+        return fail(ErrorCode::kTooLarge, "{}: JSON nests deeper than {}", name, limits::kValueDepth);
     } else if (text[i] == ']' || text[i] == '}') {
       --depth;
     }
@@ -164,7 +173,8 @@ Value parse_int(std::string_view text, int base, const Value& fallback) {
   if (result.ec == std::errc() && result.ptr == digits.data() + digits.size()) return Value(integer);
   double real = 0;
   const auto real_result = std::from_chars(digits.data(), digits.data() + digits.size(), real);
-  if (base == 10 && real_result.ec == std::errc() && real_result.ptr == digits.data() + digits.size() && std::fabs(real) < 9.2e18) {
+  if (base == 10 && real_result.ec == std::errc() && real_result.ptr == digits.data() + digits.size() &&
+      std::fabs(real) < 9.2e18) {
     return Value(static_cast<int64_t>(real));
   }
   return fallback;
@@ -223,13 +233,17 @@ Expected<Value> filter_round(Context&, std::string_view name, const Value& value
 Expected<Value> filter_length(Context& context, std::string_view name, const Value& value, const Arguments& arguments) {
   SHOEHORN_RETURN_IF_ERROR(no_arguments(name, arguments));
   switch (value.kind()) {
-    case Kind::kUndefined: return Value(int64_t{0});
+    case Kind::kUndefined:
+      return Value(int64_t{0});
     case Kind::kText:
       SHOEHORN_RETURN_IF_ERROR(context.heap.work(value.text().size() / 64));
       return Value(static_cast<int64_t>(count_chars(value.text())));
-    case Kind::kList: return Value(static_cast<int64_t>(value.list()->items.size()));
-    case Kind::kDict: return Value(static_cast<int64_t>(value.dict().table.entries().size()));
-    default: return fail(ErrorCode::kInvalid, "{} has no length", value.type_name());
+    case Kind::kList:
+      return Value(static_cast<int64_t>(value.list()->items.size()));
+    case Kind::kDict:
+      return Value(static_cast<int64_t>(value.dict().table.entries().size()));
+    default:
+      return fail(ErrorCode::kInvalid, "{} has no length", value.type_name());
   }
 }
 
@@ -268,11 +282,13 @@ Expected<Value> filter_end(Context& context, std::string_view name, const Value&
   return name == "first" ? items.front() : items.back();
 }
 
-Expected<Value> filter_reverse(Context& context, std::string_view name, const Value& value, const Arguments& arguments) {
+Expected<Value> filter_reverse(Context& context, std::string_view name, const Value& value,
+                               const Arguments& arguments) {
   SHOEHORN_RETURN_IF_ERROR(no_arguments(name, arguments));
   if (value.is(Kind::kText)) {
     std::string out;
-    for (std::string_view rest = value.text(); !rest.empty(); rest.remove_suffix(last_char(rest).size())) out += last_char(rest);
+    for (std::string_view rest = value.text(); !rest.empty(); rest.remove_suffix(last_char(rest).size()))
+      out += last_char(rest);
     return context.heap.text(std::move(out));
   }
   SHOEHORN_TRY(std::vector<Value> items, iterate(context, value));
@@ -283,7 +299,8 @@ Expected<Value> filter_reverse(Context& context, std::string_view name, const Va
 // The value at a dotted path: "function.name", "0.type".
 Expected<Value> attribute_at(Context& context, const Value& value, const Value& path) {
   if (path.is(Kind::kInt)) return get_item(context, value, path);
-  if (!path.is(Kind::kText)) return fail(ErrorCode::kInvalid, "an attribute must be a string, got {}", path.type_name());
+  if (!path.is(Kind::kText))
+    return fail(ErrorCode::kInvalid, "an attribute must be a string, got {}", path.type_name());
   Value current = value;
   std::string_view rest = path.text();
   while (true) {
@@ -316,14 +333,16 @@ Expected<Value> filter_join(Context& context, std::string_view name, const Value
     SHOEHORN_TRY(const std::string piece, to_text(context.heap, item));
     if (i > 0) out += separator;
     out += piece;
-    if (out.size() > limits::kTextBytes) return fail(ErrorCode::kTooLarge, "join makes more than {} bytes", limits::kTextBytes);
+    if (out.size() > limits::kTextBytes)
+      return fail(ErrorCode::kTooLarge, "join makes more than {} bytes", limits::kTextBytes);
   }
   return context.heap.text(std::move(out));
 }
 
 Arguments without_first(const Arguments& arguments, size_t n) {
   Arguments rest = arguments;
-  rest.positional.erase(rest.positional.begin(), rest.positional.begin() + static_cast<std::ptrdiff_t>(std::min(n, rest.positional.size())));
+  rest.positional.erase(rest.positional.begin(),
+                        rest.positional.begin() + static_cast<std::ptrdiff_t>(std::min(n, rest.positional.size())));
   return rest;
 }
 
@@ -427,12 +446,14 @@ Expected<Value> filter_sort(Context& context, std::string_view name, const Value
   return items_of(context, std::move(keyed));
 }
 
-Expected<Value> filter_dictsort(Context& context, std::string_view name, const Value& value, const Arguments& arguments) {
+Expected<Value> filter_dictsort(Context& context, std::string_view name, const Value& value,
+                                const Arguments& arguments) {
   SHOEHORN_TRY(const Bound bound, Bound::bind(name, arguments, {"case_sensitive", "by", "reverse"}));
   SHOEHORN_TRY(const bool case_sensitive, bound.flag(0, false));
   SHOEHORN_TRY(const std::string by, bound.text(1, "key"));
   SHOEHORN_TRY(const bool reverse, bound.flag(2, false));
-  if (by != "key" && by != "value") return fail(ErrorCode::kInvalid, "dictsort: 'by' must be 'key' or 'value', got '{}'", by);
+  if (by != "key" && by != "value")
+    return fail(ErrorCode::kInvalid, "dictsort: 'by' must be 'key' or 'value', got '{}'", by);
   if (!value.is(Kind::kDict)) return fail(ErrorCode::kInvalid, "dictsort needs a mapping, got {}", value.type_name());
   std::vector<Keyed> keyed;
   for (const auto& entry : value.dict().table.entries()) {
@@ -445,7 +466,8 @@ Expected<Value> filter_dictsort(Context& context, std::string_view name, const V
 }
 
 // min and max
-Expected<Value> filter_extreme(Context& context, std::string_view name, const Value& value, const Arguments& arguments) {
+Expected<Value> filter_extreme(Context& context, std::string_view name, const Value& value,
+                               const Arguments& arguments) {
   SHOEHORN_TRY(const Bound bound, Bound::bind(name, arguments, {"case_sensitive", "attribute"}));
   Arguments sort_arguments;
   sort_arguments.positional = {Value(name == "max"), bound[0], bound[1]};
@@ -505,7 +527,8 @@ Expected<Value> filter_batch(Context& context, std::string_view name, const Valu
   std::vector<Value> out;
   for (size_t start = 0; start < items.size(); start += static_cast<size_t>(size)) {
     const size_t end = std::min(items.size(), start + static_cast<size_t>(size));
-    std::vector<Value> row(items.begin() + static_cast<std::ptrdiff_t>(start), items.begin() + static_cast<std::ptrdiff_t>(end));
+    std::vector<Value> row(items.begin() + static_cast<std::ptrdiff_t>(start),
+                           items.begin() + static_cast<std::ptrdiff_t>(end));
     if (bound.has(1) && !bound[1].is(Kind::kNone)) row.resize(static_cast<size_t>(size), bound[1]);
     SHOEHORN_TRY(Value made, context.heap.list(std::move(row)));
     out.push_back(std::move(made));
@@ -592,7 +615,8 @@ Expected<Value> apply_filter(Context& context, std::string_view name, const Valu
   for (const Row& row : kFilters) {
     if (row.name != name) continue;
     constexpr int kMaxDepth = 20;
-    if (context.filter_depth >= kMaxDepth) return fail(ErrorCode::kTooLarge, "filters run one another deeper than {}", kMaxDepth);
+    if (context.filter_depth >= kMaxDepth)
+      return fail(ErrorCode::kTooLarge, "filters run one another deeper than {}", kMaxDepth);
     ++context.filter_depth;
     auto result = row.filter(context, name, value, arguments);
     --context.filter_depth;

@@ -90,8 +90,8 @@ class Lexer {
     return std::string::npos;
   }
 
-  // The text up to `end`, where a tag of the given kind ('%', '{', '#'; ' ' for the end of the source) starts; `control`
-  // is the character behind the tag's opening.
+  // The text up to `end`, where a tag of the given kind ('%', '{', '#'; ' ' for the end of the source) starts;
+  // `control` is the character behind the tag's opening.
   void take_text(size_t end, char tag, char control) {
     size_t first = pos_;
     size_t last = end;
@@ -170,7 +170,8 @@ class Lexer {
       while (is_blank(peek(p))) ++p;
       advance(std::min(p, source_.size()));
       if (pos_ >= source_.size()) {
-        return fail(ErrorCode::kInvalid, "line {}: the tag that starts with {} has no end", begin_line, block ? "{%" : "{{");
+        return fail(ErrorCode::kInvalid, "line {}: the tag that starts with {} has no end", begin_line,
+                    block ? "{%" : "{{");
       }
       if (open_brackets == 0) {
         const std::string_view close = block ? "%}" : "}}";
@@ -251,17 +252,34 @@ class Lexer {
       }
       const char escape = source_[++p];
       switch (escape) {
-        case 'n': text += '\n'; break;
-        case 't': text += '\t'; break;
-        case 'r': text += '\r'; break;
-        case 'b': text += '\b'; break;
-        case 'f': text += '\f'; break;
-        case 'v': text += '\v'; break;
-        case 'a': text += '\a'; break;
+        case 'n':
+          text += '\n';
+          break;
+        case 't':
+          text += '\t';
+          break;
+        case 'r':
+          text += '\r';
+          break;
+        case 'b':
+          text += '\b';
+          break;
+        case 'f':
+          text += '\f';
+          break;
+        case 'v':
+          text += '\v';
+          break;
+        case 'a':
+          text += '\a';
+          break;
         case '\\':
         case '\'':
-        case '"': text += escape; break;
-        case '\n': break;
+        case '"':
+          text += escape;
+          break;
+        case '\n':
+          break;
         case 'x':
         case 'u':
         case 'U': {
@@ -296,8 +314,12 @@ class Lexer {
     uint32_t code = 0;
     for (size_t i = 0; i < digits; ++i) {
       const char c = peek(at + i);
-      const int value = is_digit(c) ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-      if (value < 0) return fail(ErrorCode::kInvalid, "line {}: an escape sequence needs {} hexadecimal digits", line_, digits);
+      const int value = is_digit(c)            ? c - '0'
+                        : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                        : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                               : -1;
+      if (value < 0)
+        return fail(ErrorCode::kInvalid, "line {}: an escape sequence needs {} hexadecimal digits", line_, digits);
       code = code << 4 | static_cast<uint32_t>(value);
     }
     return code;

@@ -29,7 +29,8 @@ struct Token {
   int line;  ///< from 1
 };
 
-/// The last token is kEnd. Errors name the line: unterminated tags, comments and strings, characters that start no token.
+/// The last token is kEnd. Errors name the line: unterminated tags, comments and strings, characters that start no
+/// token.
 Expected<std::vector<Token>> tokenize(std::string_view source);
 
 }  // namespace shoehorn::tokenizer::jinja

@@ -1,6 +1,7 @@
 // Python's methods of str, dict and list.
 #include <algorithm>
 #include <array>
+#include <charconv>
 
 #include "tokenizer/jinja_builtins.h"
 #include "tokenizer/jinja_text.h"
@@ -18,7 +19,8 @@ Expected<Value> to_list(Context& context, const std::vector<std::string_view>& p
   return context.heap.list(std::move(items));
 }
 
-Expected<Value> text_strip(Context& context, const std::string& self, std::string_view name, const Arguments& arguments) {
+Expected<Value> text_strip(Context& context, const std::string& self, std::string_view name,
+                           const Arguments& arguments) {
   SHOEHORN_TRY(const Bound bound, Bound::bind(name, arguments, {"chars"}));
   SHOEHORN_TRY(const std::string set, bound.text(0, ""));
   std::string_view out = self;
@@ -37,7 +39,9 @@ Expected<Value> text_split(Context& context, std::string_view self, std::string_
   const bool by_space = !bound.has(0) || bound[0].is(Kind::kNone);
   if (!by_space && separator.empty()) return fail(ErrorCode::kInvalid, "{}() with an empty separator", name);
   const bool from_right = name == "rsplit";
-  const auto more = [&](size_t done) { return done <= limits::kPieces && (limit < 0 || done < static_cast<uint64_t>(limit)); };
+  const auto more = [&](size_t done) {
+    return done <= limits::kPieces && (limit < 0 || done < static_cast<uint64_t>(limit));
+  };
   std::vector<std::string_view> pieces;
   if (by_space) {
     std::string_view rest = from_right ? trim_right(self) : trim_left(self);
@@ -56,7 +60,8 @@ Expected<Value> text_split(Context& context, std::string_view self, std::string_
         pieces.push_back(rest.substr(rest.size() - word));
         rest = trim_right(rest.substr(0, rest.size() - word));
       } else {
-        while (word < rest.size() && !is_space(rest.substr(word, char_bytes(rest, word)))) word += char_bytes(rest, word);
+        while (word < rest.size() && !is_space(rest.substr(word, char_bytes(rest, word))))
+          word += char_bytes(rest, word);
         pieces.push_back(rest.substr(0, word));
         rest = trim_left(rest.substr(word));
       }
@@ -119,7 +124,8 @@ Expected<Value> text_affix(const std::string& self, std::string_view name, const
   if (bound[0].is(Kind::kText)) return Value(matches(bound[0]));
   if (bound[0].is(Kind::kList)) {
     for (const Value& affix : bound[0].list()->items) {
-      if (!affix.is(Kind::kText)) return fail(ErrorCode::kInvalid, "{}() needs strings, got {}", name, affix.type_name());
+      if (!affix.is(Kind::kText))
+        return fail(ErrorCode::kInvalid, "{}() needs strings, got {}", name, affix.type_name());
       if (matches(affix)) return Value(true);
     }
     return Value(false);
@@ -130,7 +136,8 @@ Expected<Value> text_affix(const std::string& self, std::string_view name, const
 Expected<Value> text_replace(Context& context, const std::string& self, const Arguments& arguments) {
   SHOEHORN_TRY(const Bound bound, Bound::bind("replace", arguments, {"old", "new", "count"}));
   if (!bound[0].is(Kind::kText) || !bound[1].is(Kind::kText)) {
-    return fail(ErrorCode::kInvalid, "replace() needs two strings, got {} and {}", bound[0].type_name(), bound[1].type_name());
+    return fail(ErrorCode::kInvalid, "replace() needs two strings, got {} and {}", bound[0].type_name(),
+                bound[1].type_name());
   }
   const std::string& from = bound[0].text();
   const std::string& to = bound[1].text();
@@ -145,7 +152,8 @@ Expected<Value> text_replace(Context& context, const std::string& self, const Ar
     out += to;
     start = at + from.size();
     if (left > 0) --left;
-    if (out.size() > limits::kTextBytes) return fail(ErrorCode::kTooLarge, "replace() makes more than {} bytes", limits::kTextBytes);
+    if (out.size() > limits::kTextBytes)
+      return fail(ErrorCode::kTooLarge, "replace() makes more than {} bytes", limits::kTextBytes);
     if (from.empty()) {  // between all characters
       if (at >= self.size()) {
         start = self.size();
@@ -182,10 +190,12 @@ Expected<Value> text_join(Context& context, const std::string& self, const Argum
   SHOEHORN_TRY(const std::vector<Value> items, iterate(context, bound[0]));
   std::string out;
   for (size_t i = 0; i < items.size(); ++i) {
-    if (!items[i].is(Kind::kText)) return fail(ErrorCode::kInvalid, "join() needs strings, got {}", items[i].type_name());
+    if (!items[i].is(Kind::kText))
+      return fail(ErrorCode::kInvalid, "join() needs strings, got {}", items[i].type_name());
     if (i > 0) out += self;
     out += items[i].text();
-    if (out.size() > limits::kTextBytes) return fail(ErrorCode::kTooLarge, "join() makes more than {} bytes", limits::kTextBytes);
+    if (out.size() > limits::kTextBytes)
+      return fail(ErrorCode::kTooLarge, "join() makes more than {} bytes", limits::kTextBytes);
   }
   return context.heap.text(std::move(out));
 }
@@ -209,9 +219,11 @@ Expected<Value> text_format(Context& context, const std::string& self, const Arg
     if (close == std::string::npos) return fail(ErrorCode::kInvalid, "format(): a '{{' without '}}'");
     const std::string field = self.substr(i + 1, close - i - 1);
     const Value* value = nullptr;
-    const bool number = !field.empty() && field.size() < 9 && field.find_first_not_of("0123456789") == std::string::npos;
+    size_t index = 0;
+    const auto parsed = std::from_chars(field.data(), field.data() + field.size(), index);
+    const bool number = parsed.ec == std::errc() && parsed.ptr == field.data() + field.size();
     if (field.empty() || number) {
-      const size_t index = field.empty() ? automatic++ : static_cast<size_t>(std::stoul(field));
+      if (field.empty()) index = automatic++;
       if (index < arguments.positional.size()) value = &arguments.positional[index];
     } else if (field.find_first_of(".[!:{") != std::string::npos) {
       // Attributes and format specifications would be a way around the sandbox.
@@ -224,7 +236,8 @@ Expected<Value> text_format(Context& context, const std::string& self, const Arg
     if (value == nullptr) return fail(ErrorCode::kInvalid, "format(): nothing is given for the field '{{{}}}'", field);
     SHOEHORN_TRY(const std::string piece, soft_text(context, *value));
     out += piece;
-    if (out.size() > limits::kTextBytes) return fail(ErrorCode::kTooLarge, "format() makes more than {} bytes", limits::kTextBytes);
+    if (out.size() > limits::kTextBytes)
+      return fail(ErrorCode::kTooLarge, "format() makes more than {} bytes", limits::kTextBytes);
     i = close;
   }
   return context.heap.text(std::move(out));
@@ -245,13 +258,15 @@ bool is_class(std::string_view text, std::string_view name) {
 }
 
 constexpr std::array<std::string_view, 27> kTextMethods = {
-    "upper",  "lower",      "strip",   "lstrip",     "rstrip",   "title",   "capitalize", "split",  "rsplit",
-    "splitlines", "startswith", "endswith", "replace", "find",   "index",   "count",      "join",   "format",
-    "isdigit", "isalpha",   "isalnum", "isspace",    "islower",  "isupper", "removeprefix", "removesuffix", "swapcase"};
+    "upper",   "lower",   "strip",      "lstrip",       "rstrip",       "title",   "capitalize",
+    "split",   "rsplit",  "splitlines", "startswith",   "endswith",     "replace", "find",
+    "index",   "count",   "join",       "format",       "isdigit",      "isalpha", "isalnum",
+    "isspace", "islower", "isupper",    "removeprefix", "removesuffix", "swapcase"};
 constexpr std::array<std::string_view, 4> kDictMethods = {"get", "items", "keys", "values"};
 constexpr std::array<std::string_view, 6> kListMethods = {"append", "pop", "extend", "insert", "index", "count"};
 
-Expected<Value> call_text_method(Context& context, const std::string& self, std::string_view name, const Arguments& arguments) {
+Expected<Value> call_text_method(Context& context, const std::string& self, std::string_view name,
+                                 const Arguments& arguments) {
   SHOEHORN_RETURN_IF_ERROR(context.heap.work(1 + self.size() / 64));
   if (name.ends_with("strip")) return text_strip(context, self, name, arguments);
   if (name == "split" || name == "rsplit") return text_split(context, self, name, arguments);
@@ -265,7 +280,8 @@ Expected<Value> call_text_method(Context& context, const std::string& self, std:
     SHOEHORN_TRY(const Bound bound, Bound::bind(name, arguments, {"affix"}));
     SHOEHORN_TRY(const std::string affix, bound.text(0, ""));
     if (name == "removeprefix" && self.starts_with(affix)) return context.heap.text(self.substr(affix.size()));
-    if (name == "removesuffix" && self.ends_with(affix)) return context.heap.text(self.substr(0, self.size() - affix.size()));
+    if (name == "removesuffix" && self.ends_with(affix))
+      return context.heap.text(self.substr(0, self.size() - affix.size()));
     return context.heap.text(self);
   }
   SHOEHORN_TRY(const Bound none, Bound::bind(name, arguments, {}));
@@ -284,7 +300,8 @@ Expected<Value> call_text_method(Context& context, const std::string& self, std:
   return Value(is_class(self, name));
 }
 
-Expected<Value> call_dict_method(Context& context, const Value& self, std::string_view name, const Arguments& arguments) {
+Expected<Value> call_dict_method(Context& context, const Value& self, std::string_view name,
+                                 const Arguments& arguments) {
   if (name == "get") {
     SHOEHORN_TRY(const Bound bound, Bound::bind("get", arguments, {"key", "default"}));
     if (arguments.positional.empty()) return fail(ErrorCode::kInvalid, "get() needs a key");
@@ -296,7 +313,8 @@ Expected<Value> call_dict_method(Context& context, const Value& self, std::strin
   return apply_filter(context, name, self, {});
 }
 
-Expected<Value> call_list_method(Context& context, const Value& self, std::string_view name, const Arguments& arguments) {
+Expected<Value> call_list_method(Context& context, const Value& self, std::string_view name,
+                                 const Arguments& arguments) {
   const auto& list = self.list();
   if (name == "append") {
     SHOEHORN_TRY(const Bound bound, Bound::bind("append", arguments, {"item"}));
@@ -311,12 +329,14 @@ Expected<Value> call_list_method(Context& context, const Value& self, std::strin
   }
   if (name == "insert" || name == "pop") {
     const bool insert = name == "insert";
-    SHOEHORN_TRY(const Bound bound, insert ? Bound::bind("insert", arguments, {"index", "item"}) : Bound::bind("pop", arguments, {"index"}));
+    SHOEHORN_TRY(const Bound bound, insert ? Bound::bind("insert", arguments, {"index", "item"})
+                                           : Bound::bind("pop", arguments, {"index"}));
     SHOEHORN_TRY(int64_t index, bound.integer(0, -1));
     const auto size = static_cast<int64_t>(list->items.size());
     if (index < 0) index += size;
     if (insert) {
-      SHOEHORN_RETURN_IF_ERROR(context.heap.insert(list, static_cast<size_t>(std::clamp<int64_t>(index, 0, size)), bound[1]));
+      SHOEHORN_RETURN_IF_ERROR(
+          context.heap.insert(list, static_cast<size_t>(std::clamp<int64_t>(index, 0, size)), bound[1]));
       return Value(None{});
     }
     if (list->read_only) return fail(ErrorCode::kInvalid, "a list of the inputs cannot be changed");
@@ -346,20 +366,29 @@ bool is_one_of(std::string_view name, const std::array<std::string_view, N>& nam
 
 bool has_method(const Value& self, std::string_view name) {
   switch (self.kind()) {
-    case Kind::kText: return is_one_of(name, kTextMethods);
-    case Kind::kDict: return is_one_of(name, kDictMethods);
-    case Kind::kList: return is_one_of(name, kListMethods);
-    case Kind::kLoop: return name == "cycle";
-    default: return false;
+    case Kind::kText:
+      return is_one_of(name, kTextMethods);
+    case Kind::kDict:
+      return is_one_of(name, kDictMethods);
+    case Kind::kList:
+      return is_one_of(name, kListMethods);
+    case Kind::kLoop:
+      return name == "cycle";
+    default:
+      return false;
   }
 }
 
 Expected<Value> call_method(Context& context, const Value& self, std::string_view name, const Arguments& arguments) {
-  if (!has_method(self, name)) return fail(ErrorCode::kUnsupported, "unknown method '{}' of {}", name, self.type_name());
+  if (!has_method(self, name))
+    return fail(ErrorCode::kUnsupported, "unknown method '{}' of {}", name, self.type_name());
   switch (self.kind()) {
-    case Kind::kText: return call_text_method(context, self.text(), name, arguments);
-    case Kind::kDict: return call_dict_method(context, self, name, arguments);
-    case Kind::kList: return call_list_method(context, self, name, arguments);
+    case Kind::kText:
+      return call_text_method(context, self.text(), name, arguments);
+    case Kind::kDict:
+      return call_dict_method(context, self, name, arguments);
+    case Kind::kList:
+      return call_list_method(context, self, name, arguments);
     default:
       if (arguments.positional.empty()) return fail(ErrorCode::kInvalid, "cycle() needs items");
       return arguments.positional[self.loop().index % arguments.positional.size()];

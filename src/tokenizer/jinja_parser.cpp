@@ -81,7 +81,8 @@ class Parser {
 
   Status check_nesting() const {
     if (nesting_ > limits::kNesting) {
-      return fail(ErrorCode::kTooLarge, "line {}: blocks and brackets nest deeper than {}", current().line, limits::kNesting);
+      return fail(ErrorCode::kTooLarge, "line {}: blocks and brackets nest deeper than {}", current().line,
+                  limits::kNesting);
     }
     return {};
   }
@@ -93,7 +94,8 @@ class Parser {
     return std::find(names.begin(), names.end(), next().text) != names.end();
   }
 
-  // Statements up to one of the block tags in `ends`, which is left where it is; up to the end of the template if empty.
+  // Statements up to one of the block tags in `ends`, which is left where it is; up to the end of the template if
+  // empty.
   Expected<Block> parse_block(Words ends) {
     const Nesting nesting(&nesting_);
     SHOEHORN_RETURN_IF_ERROR(check_nesting());
@@ -103,7 +105,8 @@ class Parser {
       const Token& token = current();
       if (token.kind == TokenKind::kEnd) {
         if (ends.size() == 0) return block;
-        return fail(ErrorCode::kInvalid, "line {}: the block that starts here has no {{% {} %}}", begin_line, *(ends.end() - 1));
+        return fail(ErrorCode::kInvalid, "line {}: the block that starts here has no {{% {} %}}", begin_line,
+                    *(ends.end() - 1));
       }
       if (at_block(ends)) return block;
       if (token.kind == TokenKind::kText) {
@@ -368,7 +371,8 @@ class Parser {
 
   Status check_height(const Expr& e) const {
     if (e.height > limits::kHeight) {
-      return fail(ErrorCode::kTooLarge, "line {}: the expression has more than {} operations in a row", e.line, limits::kHeight);
+      return fail(ErrorCode::kTooLarge, "line {}: the expression has more than {} operations in a row", e.line,
+                  limits::kHeight);
     }
     return {};
   }
@@ -544,8 +548,8 @@ class Parser {
     e->name = current().text;
     skip();
     // Only these take an argument without parentheses, so that `x is none and ...` stays unambiguous.
-    static const std::set<std::string_view> kWithArgument = {"divisibleby", "equalto", "eq", "ne", "lt", "le", "gt", "ge",
-                                                             "lessthan", "greaterthan", "in", "sameas"};
+    static const std::set<std::string_view> kWithArgument = {
+        "divisibleby", "equalto", "eq", "ne", "lt", "le", "gt", "ge", "lessthan", "greaterthan", "in", "sameas"};
     if (at("(")) {
       SHOEHORN_RETURN_IF_ERROR(parse_arguments(*e));
     } else if (kWithArgument.contains(e->name)) {
@@ -660,7 +664,8 @@ class Parser {
     const Token& token = current();
     switch (token.kind) {
       case TokenKind::kInt:
-      case TokenKind::kFloat: return parse_number();
+      case TokenKind::kFloat:
+        return parse_number();
       case TokenKind::kString: {
         ExprPtr e = expr(ExprKind::kConstant);
         std::string text;
@@ -668,8 +673,10 @@ class Parser {
         e->constant = Value::literal(std::move(text));
         return e;
       }
-      case TokenKind::kName: return parse_name();
-      default: break;
+      case TokenKind::kName:
+        return parse_name();
+      default:
+        break;
     }
     if (at("(")) {
       skip();

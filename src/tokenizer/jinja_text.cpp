@@ -27,7 +27,8 @@ void append_code(std::string& out, int32_t code) {
 
 bool is_word(std::string_view character) {
   const char c = character[0];
-  return character.size() == 1 && ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_');
+  return character.size() == 1 &&
+         ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_');
 }
 
 void append_upper(std::string& out, std::string_view character) {
@@ -182,12 +183,23 @@ std::string html_escape(std::string_view text) {
   out.reserve(text.size());
   for (const char c : text) {
     switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '\'': out += "&#39;"; break;
-      case '"': out += "&#34;"; break;
-      default: out += c;
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '\'':
+        out += "&#39;";
+        break;
+      case '"':
+        out += "&#34;";
+        break;
+      default:
+        out += c;
     }
   }
   return out;
@@ -207,7 +219,8 @@ std::string format_double(double value, bool keep_float) {
   if (std::isinf(value)) return value < 0 ? "-Infinity" : "Infinity";
   if (value == 0) return keep_float ? (std::signbit(value) ? "-0.0" : "0.0") : "0";
   std::array<char, 40> buffer;
-  const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), std::fabs(value), std::chars_format::scientific);
+  const auto end =
+      std::to_chars(buffer.data(), buffer.data() + buffer.size(), std::fabs(value), std::chars_format::scientific);
   const std::string_view scientific(buffer.data(), static_cast<size_t>(end.ptr - buffer.data()));
   const size_t e = scientific.find('e');
   std::string digits(scientific.substr(0, e));
@@ -223,14 +236,17 @@ std::string format_double(double value, bool keep_float) {
     if (count > 1) out += "." + digits.substr(1);
     return out + fmt::format("e{:+}", exponent);
   }
-  if (point >= count) return out + digits + std::string(static_cast<size_t>(point - count), '0') + (keep_float ? ".0" : "");
-  if (point > 0) return out + digits.substr(0, static_cast<size_t>(point)) + "." + digits.substr(static_cast<size_t>(point));
+  if (point >= count)
+    return out + digits + std::string(static_cast<size_t>(point - count), '0') + (keep_float ? ".0" : "");
+  if (point > 0)
+    return out + digits.substr(0, static_cast<size_t>(point)) + "." + digits.substr(static_cast<size_t>(point));
   return out + "0." + std::string(static_cast<size_t>(-point), '0') + digits;
 }
 
 std::string format_time(std::string_view format, const std::tm& t) {
-  static constexpr std::array<const char*, 12> kMonths = {"January", "February", "March",     "April",   "May",      "June",
-                                                          "July",    "August",   "September", "October", "November", "December"};
+  static constexpr std::array<const char*, 12> kMonths = {"January",   "February", "March",    "April",
+                                                          "May",       "June",     "July",     "August",
+                                                          "September", "October",  "November", "December"};
   static constexpr std::array<const char*, 7> kDays = {"Sunday",   "Monday", "Tuesday", "Wednesday",
                                                        "Thursday", "Friday", "Saturday"};
   // A tm may come from anywhere.
@@ -248,24 +264,60 @@ std::string format_time(std::string_view format, const std::tm& t) {
     const auto two = [&](int n) { return no_padding ? fmt::format("{}", n) : fmt::format("{:02}", n); };
     std::string piece;
     switch (directive) {
-      case 'Y': piece = fmt::format("{}", t.tm_year + 1900); break;
-      case 'y': piece = two((t.tm_year % 100 + 100) % 100); break;
-      case 'm': piece = two(t.tm_mon + 1); break;
-      case 'd': piece = two(t.tm_mday); break;
-      case 'H': piece = two(t.tm_hour); break;
-      case 'I': piece = two(hour12); break;
-      case 'M': piece = two(t.tm_min); break;
-      case 'S': piece = two(t.tm_sec); break;
-      case 'j': piece = no_padding ? fmt::format("{}", t.tm_yday + 1) : fmt::format("{:03}", t.tm_yday + 1); break;
-      case 'e': piece = fmt::format("{:2}", t.tm_mday); break;
-      case 'p': piece = t.tm_hour < 12 ? "AM" : "PM"; break;
-      case 'B': piece = month; break;
-      case 'b': piece = month.substr(0, 3); break;
-      case 'A': piece = day; break;
-      case 'a': piece = day.substr(0, 3); break;
-      case 'F': piece = fmt::format("{}-{:02}-{:02}", t.tm_year + 1900, t.tm_mon + 1, t.tm_mday); break;
-      case 'T': piece = fmt::format("{:02}:{:02}:{:02}", t.tm_hour, t.tm_min, t.tm_sec); break;
-      case '%': piece = "%"; break;
+      case 'Y':
+        piece = fmt::format("{}", t.tm_year + 1900);
+        break;
+      case 'y':
+        piece = two((t.tm_year % 100 + 100) % 100);
+        break;
+      case 'm':
+        piece = two(t.tm_mon + 1);
+        break;
+      case 'd':
+        piece = two(t.tm_mday);
+        break;
+      case 'H':
+        piece = two(t.tm_hour);
+        break;
+      case 'I':
+        piece = two(hour12);
+        break;
+      case 'M':
+        piece = two(t.tm_min);
+        break;
+      case 'S':
+        piece = two(t.tm_sec);
+        break;
+      case 'j':
+        piece = no_padding ? fmt::format("{}", t.tm_yday + 1) : fmt::format("{:03}", t.tm_yday + 1);
+        break;
+      case 'e':
+        piece = fmt::format("{:2}", t.tm_mday);
+        break;
+      case 'p':
+        piece = t.tm_hour < 12 ? "AM" : "PM";
+        break;
+      case 'B':
+        piece = month;
+        break;
+      case 'b':
+        piece = month.substr(0, 3);
+        break;
+      case 'A':
+        piece = day;
+        break;
+      case 'a':
+        piece = day.substr(0, 3);
+        break;
+      case 'F':
+        piece = fmt::format("{}-{:02}-{:02}", t.tm_year + 1900, t.tm_mon + 1, t.tm_mday);
+        break;
+      case 'T':
+        piece = fmt::format("{:02}:{:02}:{:02}", t.tm_hour, t.tm_min, t.tm_sec);
+        break;
+      case '%':
+        piece = "%";
+        break;
       default:
         out += '%';
         continue;

@@ -1,4 +1,5 @@
-// Strings of templates: UTF-8 with Python's notions of length, case and whitespace. Invalid bytes count as one character.
+// Strings of templates: UTF-8 with Python's notions of length, case and whitespace. Invalid bytes count as one
+// character.
 #pragma once
 
 #include <cstdint>

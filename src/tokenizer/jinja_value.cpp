@@ -30,61 +30,88 @@ double Value::number() const {
 bool Value::truthy() const {
   switch (kind()) {
     case Kind::kUndefined:
-    case Kind::kNone: return false;
-    case Kind::kBool: return boolean();
-    case Kind::kInt: return integer() != 0;
-    case Kind::kFloat: return real() != 0;
-    case Kind::kText: return !text().empty();
-    case Kind::kList: return !list()->items.empty();
-    case Kind::kDict: return !dict().table.entries().empty();
+    case Kind::kNone:
+      return false;
+    case Kind::kBool:
+      return boolean();
+    case Kind::kInt:
+      return integer() != 0;
+    case Kind::kFloat:
+      return real() != 0;
+    case Kind::kText:
+      return !text().empty();
+    case Kind::kList:
+      return !list()->items.empty();
+    case Kind::kDict:
+      return !dict().table.entries().empty();
     case Kind::kNamespace:
     case Kind::kLoop:
-    case Kind::kCallable: return true;
+    case Kind::kCallable:
+      return true;
   }
   return false;
 }
 
 const char* Value::type_name() const {
   switch (kind()) {
-    case Kind::kUndefined: return "undefined";
-    case Kind::kNone: return "none";
-    case Kind::kBool: return "a boolean";
-    case Kind::kInt: return "an integer";
-    case Kind::kFloat: return "a float";
-    case Kind::kText: return "a string";
-    case Kind::kList: return "a list";
-    case Kind::kDict: return "a mapping";
-    case Kind::kNamespace: return "a namespace";
-    case Kind::kLoop: return "the loop variable";
-    case Kind::kCallable: return "a function";
+    case Kind::kUndefined:
+      return "undefined";
+    case Kind::kNone:
+      return "none";
+    case Kind::kBool:
+      return "a boolean";
+    case Kind::kInt:
+      return "an integer";
+    case Kind::kFloat:
+      return "a float";
+    case Kind::kText:
+      return "a string";
+    case Kind::kList:
+      return "a list";
+    case Kind::kDict:
+      return "a mapping";
+    case Kind::kNamespace:
+      return "a namespace";
+    case Kind::kLoop:
+      return "the loop variable";
+    case Kind::kCallable:
+      return "a function";
   }
   return "";
 }
 
 int Value::depth() const {
   switch (kind()) {
-    case Kind::kList: return list()->depth;
-    case Kind::kDict: return dict().depth;
-    case Kind::kLoop: return loop().items->depth + 1;
-    case Kind::kCallable: return callable()->self.depth() + 1;
-    default: return 0;
+    case Kind::kList:
+      return list()->depth;
+    case Kind::kDict:
+      return dict().depth;
+    case Kind::kLoop:
+      return loop().items->depth + 1;
+    case Kind::kCallable:
+      return callable()->self.depth() + 1;
+    default:
+      return 0;
   }
+}
+
+size_t Table::position(std::string_view key) const {
+  if (!index_.empty()) {
+    const auto it = index_.find(std::string(key));
+    return it == index_.end() ? entries_.size() : it->second;
+  }
+  const auto it = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) { return entry.key == key; });
+  return static_cast<size_t>(it - entries_.begin());
 }
 
 const Value* Table::find(std::string_view key) const {
-  if (!index_.empty()) {
-    const auto it = index_.find(std::string(key));
-    return it == index_.end() ? nullptr : &entries_[it->second].value;
-  }
-  for (const Entry& entry : entries_) {
-    if (entry.key == key) return &entry.value;
-  }
-  return nullptr;
+  const size_t at = position(key);
+  return at < entries_.size() ? &entries_[at].value : nullptr;
 }
 
 void Table::set(std::string key, Value value, bool integer_key) {
-  if (const Value* old = find(key)) {
-    *const_cast<Value*>(old) = std::move(value);
+  if (const size_t at = position(key); at < entries_.size()) {
+    entries_[at].value = std::move(value);
     return;
   }
   constexpr size_t kIndexFrom = 16;
@@ -206,15 +233,20 @@ Expected<Value> Heap::from_json(const OrderedJson& json, int depth) {
     return fail(ErrorCode::kTooLarge, "JSON nests deeper than {}", limits::kValueDepth);
   }
   switch (json.type()) {
-    case OrderedJson::value_t::null: return Value(None{});
-    case OrderedJson::value_t::boolean: return Value(json.get<bool>());
-    case OrderedJson::value_t::number_integer: return Value(json.get<int64_t>());
+    case OrderedJson::value_t::null:
+      return Value(None{});
+    case OrderedJson::value_t::boolean:
+      return Value(json.get<bool>());
+    case OrderedJson::value_t::number_integer:
+      return Value(json.get<int64_t>());
     case OrderedJson::value_t::number_unsigned: {
       const auto n = json.get<uint64_t>();
       return n <= static_cast<uint64_t>(INT64_MAX) ? Value(static_cast<int64_t>(n)) : Value(static_cast<double>(n));
     }
-    case OrderedJson::value_t::number_float: return Value(json.get<double>());
-    case OrderedJson::value_t::string: return text(json.get_ref<const std::string&>());
+    case OrderedJson::value_t::number_float:
+      return Value(json.get<double>());
+    case OrderedJson::value_t::string:
+      return text(json.get_ref<const std::string&>());
     case OrderedJson::value_t::array: {
       std::vector<Value> items;
       items.reserve(json.size());
@@ -234,7 +266,8 @@ Expected<Value> Heap::from_json(const OrderedJson& json, int depth) {
       }
       return dict(std::move(table));
     }
-    default: return fail(ErrorCode::kInvalid, "JSON of type {} cannot be given to a template", json.type_name());
+    default:
+      return fail(ErrorCode::kInvalid, "JSON of type {} cannot be given to a template", json.type_name());
   }
 }
 
@@ -277,13 +310,18 @@ Expected<bool> equal(Heap& heap, const Value& a, const Value& b, int depth) {
     case Kind::kText:
       SHOEHORN_RETURN_IF_ERROR(heap.work(std::min(a.text().size(), b.text().size()) / 64));
       return a.text() == b.text();
-    case Kind::kDict: return &a.dict() == &b.dict();
-    case Kind::kNamespace: return &a.ns() == &b.ns();
-    case Kind::kLoop: return &a.loop() == &b.loop();
-    case Kind::kCallable: return a.callable() == b.callable();
+    case Kind::kDict:
+      return &a.dict() == &b.dict();
+    case Kind::kNamespace:
+      return &a.ns() == &b.ns();
+    case Kind::kLoop:
+      return &a.loop() == &b.loop();
+    case Kind::kCallable:
+      return a.callable() == b.callable();
     case Kind::kList: {
       if (a.list() == b.list()) return true;
-      if (depth > limits::kValueDepth) return fail(ErrorCode::kTooLarge, "lists nest deeper than {}", limits::kValueDepth);
+      if (depth > limits::kValueDepth)
+        return fail(ErrorCode::kTooLarge, "lists nest deeper than {}", limits::kValueDepth);
       const auto& left = a.list()->items;
       const auto& right = b.list()->items;
       if (left.size() != right.size()) return false;
@@ -293,7 +331,8 @@ Expected<bool> equal(Heap& heap, const Value& a, const Value& b, int depth) {
       }
       return true;
     }
-    default: return false;
+    default:
+      return false;
   }
 }
 
@@ -319,12 +358,18 @@ class JsonWriter {
       return fail(ErrorCode::kTooLarge, "lists and mappings nest deeper than {}", limits::kValueDepth);
     }
     switch (value.kind()) {
-      case Kind::kUndefined: return put(style_.undefined_as_null ? "null" : "undefined");
-      case Kind::kNone: return put("null");
-      case Kind::kBool: return put(value.boolean() ? "true" : "false");
-      case Kind::kInt: return put(std::to_string(value.integer()));
-      case Kind::kFloat: return put(std::isfinite(value.real()) ? format_double(value.real(), true) : "null");
-      case Kind::kText: return write_string(value.text());
+      case Kind::kUndefined:
+        return put(style_.undefined_as_null ? "null" : "undefined");
+      case Kind::kNone:
+        return put("null");
+      case Kind::kBool:
+        return put(value.boolean() ? "true" : "false");
+      case Kind::kInt:
+        return put(std::to_string(value.integer()));
+      case Kind::kFloat:
+        return put(std::isfinite(value.real()) ? format_double(value.real(), true) : "null");
+      case Kind::kText:
+        return write_string(value.text());
       case Kind::kList: {
         const auto& items = value.list()->items;
         SHOEHORN_RETURN_IF_ERROR(put("["));
@@ -336,10 +381,13 @@ class JsonWriter {
         if (!items.empty()) SHOEHORN_RETURN_IF_ERROR(new_line(depth));
         return put("]");
       }
-      case Kind::kDict: return write_table(value.dict().table, depth);
-      case Kind::kNamespace: return write_table(value.ns().table, depth);
+      case Kind::kDict:
+        return write_table(value.dict().table, depth);
+      case Kind::kNamespace:
+        return write_table(value.ns().table, depth);
       case Kind::kLoop:
-      case Kind::kCallable: return fail(ErrorCode::kInvalid, "{} cannot be written as text", value.type_name());
+      case Kind::kCallable:
+        return fail(ErrorCode::kInvalid, "{} cannot be written as text", value.type_name());
     }
     return {};
   }
@@ -398,14 +446,29 @@ class JsonWriter {
     const auto c = static_cast<unsigned char>(character[0]);
     if (character.size() == 1 && c < 0x7F) {
       switch (c) {
-        case '"': out_ += "\\\""; return;
-        case '\\': out_ += "\\\\"; return;
-        case '\n': out_ += "\\n"; return;
-        case '\r': out_ += "\\r"; return;
-        case '\t': out_ += "\\t"; return;
-        case '\b': out_ += "\\b"; return;
-        case '\f': out_ += "\\f"; return;
-        default: break;
+        case '"':
+          out_ += "\\\"";
+          return;
+        case '\\':
+          out_ += "\\\\";
+          return;
+        case '\n':
+          out_ += "\\n";
+          return;
+        case '\r':
+          out_ += "\\r";
+          return;
+        case '\t':
+          out_ += "\\t";
+          return;
+        case '\b':
+          out_ += "\\b";
+          return;
+        case '\f':
+          out_ += "\\f";
+          return;
+        default:
+          break;
       }
       if (c < 0x20) {
         out_ += fmt::format("\\u{:04x}", c);
@@ -421,7 +484,8 @@ class JsonWriter {
     uint32_t code = c;
     if (character.size() > 1) {
       code = c & (0xFFu >> (character.size() + 1));
-      for (size_t i = 1; i < character.size(); ++i) code = code << 6 | (static_cast<unsigned char>(character[i]) & 0x3Fu);
+      for (size_t i = 1; i < character.size(); ++i)
+        code = code << 6 | (static_cast<unsigned char>(character[i]) & 0x3Fu);
     }
     if (code < 0x10000) {
       out_ += fmt::format("\\u{:04x}", code);
@@ -447,9 +511,12 @@ Expected<std::string> to_json(Heap& heap, const Value& value, const JsonStyle& s
 Expected<std::string> to_text(Heap& heap, const Value& value) {
   switch (value.kind()) {
     case Kind::kUndefined:
-    case Kind::kNone: return std::string();
-    case Kind::kText: return value.text();
-    case Kind::kFloat: return format_double(value.real(), true);
+    case Kind::kNone:
+      return std::string();
+    case Kind::kText:
+      return value.text();
+    case Kind::kFloat:
+      return format_double(value.real(), true);
     default: {
       JsonStyle style;
       style.undefined_as_null = false;

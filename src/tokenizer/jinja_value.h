@@ -21,17 +21,17 @@ using OrderedJson = nlohmann::ordered_json;
 /// some 20 KiB, and a prompt of a million tokens some 4 MiB.
 namespace limits {
 inline constexpr size_t kTemplateBytes = size_t{1} << 20;
-inline constexpr size_t kTextBytes = size_t{16} << 20;    ///< one string, also the whole output
-inline constexpr size_t kLiveBytes = size_t{128} << 20;   ///< all values alive at one time
-inline constexpr uint64_t kWork = 10'000'000;             ///< evaluated nodes, and 64-byte pieces of text touched
-inline constexpr uint64_t kIterations = 1'000'000;        ///< of all loops together
-inline constexpr int64_t kRange = 100'000;                ///< elements of one range()
-inline constexpr size_t kPieces = 1'000'000;              ///< strings that one string is cut into
-inline constexpr int kNesting = 100;                      ///< blocks and brackets inside one another in the source
-inline constexpr int kHeight = 250;                       ///< of an expression tree: a + b + c + ... is as high as it is long
-inline constexpr int kDepth = 600;   ///< nodes under evaluation at one time, each a recursion on our stack
-inline constexpr int kCalls = 100;                        ///< macros inside one another
-inline constexpr int kValueDepth = 200;                   ///< lists and mappings inside one another
+inline constexpr size_t kTextBytes = size_t{16} << 20;   ///< one string, also the whole output
+inline constexpr size_t kLiveBytes = size_t{128} << 20;  ///< all values alive at one time
+inline constexpr uint64_t kWork = 10'000'000;            ///< evaluated nodes, and 64-byte pieces of text touched
+inline constexpr uint64_t kIterations = 1'000'000;       ///< of all loops together
+inline constexpr int64_t kRange = 100'000;               ///< elements of one range()
+inline constexpr size_t kPieces = 1'000'000;             ///< strings that one string is cut into
+inline constexpr int kNesting = 100;                     ///< blocks and brackets inside one another in the source
+inline constexpr int kHeight = 250;      ///< of an expression tree: a + b + c + ... is as high as it is long
+inline constexpr int kDepth = 600;       ///< nodes under evaluation at one time, each a recursion on our stack
+inline constexpr int kCalls = 100;       ///< macros inside one another
+inline constexpr int kValueDepth = 200;  ///< lists and mappings inside one another
 }  // namespace limits
 
 class Heap;
@@ -133,6 +133,8 @@ class Table {
   const std::vector<Entry>& entries() const { return entries_; }
 
  private:
+  size_t position(std::string_view key) const;  // entries_.size() when it is not there
+
   std::vector<Entry> entries_;
   std::unordered_map<std::string, size_t> index_;  // filled once the table is large
 };
@@ -207,8 +209,8 @@ struct JsonStyle {
 /// Python's json.dumps. Functions cannot be written.
 Expected<std::string> to_json(Heap& heap, const Value& value, const JsonStyle& style);
 
-/// What {{ value }} prints, in the manner of @huggingface/jinja: nothing for none and undefined, true and false in lower
-/// case, containers as JSON.
+/// What {{ value }} prints, in the manner of @huggingface/jinja: nothing for none and undefined, true and false in
+/// lower case, containers as JSON.
 Expected<std::string> to_text(Heap& heap, const Value& value);
 
 }  // namespace shoehorn::tokenizer::jinja

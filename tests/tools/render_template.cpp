@@ -1,6 +1,6 @@
-// Renders chat templates for tests/interop/chat_templates.mjs: one JSON object {"template", "inputs", "now"?} per line on
-// stdin, one {"ok": true, "text"} or {"ok": false, "error"} per line on stdout. `inputs` holds the template's variables;
-// `now` is [year, month, day, hour, minute, second].
+// Renders chat templates for tests/interop/chat_templates.mjs: one JSON object {"template", "inputs", "now"?} per line
+// on stdin, one {"ok": true, "text"} or {"ok": false, "error"} per line on stdout. `inputs` holds the template's
+// variables; `now` is [year, month, day, hour, minute, second].
 #include <iostream>
 #include <string>
 
@@ -16,12 +16,18 @@ using OrderedJson = ChatInputs::OrderedJson;
 Expected<std::string> render(const OrderedJson& job) {
   ChatInputs inputs;
   for (const auto& [name, value] : job["inputs"].items()) {
-    if (name == "messages") inputs.messages = value;
-    else if (name == "tools") inputs.tools = value;
-    else if (name == "bos_token") inputs.bos_token = value.get<std::string>();
-    else if (name == "eos_token") inputs.eos_token = value.get<std::string>();
-    else if (name == "add_generation_prompt") inputs.add_generation_prompt = value.get<bool>();
-    else inputs.extra[name] = value;
+    if (name == "messages")
+      inputs.messages = value;
+    else if (name == "tools")
+      inputs.tools = value;
+    else if (name == "bos_token")
+      inputs.bos_token = value.get<std::string>();
+    else if (name == "eos_token")
+      inputs.eos_token = value.get<std::string>();
+    else if (name == "add_generation_prompt")
+      inputs.add_generation_prompt = value.get<bool>();
+    else
+      inputs.extra[name] = value;
   }
   if (job.contains("now")) {
     std::tm now{};

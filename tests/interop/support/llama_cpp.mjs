@@ -4,7 +4,7 @@ import {getLlama} from "node-llama-cpp";
 /** Calls `use` with llama.cpp's view of a GGUF file, and frees it afterwards. Rejects when llama.cpp refuses the file. */
 export async function withModel(modelPath, use, {vocabOnly = false} = {}) {
     const llama = await getLlama({
-        gpu: false, build: "never", skipDownload: true, logLevel: "error", progressLogs: false, maxThreads: 2
+        gpu: false, build: "never", skipDownload: true, logLevel: "error", progressLogs: false, maxThreads: 1
     });
     try {
         const model = await llama.loadModel({modelPath, gpuLayers: 0, vocabOnly});
@@ -43,7 +43,7 @@ class LlamaCppModel {
 
     /** Next-token logits after each of ids[from..]: an array of Map(id -> logit). At most 512 ids. */
     async logits(ids, from) {
-        this.#sequence ??= (await this.#model.createContext({contextSize: 768, batchSize: 512, threads: 2})).getSequence();
+        this.#sequence ??= (await this.#model.createContext({contextSize: 768, batchSize: 512, threads: 1})).getSequence();
         await this.#sequence.clearHistory();
         const outputs = await this.#sequence.controlledEvaluate(
             ids.map((id, i) => i < from ? id : [id, {generateNext: {logits: true}}]));

@@ -1,9 +1,10 @@
-#!/bin/sh
-# How tokenization time grows with the length of a line without spaces: 1 MB against 10 MB. It must stay near-linear.
+#!/usr/bin/env bash
+# How the CPU time of tokenization grows with the length of a line without spaces: 1 MB against 10 MB. It must stay
+# near-linear.
 # usage: bench/tokenizer_scale.sh SHOEHORN MODEL...      (MODEL: a checkpoint directory or a GGUF)
 set -eu
 if [ $# -lt 2 ]; then
-  sed -n '2,3p' "$0" >&2
+  sed -n '2,4p' "$0" >&2
   exit 2
 fi
 shoehorn=$1
@@ -11,15 +12,11 @@ shift
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-now() { date +%s.%N; }
-seconds() { # COMMAND...: the best of three
-  best=
+seconds() { # COMMAND...: user and system time, the best of three
+  local TIMEFORMAT='%U %S'
   for _ in 1 2 3; do
-    begin=$(now)
-    "$@" > /dev/null
-    best=$(echo "$(now) $begin $best" | awk '{ t = $1 - $2; if ($3 != "" && $3 < t) t = $3; printf "%.3f", t }')
-  done
-  echo "$best"
+    { time "$@" > /dev/null; } 2>&1
+  done | awk '{ t = $1 + $2; if (NR == 1 || t < best) best = t } END { printf "%.3f", best }'
 }
 
 # One repeated letter, random letters, and words run together.

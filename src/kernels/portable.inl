@@ -1,6 +1,7 @@
 // The portable kernels: plain C++ that the compiler vectorizes, instantiated for every format. Each instruction set compiles
 // this file once with its own flags, after defining
 //   SHOEHORN_KERNEL_SET_NAME   the set's name in kernels.inc, e.g. avx2
+//   SHOEHORN_VECTOR_BYTES      width of its registers
 //   SHOEHORN_TILE_TOKENS       tokens per register tile in matmul_batch
 // Everything but the table is in an anonymous namespace and calls no library function, so that no symbol compiled for
 // one CPU can be linked into code for another.
@@ -10,7 +11,7 @@
 #include "kernels/kernel.h"
 #include "quant/all_formats.h"
 
-#if defined(__F16C__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -22,20 +23,61 @@ constexpr size_t kChunk = quant::kMaxBlock;  // weights of a row that are expand
 constexpr size_t kTileRows = kLanes;         // rows of a panel in matmul_batch
 constexpr size_t kTileTokens = SHOEHORN_TILE_TOKENS;
 
-typedef float F32x16 __attribute__((vector_size(64)));
+typedef float Vector __attribute__((vector_size(SHOEHORN_VECTOR_BYTES)));
+constexpr size_t kVectorFloats = SHOEHORN_VECTOR_BYTES / sizeof(float);
+constexpr size_t kVectors = kLanes / kVectorFloats;
 
+/// Sixteen floats in as many registers as that takes: a single wider type would live in memory.
+struct F32x16 {
+  Vector v[kVectors];
+};
+
+// Register by register, unrolled: a copy of the whole struct would go through memory.
 SHOEHORN_INLINE F32x16 load(const float* from) {
   F32x16 value;
-  __builtin_memcpy(&value, from, sizeof value);
+#pragma GCC unroll 4
+  for (size_t i = 0; i < kVectors; ++i) __builtin_memcpy(&value.v[i], from + i * kVectorFloats, sizeof(Vector));
   return value;
 }
 
-SHOEHORN_INLINE void store(float* to, const F32x16& value) { __builtin_memcpy(to, &value, sizeof value); }
+SHOEHORN_INLINE void store(float* to, const F32x16& value) {
+#pragma GCC unroll 4
+  for (size_t i = 0; i < kVectors; ++i) __builtin_memcpy(to + i * kVectorFloats, &value.v[i], sizeof(Vector));
+}
 
-SHOEHORN_INLINE float sum(const F32x16& v) {
-  float total = 0;
-  for (size_t i = 0; i < 8; ++i) total += v[i] + v[i + 8];
-  return total;
+/// acc += a * b
+SHOEHORN_INLINE void multiply_add(F32x16& acc, const F32x16& a, const F32x16& b) {
+#pragma GCC unroll 4
+  for (size_t i = 0; i < kVectors; ++i) acc.v[i] += a.v[i] * b.v[i];
+}
+SHOEHORN_INLINE void multiply_add(F32x16& acc, const F32x16& a, float b) {
+#pragma GCC unroll 4
+  for (size_t i = 0; i < kVectors; ++i) acc.v[i] += a.v[i] * b;
+}
+
+SHOEHORN_INLINE float sum(const F32x16& value) {
+  Vector total = value.v[0];
+#pragma GCC unroll 4
+  for (size_t i = 1; i < kVectors; ++i) total += value.v[i];
+  float out = 0;
+  for (size_t i = 0; i < kVectorFloats; ++i) out += total[i];
+  return out;
+}
+
+/// Widens 16 small integers. Spelled out where the compiler, left alone, converts them one by one.
+SHOEHORN_INLINE void widen(const int8_t* q, F32x16& out) {
+#if defined(__AVX512F__)
+  out.v[0] = (Vector)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(q))));
+#elif defined(__AVX2__)
+#pragma GCC unroll 2
+  for (size_t i = 0; i < 2; ++i) {
+    out.v[i] = (Vector)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(q + 8 * i))));
+  }
+#else
+  float lanes[kLanes];
+  for (size_t i = 0; i < kLanes; ++i) lanes[i] = static_cast<float>(q[i]);
+  out = load(lanes);
+#endif
 }
 
 // How rows of a format become floats: expand() writes `n` weights (n <= kChunk, whole blocks) that start at column `first`.
@@ -47,9 +89,11 @@ struct IntegerRows {
     for (size_t b = 0; b < n / kBlockSize; ++b, out += kBlockSize) {
       kUnpack(blocks[b], u);
       for (size_t g = 0; g < kBlockSize / quant::kGroup; ++g) {
-        for (size_t i = 0; i < quant::kGroup; ++i) {
-          out[g * quant::kGroup + i] = u.scale[g] * static_cast<float>(u.q[g * quant::kGroup + i]) - u.min[g];
-        }
+        F32x16 w;
+        widen(u.q + g * quant::kGroup, w);
+#pragma GCC unroll 4
+        for (size_t i = 0; i < kVectors; ++i) w.v[i] = w.v[i] * u.scale[g] - u.min[g];
+        store(out + g * quant::kGroup, w);
       }
     }
   }
@@ -110,7 +154,7 @@ __attribute__((always_inline)) inline void dot_row(const std::byte* row, const M
     size_t i = 0;
     for (; i + kLanes <= n; i += kLanes) {
       const F32x16 lanes = load(w + i);
-      for (size_t t = 0; t < N; ++t) acc[t] += lanes * load(x + t * a.x_stride + i);
+      for (size_t t = 0; t < N; ++t) multiply_add(acc[t], lanes, load(x + t * a.x_stride + i));
     }
     for (; i < n; ++i) {
       for (size_t t = 0; t < N; ++t) tail[t] += w[i] * x[t * a.x_stride + i];
@@ -148,7 +192,7 @@ __attribute__((always_inline)) inline void multiply_panel(const float* panel, si
   for (size_t t = 0; t < N; ++t) acc[t] = load(y + t * y_stride);
   for (size_t k = 0; k < n; ++k) {
     const F32x16 column = load(panel + k * kTileRows);
-    for (size_t t = 0; t < N; ++t) acc[t] += column * x[t * x_stride + k];
+    for (size_t t = 0; t < N; ++t) multiply_add(acc[t], column, x[t * x_stride + k]);
   }
   for (size_t t = 0; t < N; ++t) store(y + t * y_stride, acc[t]);
 }
@@ -196,7 +240,11 @@ void weighted_sum(const WeightedSumArgs& a) {
         const float weight = a.weights[t * a.weights_stride + r];
         float* y = a.y + t * a.y_stride + c;
         size_t i = 0;
-        for (; i + kLanes <= n; i += kLanes) store(y + i, load(y + i) + load(w + i) * weight);
+        for (; i + kLanes <= n; i += kLanes) {
+          F32x16 lanes = load(y + i);
+          multiply_add(lanes, load(w + i), weight);
+          store(y + i, lanes);
+        }
         for (; i < n; ++i) y[i] += w[i] * weight;
       }
     }

@@ -7,8 +7,8 @@
 namespace shoehorn::quant {
 
 // Each format's .cpp defines its row of the table; declared here for all, from the table itself.
-#define SHOEHORN_FORMAT(name, gguf_id, ns)          \
-  namespace ns {                                    \
+#define SHOEHORN_FORMAT(name, gguf_id, ns)            \
+  namespace ns {                                      \
   Format table_row(Type type, const char* gguf_name); \
   }
 #include "quant/formats.inc"

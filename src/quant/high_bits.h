@@ -9,8 +9,8 @@
 
 namespace shoehorn::quant {
 
-/// out[i] = 16 where bit i of the 32 bits in qh is set, else 0. Eight bits at a time in a 64-bit register: copy the byte to
-/// all eight, keep bit i in byte i, and move it to bit 7 by an addition that cannot carry into the next byte.
+/// out[i] = 16 where bit i of the 32 bits in qh is set, else 0. Eight bits at a time in a 64-bit register: copy the
+/// byte to all eight, keep bit i in byte i, and move it to bit 7 by an addition that cannot carry into the next byte.
 SHOEHORN_INLINE void spread_fifth_bits(const uint8_t qh[4], uint8_t out[32]) {
   for (size_t b = 0; b < 4; ++b) {
     const uint64_t selected = (qh[b] * 0x0101010101010101ull) & 0x8040201008040201ull;

@@ -1,5 +1,5 @@
-// Four floats at a time with GCC's vector extension: SSE2 or NEON at the baseline, no intrinsics. For the encoders, whose
-// float sums the compiler may not reorder by itself.
+// Four floats at a time with GCC's vector extension: SSE2 or NEON at the baseline, no intrinsics. For the encoders,
+// whose float sums the compiler may not reorder by itself.
 #pragma once
 
 #include <cstddef>

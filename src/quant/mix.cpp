@@ -100,15 +100,21 @@ bool divides(Type type, const MixTensor& tensor) { return tensor.shape[0] % form
 /// The type that takes the place of one whose blocks do not divide the rows.
 Type smaller_blocks(Type type) {
   switch (type) {
-    case Type::Q4_K: return Type::Q5_0;
-    case Type::Q5_K: return Type::Q5_1;
-    case Type::Q6_K: return Type::Q8_0;
+    case Type::Q4_K:
+      return Type::Q5_0;
+    case Type::Q5_K:
+      return Type::Q5_1;
+    case Type::Q6_K:
+      return Type::Q8_0;
     case Type::TQ1_0:
-    case Type::TQ2_0: return Type::Q4_0;
+    case Type::TQ2_0:
+      return Type::Q4_0;
     case Type::Q2_K:
     case Type::Q3_K:
-    case Type::IQ4_XS: return Type::IQ4_NL;
-    default: return Type::F16;
+    case Type::IQ4_XS:
+      return Type::IQ4_NL;
+    default:
+      return Type::F16;
   }
 }
 
@@ -147,8 +153,8 @@ const Mix* find_mix(std::string_view name) {
 bool is_quantizable(const MixTensor& tensor) {
   const std::string_view name = tensor.name;
   // As ggml counts dimensions: trailing ones are none.
-  const bool matrix = std::any_of(tensor.shape.begin() + std::min<ptrdiff_t>(1, std::ssize(tensor.shape)), tensor.shape.end(),
-                                  [](uint64_t n) { return n > 1; });
+  const bool matrix = std::any_of(tensor.shape.begin() + std::min<ptrdiff_t>(1, std::ssize(tensor.shape)),
+                                  tensor.shape.end(), [](uint64_t n) { return n > 1; });
   return matrix && name.ends_with("weight") && name.find("_norm.weight") == std::string_view::npos &&
          name.find("ffn_gate_inp.weight") == std::string_view::npos;
 }

@@ -41,9 +41,9 @@ struct MixTensor {
 /// True for the tensors that mixes give a type to: matrices named *.weight, but not norms and expert routers.
 bool is_quantizable(const MixTensor& tensor);
 
-/// The type of each tensor, the same as llama.cpp's llama-quantize chooses (src/llama-quant.cpp). Where a row is no whole number
-/// of blocks a type of smaller blocks takes its place, at last F16. The tensors may come in any order: rules that count
-/// layers count the tensors of a role that are present, by ascending layer number.
+/// The type of each tensor, the same as llama.cpp's llama-quantize chooses (src/llama-quant.cpp). Where a row is no
+/// whole number of blocks a type of smaller blocks takes its place, at last F16. The tensors may come in any order:
+/// rules that count layers count the tensors of a role that are present, by ascending layer number.
 std::vector<Type> choose_types(const Mix& mix, const MixModel& model, std::span<const MixTensor> tensors);
 
 }  // namespace shoehorn::quant

@@ -35,8 +35,8 @@ void encode_block(const float* in, const float* importance, Block& out) {
   for (size_t half = 0; half < 2; ++half) {
     const uint8_t* code = result.code + 128 * half;
     for (size_t i = 0; i < 32; ++i) {
-      out.qs[32 * half + i] =
-          static_cast<uint8_t>((code[i] & 3) | ((code[32 + i] & 3) << 2) | ((code[64 + i] & 3) << 4) | ((code[96 + i] & 3) << 6));
+      out.qs[32 * half + i] = static_cast<uint8_t>((code[i] & 3) | ((code[32 + i] & 3) << 2) |
+                                                   ((code[64 + i] & 3) << 4) | ((code[96 + i] & 3) << 6));
     }
   }
   for (size_t i = 0; i < 32; ++i) {

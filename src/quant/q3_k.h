@@ -10,7 +10,8 @@ inline constexpr size_t kBlockSize = 256;
 struct __attribute__((packed)) Block {
   uint8_t hmask[32];   ///< bit k of byte i: the third bit of weight 32 k + i
   uint8_t qs[64];      ///< byte 32 h + i holds the low two bits of weights 128 h + 32 k + i at bits 2 k
-  uint8_t scales[12];  ///< bytes 0..7: low nibbles of scales 0..7 | 8..15; bytes 8..11: their high two bits, scale 4 k + i in byte 8 + i at bits 2 k
+  uint8_t scales[12];  ///< bytes 0..7: low nibbles of scales 0..7 | 8..15; bytes 8..11: their high two bits, scale 4 k
+                       ///< + i in byte 8 + i at bits 2 k
   uint16_t d;          ///< binary16 scale of the scales
 };
 static_assert(sizeof(Block) == 110);

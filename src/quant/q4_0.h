@@ -14,10 +14,9 @@ struct __attribute__((packed)) Block {
 static_assert(sizeof(Block) == 18);
 
 SHOEHORN_INLINE void unpack(const Block& __restrict block, Unpacked& __restrict out) {
-  for (size_t i = 0; i < 16; ++i) {
-    out.q[i] = static_cast<int8_t>((block.qs[i] & 15) - 8);
-    out.q[16 + i] = static_cast<int8_t>((block.qs[i] >> 4) - 8);
-  }
+  const Bytes nibbles = load_bytes(block.qs);
+  store_bytes(out.q, (nibbles & 15) - 8);
+  store_bytes(out.q + 16, (nibbles >> 4) - 8);
   const float d = fp16_to_fp32(block.d);
   for (size_t g = 0; g < 2; ++g) {
     out.scale[g] = d;

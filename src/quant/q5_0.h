@@ -18,10 +18,9 @@ static_assert(sizeof(Block) == 22);
 SHOEHORN_INLINE void unpack(const Block& __restrict block, Unpacked& __restrict out) {
   uint8_t fifth[32];
   spread_fifth_bits(block.qh, fifth);
-  for (size_t i = 0; i < 16; ++i) {
-    out.q[i] = static_cast<int8_t>(((block.qs[i] & 15) | fifth[i]) - 16);
-    out.q[16 + i] = static_cast<int8_t>(((block.qs[i] >> 4) | fifth[16 + i]) - 16);
-  }
+  const Bytes nibbles = load_bytes(block.qs);
+  store_bytes(out.q, ((nibbles & 15) | load_bytes(fifth)) - 16);
+  store_bytes(out.q + 16, ((nibbles >> 4) | load_bytes(fifth + 16)) - 16);
   const float d = fp16_to_fp32(block.d);
   for (size_t g = 0; g < 2; ++g) {
     out.scale[g] = d;

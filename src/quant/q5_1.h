@@ -19,10 +19,9 @@ static_assert(sizeof(Block) == 24);
 SHOEHORN_INLINE void unpack(const Block& __restrict block, Unpacked& __restrict out) {
   uint8_t fifth[32];
   spread_fifth_bits(block.qh, fifth);
-  for (size_t i = 0; i < 16; ++i) {
-    out.q[i] = static_cast<int8_t>((block.qs[i] & 15) | fifth[i]);
-    out.q[16 + i] = static_cast<int8_t>((block.qs[i] >> 4) | fifth[16 + i]);
-  }
+  const Bytes nibbles = load_bytes(block.qs);
+  store_bytes(out.q, (nibbles & 15) | load_bytes(fifth));
+  store_bytes(out.q + 16, (nibbles >> 4) | load_bytes(fifth + 16));
   const float d = fp16_to_fp32(block.d);
   const float m = fp16_to_fp32(block.m);
   for (size_t g = 0; g < 2; ++g) {

@@ -32,8 +32,8 @@ void encode_block(const float* in, const float* importance, Block& out) {
       out.ql[64 * half + i] = static_cast<uint8_t>((code[i] & 15) | ((code[64 + i] & 15) << 4));
     }
     for (size_t i = 0; i < 32; ++i) {
-      out.qh[32 * half + i] = static_cast<uint8_t>((code[i] >> 4) | ((code[32 + i] >> 4) << 2) | ((code[64 + i] >> 4) << 4) |
-                                                   ((code[96 + i] >> 4) << 6));
+      out.qh[32 * half + i] = static_cast<uint8_t>((code[i] >> 4) | ((code[32 + i] >> 4) << 2) |
+                                                   ((code[64 + i] >> 4) << 4) | ((code[96 + i] >> 4) << 6));
     }
   }
 }

@@ -8,7 +8,8 @@ namespace shoehorn::quant::q6_k {
 inline constexpr size_t kBlockSize = 256;
 
 struct __attribute__((packed)) Block {
-  uint8_t ql[128];    ///< low 4 bits; byte 64 h + i (i < 64): weight 128 h + i in the low nibble, 128 h + 64 + i in the high
+  uint8_t
+      ql[128];  ///< low 4 bits; byte 64 h + i (i < 64): weight 128 h + i in the low nibble, 128 h + 64 + i in the high
   uint8_t qh[64];     ///< high 2 bits; byte 32 h + i holds those of weights 128 h + 32 k + i at bits 2 k
   int8_t scales[16];  ///< per 16 weights
   uint16_t d;         ///< binary16 scale of the scales

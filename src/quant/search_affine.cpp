@@ -105,7 +105,8 @@ Fit fit_affine(const float* x, const float* w, size_t n, const Fixed& fixed, con
   };
   const float range = most - least;
   if (!(range > 1e-20f)) return best;
-  for (float reach = hi - format.shrink; reach <= hi + format.grow; reach += format.step) try_point(reach / range, -least);
+  for (float reach = hi - format.shrink; reach <= hi + format.grow; reach += format.step)
+    try_point(reach / range, -least);
   for (int polish = 0; polish < 4 && best.scale > 0; ++polish) {
     if (!try_point(1.0f / best.scale, best.min)) break;
   }
@@ -129,7 +130,8 @@ int nearest_integer(float value, float factor, int lo, int hi) {
 }
 
 /// The best integers near the wanted scale and min, by true error.
-Choice choose(const float* x, const float* w, size_t n, const Fixed& fixed, const Fit& wanted, Factors factors, const AffineFormat& format) {
+Choice choose(const float* x, const float* w, size_t n, const Fixed& fixed, const Fit& wanted, Factors factors,
+              const AffineFormat& format) {
   const int int_lo = format.scale_hi == 1 ? 1 : 0;
   const float hi = static_cast<float>(format.hi);
   const int centre = nearest_integer(wanted.scale, factors.d, int_lo, format.scale_hi);

@@ -72,8 +72,8 @@ struct Fit {
 
 /// The scale of x[n] with the largest gain.
 template <class Levels>
-Fit fit_scale(const float* x, const float* w, size_t n, const Levels& levels, float lo, float hi, float shrink, float grow,
-              float step) {
+Fit fit_scale(const float* x, const float* w, size_t n, const Levels& levels, float lo, float hi, float shrink,
+              float grow, float step) {
   float extreme = 0;
   for (size_t i = 0; i < n; ++i) {
     if (std::fabs(x[i]) > std::fabs(extreme)) extreme = x[i];
@@ -112,10 +112,12 @@ struct Choice {
 
 /// The best integer scale near `wanted` / d, by true error.
 template <class Levels>
-Choice choose_scale(const float* x, const float* w, size_t n, const Levels& levels, float wanted, float d, int lo, int hi) {
+Choice choose_scale(const float* x, const float* w, size_t n, const Levels& levels, float wanted, float d, int lo,
+                    int hi) {
   Choice best;
   float best_gain = -1;
-  const int centre = static_cast<int>(std::lround(std::clamp(wanted * reciprocal(d), static_cast<float>(lo), static_cast<float>(hi))));
+  const int centre =
+      static_cast<int>(std::lround(std::clamp(wanted * reciprocal(d), static_cast<float>(lo), static_cast<float>(hi))));
   for (int scale = std::max(centre - 1, lo); scale <= std::min(centre + 1, hi); ++scale) {
     const float s = d * static_cast<float>(scale);
     const Sums sums = s != 0 ? round_against(x, w, n, reciprocal(s), levels) : Sums{};
@@ -135,7 +137,8 @@ void search(const SearchBlock& block, const SymmetricFormat& format, const Level
   SubBlockValues scales;
   float* const scale = scales.value;
   for (size_t s = 0; s < n_sub; ++s) {
-    const Fit fit = fit_scale(block.x + s * size, block.w + s * size, size, levels, lo, hi, format.shrink, format.grow, format.step);
+    const Fit fit = fit_scale(block.x + s * size, block.w + s * size, size, levels, lo, hi, format.shrink, format.grow,
+                              format.step);
     scale[s] = fit.scale;
     scales.weight[s] = fit.sums.qq;
   }
@@ -154,7 +157,8 @@ void search(const SearchBlock& block, const SymmetricFormat& format, const Level
     float stored, gain = 0, xq = 0, qq = 0;
     const uint16_t bits = to_stored_scale(d, block.unit, stored);
     for (size_t s = 0; s < n_sub; ++s) {
-      tried[s] = choose_scale(block.x + s * size, block.w + s * size, size, levels, has_scales ? scale[s] : stored, stored, format.scale_lo, format.scale_hi);
+      tried[s] = choose_scale(block.x + s * size, block.w + s * size, size, levels, has_scales ? scale[s] : stored,
+                              stored, format.scale_lo, format.scale_hi);
       const float integer = static_cast<float>(tried[s].scale);
       gain += tried[s].sums.gain_of(stored * integer);
       xq += integer * tried[s].sums.xq;

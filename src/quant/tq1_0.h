@@ -7,10 +7,11 @@ namespace shoehorn::quant::tq1_0 {
 
 inline constexpr size_t kBlockSize = 256;
 
-/// A byte holds trits as the fraction ceil(256 * 0.t0 t1 t2 t3 t4 (base 3)): multiplying by 3^k mod 256 drops the first k, and
-/// the top of a further multiplication by 3 is trit k.
+/// A byte holds trits as the fraction ceil(256 * 0.t0 t1 t2 t3 t4 (base 3)): multiplying by 3^k mod 256 drops the first
+/// k, and the top of a further multiplication by 3 is trit k.
 struct __attribute__((packed)) Block {
-  uint8_t qs[48];  ///< bytes 0..31: trit k of byte i is weight 32 k + i; bytes 32..47: trit k of byte 32 + i is weight 160 + 16 k + i
+  uint8_t qs[48];  ///< bytes 0..31: trit k of byte i is weight 32 k + i; bytes 32..47: trit k of byte 32 + i is weight
+                   ///< 160 + 16 k + i
   uint8_t qh[4];   ///< four trits each: trit k of byte i is weight 240 + 4 k + i
   uint16_t d;      ///< binary16 scale
 };

@@ -18,4 +18,16 @@ struct Unpacked {
   alignas(64) float min[kMaxBlock / kGroup];
 };
 
+/// Sixteen bytes in a register of any instruction set. For the blocks of 32, whose short loops the compiler unrolls into
+/// single bytes.
+using Bytes = uint8_t __attribute__((vector_size(16)));
+
+SHOEHORN_INLINE Bytes load_bytes(const uint8_t* from) {
+  Bytes bytes;
+  __builtin_memcpy(&bytes, from, sizeof bytes);
+  return bytes;
+}
+
+SHOEHORN_INLINE void store_bytes(int8_t* to, Bytes bytes) { __builtin_memcpy(to, &bytes, sizeof bytes); }
+
 }  // namespace shoehorn::quant

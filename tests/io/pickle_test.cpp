@@ -221,16 +221,16 @@ TEST(Pickle, SelfReferencesAreReadAndWalkedOnce) {
 
 TEST(Pickle, RandomOpcodesNeverCrash) {
   std::mt19937 rng(4);
+  using namespace std::string_literals;
   const std::string alphabet =
-      std::string("(.)]}lt01aeusdRQbcNXKMJUTGhqjr\x80\x81\x85\x86\x87\x88\x89\x8a\x8b\n\x01\x02\x03", 51) +
-      std::string(3, '\0');
+      "(.)]}lt01aeusdRQbcNXKMJUTGhqjr\x80\x81\x85\x86\x87\x88\x89\x8a\x8b\n\x01\x02\x03\0\0\0"s;
   for (int i = 0; i < 100'000; ++i) {
     std::string bytes;
     for (size_t n = rng() % 60; n-- > 0;) {
       bytes += alphabet[rng() % alphabet.size()];
       if (rng() % 16 == 0) bytes += "ccollections\nOrderedDict\n)R";
       if (rng() % 16 == 0) bytes += "ctorch._utils\n_rebuild_tensor_v2\n";
-      if (rng() % 16 == 0) bytes += std::string("(X\7\0\0\0storagectorch\nFloatStorage\nU\0010U\1cK\4tQ", 48);
+      if (rng() % 16 == 0) bytes += "(X\7\0\0\0storagectorch\nFloatStorage\nU\0010U\1cK\4tQ"s;
     }
     (void)parse_exact(bytes + ".");
   }

@@ -52,15 +52,15 @@ INSTANTIATE_TEST_SUITE_P(Formats, EveryEncoder, testing::ValuesIn(formats().begi
 
 TEST_P(EveryEncoder, ReturnsGaussianWeightsWithinItsErrorBound) {
   const std::map<std::string, double> bound = {
-      {"F32", 0},       {"F16", 0.0003},  {"BF16", 0.0025}, {"Q8_0", 0.0055}, {"Q6_K", 0.018}, {"Q5_K", 0.038},
-      {"Q5_0", 0.042},  {"Q5_1", 0.038},  {"Q4_K", 0.078},  {"Q4_0", 0.087},  {"Q4_1", 0.079}, {"IQ4_NL", 0.079},
-      {"IQ4_XS", 0.08}, {"Q3_K", 0.155},  {"Q2_K", 0.29},   {"TQ1_0", 0.81},  {"TQ2_0", 0.81}};
+      {"F32", 0},       {"F16", 0.0003}, {"BF16", 0.0025}, {"Q8_0", 0.0055}, {"Q6_K", 0.018}, {"Q5_K", 0.038},
+      {"Q5_0", 0.042},  {"Q5_1", 0.038}, {"Q4_K", 0.078},  {"Q4_0", 0.087},  {"Q4_1", 0.079}, {"IQ4_NL", 0.079},
+      {"IQ4_XS", 0.08}, {"Q3_K", 0.155}, {"Q2_K", 0.29},   {"TQ1_0", 0.81},  {"TQ2_0", 0.81}};
   const auto x = gaussian(256 * 200, 3);
   EXPECT_LE(relative_rmse(x, round_trip(GetParam(), x)), bound.at(GetParam().name));
 }
 
-/// Error of rounding to the nearest of `levels + 1` even steps from the least to the largest weight of each sub-block, with
-/// scales and mins that cost nothing: what an encoder without a search would at best do.
+/// Error of rounding to the nearest of `levels + 1` even steps from the least to the largest weight of each sub-block,
+/// with scales and mins that cost nothing: what an encoder without a search would at best do.
 double min_max_error(const std::vector<float>& x, size_t sub_size, int levels) {
   double error = 0;
   for (size_t s = 0; s < x.size(); s += sub_size) {
@@ -128,13 +128,14 @@ TEST_P(EveryEncoder, KeepsAConstantBlock) {
   }
 }
 
-/// Rows at the ends of the float range and of odd shapes; every decoded weight must be finite and no farther out than about
-/// the largest weight given.
+/// Rows at the ends of the float range and of odd shapes; every decoded weight must be finite and no farther out than
+/// about the largest weight given.
 TEST_P(EveryEncoder, StaysFiniteAndInRangeForExtremeBlocks) {
   const Format& f = GetParam();
   std::mt19937 random(6);
   std::vector<std::vector<float>> rows;
-  for (const float magnitude : {FLT_TRUE_MIN, 1e-40f, FLT_MIN, 1e-30f, 1e-12f, 6e-8f, 1e-6f, 1.0f, 65504.0f, 1e6f, 1e12f, 1e30f, FLT_MAX}) {
+  for (const float magnitude :
+       {FLT_TRUE_MIN, 1e-40f, FLT_MIN, 1e-30f, 1e-12f, 6e-8f, 1e-6f, 1.0f, 65504.0f, 1e6f, 1e12f, 1e30f, FLT_MAX}) {
     auto row = gaussian(256, static_cast<uint32_t>(rows.size()), 1.0f);
     for (float& v : row) v = std::clamp(v, -1.0f, 1.0f) * magnitude;
     rows.push_back(row);

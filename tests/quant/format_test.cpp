@@ -94,11 +94,12 @@ TEST(FormatTable, SizesAreThoseOfGguf) {
     const char* name;
     uint32_t id, block_size, block_bytes;
   };
-  const Size expected[] = {{"F32", 0, 1, 4},       {"F16", 1, 1, 2},        {"BF16", 30, 1, 2},      {"Q4_0", 2, 32, 18},
-                           {"Q4_1", 3, 32, 20},    {"Q5_0", 6, 32, 22},     {"Q5_1", 7, 32, 24},     {"Q8_0", 8, 32, 34},
-                           {"Q2_K", 10, 256, 84},  {"Q3_K", 11, 256, 110},  {"Q4_K", 12, 256, 144},  {"Q5_K", 13, 256, 176},
-                           {"Q6_K", 14, 256, 210}, {"IQ4_NL", 20, 32, 18},  {"IQ4_XS", 23, 256, 136}, {"TQ1_0", 34, 256, 54},
-                           {"TQ2_0", 35, 256, 66}};
+  const Size expected[] = {{"F32", 0, 1, 4},       {"F16", 1, 1, 2},       {"BF16", 30, 1, 2},
+                           {"Q4_0", 2, 32, 18},    {"Q4_1", 3, 32, 20},    {"Q5_0", 6, 32, 22},
+                           {"Q5_1", 7, 32, 24},    {"Q8_0", 8, 32, 34},    {"Q2_K", 10, 256, 84},
+                           {"Q3_K", 11, 256, 110}, {"Q4_K", 12, 256, 144}, {"Q5_K", 13, 256, 176},
+                           {"Q6_K", 14, 256, 210}, {"IQ4_NL", 20, 32, 18}, {"IQ4_XS", 23, 256, 136},
+                           {"TQ1_0", 34, 256, 54}, {"TQ2_0", 35, 256, 66}};
   ASSERT_EQ(formats().size(), std::size(expected));
   for (const Size& e : expected) {
     const Format* f = find_format(e.id);
@@ -161,10 +162,10 @@ TEST(HandMadeBlocks, Q4_0) {
 
 TEST(HandMadeBlocks, Q5_1) {
   std::vector<uint8_t> block(24, 0);
-  block[1] = 0x3c;             // d = 1
-  block[3] = 0xc0;             // m = -2
-  block[7] = 0x80;             // fifth bit of weight 31
-  block[8 + 15] = 0x30;        // low bits of weight 31: 3
+  block[1] = 0x3c;       // d = 1
+  block[3] = 0xc0;       // m = -2
+  block[7] = 0x80;       // fifth bit of weight 31
+  block[8 + 15] = 0x30;  // low bits of weight 31: 3
   const auto w = decode(Type::Q5_1, block, 32);
   EXPECT_EQ(w[31], 17.0f);
   EXPECT_EQ(w[30], -2.0f);
@@ -172,11 +173,11 @@ TEST(HandMadeBlocks, Q5_1) {
 
 TEST(HandMadeBlocks, Q3_K) {
   std::vector<uint8_t> block(110, 0);
-  block[109] = 0x3c;     // d = 1
-  block[96 + 1] = 0x05;  // scale 1: low bits 5
-  block[104 + 1] = 0x03; // its high bits 3: 48 + 5 - 32 = 21
-  block[16] = 0x01;      // third bit of weight 16
-  block[32 + 16] = 0x02; // low bits of weight 16: q = 4 + 2 - 4 = 2
+  block[109] = 0x3c;      // d = 1
+  block[96 + 1] = 0x05;   // scale 1: low bits 5
+  block[104 + 1] = 0x03;  // its high bits 3: 48 + 5 - 32 = 21
+  block[16] = 0x01;       // third bit of weight 16
+  block[32 + 16] = 0x02;  // low bits of weight 16: q = 4 + 2 - 4 = 2
   const auto w = decode(Type::Q3_K, block, 256);
   EXPECT_EQ(w[16], 42.0f);
   EXPECT_EQ(w[17], -84.0f);
@@ -185,13 +186,13 @@ TEST(HandMadeBlocks, Q3_K) {
 
 TEST(HandMadeBlocks, Q4_K) {
   std::vector<uint8_t> block(144, 0);
-  block[1] = 0x3c;             // d = 1
-  block[3] = 0x38;             // dmin = 0.5
-  block[4 + 1] = 0x40 | 7;     // scale 1 = 7, and 16 for scale 5
-  block[4 + 5] = 0x80 | 4;     // min 1 = 4, and 32 for min 5
-  block[4 + 9] = 0x21;         // scale 5 = 16 + 1, min 5 = 32 + 2
-  block[16 + 2] = 0xa0;        // weight 34 (sub-block 1): code 10
-  block[16 + 64 + 3] = 0x30;   // weight 128 + 32 + 3 (sub-block 5): code 3
+  block[1] = 0x3c;            // d = 1
+  block[3] = 0x38;            // dmin = 0.5
+  block[4 + 1] = 0x40 | 7;    // scale 1 = 7, and 16 for scale 5
+  block[4 + 5] = 0x80 | 4;    // min 1 = 4, and 32 for min 5
+  block[4 + 9] = 0x21;        // scale 5 = 16 + 1, min 5 = 32 + 2
+  block[16 + 2] = 0xa0;       // weight 34 (sub-block 1): code 10
+  block[16 + 64 + 3] = 0x30;  // weight 128 + 32 + 3 (sub-block 5): code 3
   const auto w = decode(Type::Q4_K, block, 256);
   EXPECT_EQ(w[34], 70.0f - 2.0f);
   EXPECT_EQ(w[163], 51.0f - 17.0f);
@@ -201,9 +202,9 @@ TEST(HandMadeBlocks, Q4_K) {
 
 TEST(HandMadeBlocks, Q6_K) {
   std::vector<uint8_t> block(210, 0);
-  block[209] = 0x3c;         // d = 1
-  block[192 + 14] = 0xff;    // scale of weights 224..239: -1
-  block[64 + 33] = 0x50;     // weight 128 + 96 + 1: low bits 5
+  block[209] = 0x3c;           // d = 1
+  block[192 + 14] = 0xff;      // scale of weights 224..239: -1
+  block[64 + 33] = 0x50;       // weight 128 + 96 + 1: low bits 5
   block[128 + 32 + 1] = 0x80;  // its high bits 2
   const auto w = decode(Type::Q6_K, block, 256);
   EXPECT_EQ(w[225], -(32.0f + 5.0f - 32.0f));

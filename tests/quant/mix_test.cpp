@@ -10,7 +10,8 @@ namespace {
 
 /// The matrices and vectors of a Llama whose MLP is `n_ff(layer)` wide, in the order of layers.
 template <class Width>
-std::vector<MixTensor> llama(uint64_t n_layer, uint64_t n_embd, uint64_t n_embd_kv, uint64_t n_vocab, bool tied, Width n_ff) {
+std::vector<MixTensor> llama(uint64_t n_layer, uint64_t n_embd, uint64_t n_embd_kv, uint64_t n_vocab, bool tied,
+                             Width n_ff) {
   std::vector<MixTensor> tensors;
   tensors.push_back({"token_embd.weight", {n_embd, n_vocab}});
   tensors.push_back({"output_norm.weight", {n_embd}});
@@ -35,7 +36,8 @@ std::vector<MixTensor> llama(uint64_t n_layer, uint64_t n_embd, uint64_t n_embd_
 const MixModel k8B{.n_layer = 32, .n_head = 32, .n_head_kv = 8};
 
 std::vector<MixTensor> llama_8b(bool pruned) {
-  return llama(32, 4096, 1024, 128256, false, [&](uint64_t layer) { return pruned && layer >= 4 && layer <= 27 ? 10752 : 14336; });
+  return llama(32, 4096, 1024, 128256, false,
+               [&](uint64_t layer) { return pruned && layer >= 4 && layer <= 27 ? 10752 : 14336; });
 }
 
 Type type_of(const char* mix, const MixModel& model, const std::vector<MixTensor>& tensors, const std::string& name) {

@@ -50,18 +50,24 @@ float plain_weight(Type type, const uint8_t* b, size_t i) {
       std::memcpy(&x, b, 4);
       return x;
     }
-    case Type::F16: return half(b);
+    case Type::F16:
+      return half(b);
     case Type::BF16: {
       const uint32_t bits = static_cast<uint32_t>(u16(b)) << 16;
       float x;
       std::memcpy(&x, &bits, 4);
       return x;
     }
-    case Type::Q4_0: return half(b) * f(nibble(b[2 + i % 16], upper16) - 8);
-    case Type::Q4_1: return half(b) * f(nibble(b[4 + i % 16], upper16)) + half(b + 2);
-    case Type::Q5_0: return half(b) * f(nibble(b[6 + i % 16], upper16) + 16 * bit(b + 2, i) - 16);
-    case Type::Q5_1: return half(b) * f(nibble(b[8 + i % 16], upper16) + 16 * bit(b + 4, i)) + half(b + 2);
-    case Type::Q8_0: return half(b) * f(static_cast<int8_t>(b[2 + i]));
+    case Type::Q4_0:
+      return half(b) * f(nibble(b[2 + i % 16], upper16) - 8);
+    case Type::Q4_1:
+      return half(b) * f(nibble(b[4 + i % 16], upper16)) + half(b + 2);
+    case Type::Q5_0:
+      return half(b) * f(nibble(b[6 + i % 16], upper16) + 16 * bit(b + 2, i) - 16);
+    case Type::Q5_1:
+      return half(b) * f(nibble(b[8 + i % 16], upper16) + 16 * bit(b + 4, i)) + half(b + 2);
+    case Type::Q8_0:
+      return half(b) * f(static_cast<int8_t>(b[2 + i]));
     case Type::Q2_K: {
       const uint8_t s = b[i / 16];
       const int q = pair(b[16 + 32 * (i / 128) + i % 32], i % 128 / 32);
@@ -87,7 +93,8 @@ float plain_weight(Type type, const uint8_t* b, size_t i) {
       const int high = pair(b[128 + 32 * (i / 128) + i % 32], in_half / 32);
       return half(b + 208) * f(static_cast<int8_t>(b[192 + i / 16])) * f(low + 16 * high - 32);
     }
-    case Type::IQ4_NL: return half(b) * f(iq4_level(nibble(b[2 + i % 16], upper16)));
+    case Type::IQ4_NL:
+      return half(b) * f(iq4_level(nibble(b[2 + i % 16], upper16)));
     case Type::IQ4_XS: {
       const size_t s = i / 32;
       const int scale = nibble(b[4 + s / 2], s % 2 == 1) + 16 * ((u16(b + 2) >> (2 * s)) & 3) - 32;
@@ -99,7 +106,8 @@ float plain_weight(Type type, const uint8_t* b, size_t i) {
                               : trit(b[48 + (i - 240) % 4], (i - 240) / 4);
       return half(b + 52) * f(t - 1);
     }
-    case Type::TQ2_0: return half(b + 64) * f(pair(b[32 * (i / 128) + i % 32], i % 128 / 32) - 1);
+    case Type::TQ2_0:
+      return half(b + 64) * f(pair(b[32 * (i / 128) + i % 32], i % 128 / 32) - 1);
   }
   return NAN;
 }

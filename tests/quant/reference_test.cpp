@@ -14,8 +14,8 @@
 namespace shoehorn::quant {
 namespace {
 
-/// Mean activation squares per tensor from llama.cpp's legacy importance file: int32 count, then per tensor int32 name length,
-/// name, int32 calls, int32 n, float[n].
+/// Mean activation squares per tensor from llama.cpp's legacy importance file: int32 count, then per tensor int32 name
+/// length, name, int32 calls, int32 n, float[n].
 std::map<std::string, std::vector<float>> read_imatrix(const std::string& path) {
   const std::string bytes = test::read_text(path);
   size_t at = 0;
@@ -75,7 +75,8 @@ TEST_P(ReferenceFile, HasTheTypesThatWeChoose) {
   const Mix* mix = find_mix(GetParam().mix);
   ASSERT_NE(mix, nullptr);
   EXPECT_EQ(reference.metadata().get_uint("general.file_type"), mix->file_type);
-  const auto types = choose_types(*mix, {.n_layer = 8, .n_head = 8, .n_head_kv = 2, .has_imatrix = GetParam().imatrix}, tensors);
+  const auto types =
+      choose_types(*mix, {.n_layer = 8, .n_head = 8, .n_head_kv = 2, .has_imatrix = GetParam().imatrix}, tensors);
   for (size_t i = 0; i < tensors.size(); ++i) {
     const io::GgufTensor* t = reference.find(tensors[i].name);
     ASSERT_NE(t, nullptr) << tensors[i].name;
@@ -132,7 +133,8 @@ TEST_P(ReferenceFile, IsNotMoreExactThanOurEncoding) {
   }
   ASSERT_FALSE(by_type.empty());
   for (const auto& [type, e] : by_type) {
-    EXPECT_LE(std::sqrt(e.ours), 1.005 * std::sqrt(e.theirs)) << format(type).name << ": ratio " << std::sqrt(e.ours / e.theirs);
+    EXPECT_LE(std::sqrt(e.ours), 1.005 * std::sqrt(e.theirs))
+        << format(type).name << ": ratio " << std::sqrt(e.ours / e.theirs);
   }
 }
 

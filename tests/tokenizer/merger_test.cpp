@@ -64,10 +64,10 @@ TEST(Merger, MergesLikeTheDefinitionOnShortSequences) {
 TEST(Merger, MergesLikeTheDefinitionOnLongSequences) {
   std::mt19937 random(2);
   MergeScratch scratch;
-  for (int round = 0; round < 6; ++round) {
+  for (int round = 0; round < 4; ++round) {
     const Rules rules = random_rules(random, 4, 12, 30, round % 2 ? 5 : 100000);
     const PairMerger merger = rules.merger();
-    std::vector<Symbol> symbols(6000);  // long enough for the buckets
+    std::vector<Symbol> symbols(4500);  // long enough for the buckets
     for (Symbol& s : symbols) s = static_cast<Symbol>(random() % 4);
     const std::vector<Symbol> expected = rules.merge_slowly(symbols);
     merger.merge(symbols, scratch);

@@ -108,6 +108,13 @@ Status OutputFile::commit() {
   }
   if (named_) unregister_temporary(temporary_);
   ::close(std::exchange(fd_, -1));
+  // The new name survives a power cut only when the directory is synced too.
+  std::error_code ignored;
+  if (const int directory = ::open(fs::absolute(path_, ignored).parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+      directory >= 0) {
+    fsync(directory);
+    ::close(directory);
+  }
   return {};
 }
 

@@ -36,10 +36,14 @@ struct ThreadPool::Impl {
   std::mutex mutex;
   std::condition_variable wake;
   std::atomic<uint64_t> generation{0};
-  std::atomic<int> working{0};
+  // A job is open while thread 0 works on it; `active` counts the workers inside. A worker counts itself in before it looks
+  // whether the job is open and thread 0 closes it before it looks at the count, both sequentially consistent: so thread 0
+  // waits for every worker that may touch the job and for none that the system has not scheduled yet.
+  std::atomic<bool> open{false};
+  std::atomic<int> active{0};
   std::atomic<bool> stop{false};
 
-  // The current job. Written before `generation` is raised, read after it was seen raised.
+  // The current job. Written before it is opened, read after it was seen open.
   const std::function<void(size_t, size_t, int)>* body = nullptr;
   size_t n = 0, grain = 1;
   std::atomic<size_t> next{0};
@@ -66,8 +70,9 @@ struct ThreadPool::Impl {
         wake.wait(lock, [&] { return generation.load() != seen || stop.load(); });
       }
       seen = generation.load(std::memory_order_acquire);
-      work(thread);
-      working.fetch_sub(1, std::memory_order_release);
+      active.fetch_add(1);
+      if (open.load()) work(thread);
+      active.fetch_sub(1);
     }
   }
 };
@@ -96,15 +101,15 @@ void ThreadPool::parallel_for(size_t n, size_t grain, const std::function<void(s
   impl_->n = n;
   impl_->grain = grain;
   impl_->next.store(0, std::memory_order_relaxed);
-  impl_->working.store(n_threads_ - 1, std::memory_order_relaxed);
+  impl_->open.store(true);
   {
     std::lock_guard lock(impl_->mutex);
     impl_->generation.fetch_add(1, std::memory_order_release);
   }
   impl_->wake.notify_all();
   impl_->work(0);
-  // Every worker has to pass through the job before its fields may be changed for the next one.
-  for (int spins = 0; impl_->working.load(std::memory_order_acquire) != 0;) {
+  impl_->open.store(false);
+  for (int spins = 0; impl_->active.load() != 0;) {
     if (++spins < kSpins) {
       cpu_relax();
     } else {

@@ -94,6 +94,10 @@ Status GgufWriter::add_tensor(std::string name, quant::Type type, std::vector<ui
     if (!product) return fail(ErrorCode::kInvalid, "tensor {}: its number of elements overflows", name);
     n = *product;
   }
+  for (const Info& other : tensors_) {
+    if (other.name == name) return fail(ErrorCode::kInvalid, "tensor {} is declared twice", name);
+  }
+  if (n == 0) return fail(ErrorCode::kInvalid, "tensor {} has no elements", name);
   if (shape.empty() || shape[0] % format.block_size != 0) {
     return fail(ErrorCode::kInvalid, "tensor {}: row length {} is no multiple of {}'s block of {}", name,
                 shape.empty() ? 0 : shape[0], format.name, format.block_size);

@@ -38,7 +38,7 @@ std::string canonical_name(std::string name) {
   return name;
 }
 
-std::string file_of(const StoredTensor& tensor) { return tensor.file == nullptr ? "memory" : file_of(tensor); }
+std::string file_of(const StoredTensor& tensor) { return tensor.file == nullptr ? "memory" : tensor.file->path(); }
 
 bool ends_with_any(std::string_view name, std::initializer_list<std::string_view> suffixes) {
   return std::any_of(suffixes.begin(), suffixes.end(), [&](auto suffix) { return name.ends_with(suffix); });
@@ -214,7 +214,8 @@ Expected<SanitizedTensors> sanitize(std::vector<StoredTensor> stored) {
   for (std::string& name : order) {
     StoredTensor& tensor = by_name.at(name);
     if (const char* reason = unreadable(name, tensor.dtype, tensor.shape.size())) {
-      return fail(ErrorCode::kUnsupported, "{}: tensor {} belongs to {}", file_of(tensor), printable(name), reason);
+      return fail(ErrorCode::kUnsupported, "{}: tensor {} of dtype {} belongs to {}", file_of(tensor), printable(name),
+                  dtype_info(tensor.dtype).name, reason);
     }
     if (used_masks.contains(name)) {
       out.dropped.push_back(printable(name) + " (mask, applied to the weight)");

@@ -47,7 +47,7 @@ Expected<Value> text_split(Context& context, std::string_view self, std::string_
     std::string_view rest = from_right ? trim_right(self) : trim_left(self);
     while (!rest.empty()) {
       if (!more(pieces.size())) {
-        pieces.push_back(from_right ? trim_left(rest) : rest);
+        pieces.push_back(rest);
         break;
       }
       // One word and the space behind (or before) it.

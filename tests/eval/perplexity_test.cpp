@@ -89,7 +89,7 @@ TEST_P(ReferenceFigure, IsReproduced) {
   std::printf("%-16s ppl %9.4f, llama.cpp %9.4f (%+.3f %%)\n", GetParam(), result.ppl, expected, (result.ppl / expected - 1) * 100);
 }
 
-INSTANTIATE_TEST_SUITE_P(Files, ReferenceFigure,
+INSTANTIATE_TEST_SUITE_P(SlowFiles, ReferenceFigure,
                          testing::Values("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_K_M-imatrix", "Q4_0", "IQ4_XS-imatrix",
                                          "Q3_K_M", "Q3_K_M-imatrix", "Q2_K", "Q2_K-imatrix", "TQ2_0"),
                          [](const auto& parameter) {

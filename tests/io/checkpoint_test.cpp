@@ -59,7 +59,7 @@ TEST(Checkpoint, ReadsRealCheckpoints) {
 
 TEST(Checkpoint, OpensShardsDirectoriesAndSingleFiles) {
   const std::string dir = sharded_dir();
-  for (const std::string path : {dir, dir + "/model.safetensors.index.json"}) {
+  for (const std::string& path : {dir, dir + "/model.safetensors.index.json"}) {
     ASSERT_EXPECTED(const auto checkpoint, Checkpoint::open(path));
     EXPECT_EQ(checkpoint.tensors().size(), 2u);
     EXPECT_EQ(checkpoint.path(), path);

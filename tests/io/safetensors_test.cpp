@@ -102,7 +102,8 @@ TEST(Safetensors, MalformedEntriesAreNamed) {
       {R"({"a":{"dtype":"F32","shape":[1],"shape":[1],"data_offsets":[0,4]}})", "shape is given twice"},
       {R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})",
        "a is named twice"},
-      {R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})",
+      {R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
+       R"("b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})",
        "a and b overlap"},
       {R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"U8","shape":[1],"data_offsets":[2,3]}})",
        "a and b overlap"},
@@ -119,7 +120,7 @@ TEST(Safetensors, NamesInMessagesArePrintable) {
 }
 
 TEST(Safetensors, DeepJsonIsRefused) {
-  for (const std::string header : {"{\"__metadata__\":" + std::string(100'000, '['),
+  for (const std::string& header : {"{\"__metadata__\":" + std::string(100'000, '['),
                                    "{\"a\":{\"x\":" + std::string(100'000, '['), std::string(100'000, '[')}) {
     EXPECT_FALSE(read(file_of(header, 0)).has_value());
   }

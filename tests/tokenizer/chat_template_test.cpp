@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <filesystem>
 #include <map>
 #include <thread>
@@ -47,7 +49,9 @@ TEST(ChatTemplate, GivesTheTemplateItsInputs) {
 }
 
 TEST(ChatTemplate, LeavesToolsNoneWithoutAny) {
-  EXPECT_EQ(text_or_error(render("{{ tools is none }}{% for t in tools %}x{% else %}-{% endfor %}", inputs_of(kQuestion))), "true-");
+  EXPECT_EQ(
+      text_or_error(render("{{ tools is none }}{% for t in tools %}x{% else %}-{% endfor %}", inputs_of(kQuestion))),
+      "true-");
 }
 
 TEST(ChatTemplate, FormatsTheGivenTime) {
@@ -81,7 +85,8 @@ TEST(ChatTemplate, RefusesExtraVariablesThatAreNoObject) {
 
 TEST(ChatTemplate, MergesASystemMessageThatTheTemplateRefusesOrDrops) {
   const char* refuses =
-      "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('No system!') }}{% endif %}[{{ m.content }}]{% endfor %}";
+      "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('No system!') }}{% endif %}[{{ m.content "
+      "}}]{% endfor %}";
   const char* drops = "{% for m in messages %}{% if m.role != 'system' %}[{{ m.content }}]{% endif %}{% endfor %}";
   const char* takes = "{% for m in messages %}{{ m.role[0] }}[{{ m.content }}]{% endfor %}";
   ChatInputs inputs = inputs_of(kSystem);
@@ -95,8 +100,9 @@ TEST(ChatTemplate, MergesASystemMessageThatTheTemplateRefusesOrDrops) {
 }
 
 TEST(ChatTemplate, RendersFromSeveralThreads) {
-  ASSERT_EXPECTED(const ChatTemplate chat_template,
-                  ChatTemplate::parse("{% for m in messages %}{{ '<' ~ m.role ~ '>' }}{{ m.content | trim }}{% endfor %}"));
+  ASSERT_EXPECTED(
+      const ChatTemplate chat_template,
+      ChatTemplate::parse("{% for m in messages %}{{ '<' ~ m.role ~ '>' }}{{ m.content | trim }}{% endfor %}"));
   std::vector<std::string> texts(4);
   std::vector<std::thread> threads;
   for (std::string& text : texts) {
@@ -111,7 +117,8 @@ TEST(ChatTemplate, RendersFromSeveralThreads) {
 // --- ../shared/data/templates
 
 // What we do where the case's expected text is not what Jinja makes of the template: llama.cpp puts a system message
-// that the template refuses or drops into the user's (merge_system does, too), and its old engine had faults of its own.
+// that the template refuses or drops into the user's (merge_system does, too), and its old engine had faults of its
+// own.
 enum class Outcome { kDropsSystem, kError, kOtherText };
 struct CaseException {
   Outcome outcome;
@@ -208,16 +215,24 @@ TEST(ChatTemplateCases, GiveTheExpectedPromptsWithTheSystemMessageMerged) {
     SCOPED_TRACE(c.name);
     c.inputs.merge_system = true;
     if (c.name == "ai-sage/GigaChat-20B-A3B-instruct") {
-      c.inputs.extra["additional_special_tokens"] = {"<|role_sep|>", "<|message_sep|>"};
-      // The list's order is the tokenizer's: [0] ends a role, [1] a message.
+      c.inputs.extra["additional_special_tokens"] = {"<|role_sep|>", "<|message_sep|>", "[", "]"};
+      c.inputs.bos_token = "<s>";
     }
     EXPECT_EQ(text_or_error(render(c.source, c.inputs)), c.expected);
   }
 }
 
-// Templates that cannot do without tools or a variable of their own, and the error that says so.
-const std::map<std::string, std::string_view> kNeedMore = {
-    {"fireworks-ai-llama-3-firefunction-v2.jinja", "'functions' is undefined"},
+struct FolderException {
+  std::string_view template_name;
+  const char* messages;  // null: all
+  std::string_view error;
+};
+constexpr std::array kFolderExceptions = {
+    // Wants a variable of its own.
+    FolderException{"fireworks-ai-llama-3-firefunction-v2.jinja", nullptr, "'functions' is undefined"},
+    FolderException{"google-gemma-2-2b-it.jinja", kSystem, "System role not supported"},
+    // Jinja refuses it, too.
+    FolderException{"MiroThinker.jinja", kTurns, "cannot set 'message.tool_calls': only a namespace can be changed"},
 };
 
 TEST(ChatTemplateFolder, RendersEveryTemplate) {
@@ -232,19 +247,18 @@ TEST(ChatTemplateFolder, RendersEveryTemplate) {
     ASSERT_TRUE(chat_template.has_value()) << chat_template.error().message;
     for (const char* messages : {kQuestion, kSystem, kTurns}) {
       const auto text = chat_template->render(inputs_of(messages));
-      if (const auto needs = kNeedMore.find(name); needs != kNeedMore.end()) {
-        ASSERT_FALSE(text.has_value());
-        EXPECT_NE(text.error().message.find(needs->second), std::string::npos) << text.error().message;
-        continue;
-      }
-      if (name == "google-gemma-2-2b-it.jinja" && messages == kSystem) {
-        EXPECT_EQ(text_or_error(text), "error: chat template: line 1: System role not supported");
+      const auto exception =
+          std::find_if(kFolderExceptions.begin(), kFolderExceptions.end(), [&](const FolderException& e) {
+            return e.template_name == name && (e.messages == nullptr || e.messages == messages);
+          });
+      if (exception != kFolderExceptions.end()) {
+        ASSERT_FALSE(text.has_value()) << *text;
+        EXPECT_NE(text.error().message.find(exception->error), std::string::npos) << text.error().message;
         continue;
       }
       ASSERT_TRUE(text.has_value()) << messages << text.error().message;
       EXPECT_NE(text->find("Hello"), std::string::npos) << *text;
-      const bool takes_system = name != "google-gemma-2-2b-it.jinja";
-      EXPECT_TRUE(messages != kSystem || !takes_system || text->find("Be brief") != std::string::npos) << *text;
+      EXPECT_TRUE(messages != kSystem || text->find("Be brief") != std::string::npos) << *text;
     }
   }
   EXPECT_GE(count, 45u);
@@ -255,20 +269,24 @@ TEST(ChatTemplateFolder, RendersToolCallsInTheWayOfTheModel) {
   ChatInputs inputs = inputs_of(R"([{"role": "user", "content": "Weather?"},
       {"role": "assistant", "content": "", "tool_calls": [{"id": "a", "type": "function", "function": {"name": "get_weather",
        "arguments": {"city": "Paris", "days": 2}}}]}, {"role": "tool", "tool_call_id": "a", "name": "get_weather", "content": "sunny"}])");
-  inputs.tools = OrderedJson::parse(R"([{"type": "function", "function": {"name": "get_weather", "description": "Weather",
+  inputs.tools =
+      OrderedJson::parse(R"([{"type": "function", "function": {"name": "get_weather", "description": "Weather",
       "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}])");
   const auto text = render(test::read_text(folder + "/Qwen-Qwen2.5-7B-Instruct.jinja"), inputs);
-  EXPECT_EQ(text_or_error(text),
-            "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.\n\n# Tools\n\nYou may call "
-            "one or more functions to assist with the user query.\n\nYou are provided with function signatures within "
-            "<tools></tools> XML tags:\n<tools>\n"
-            R"({"type": "function", "function": {"name": "get_weather", "description": "Weather", "parameters": {"type": "object", )"
-            R"("properties": {"city": {"type": "string"}}, "required": ["city"]}}})"
-            "\n</tools>\n\nFor each function call, return a json object with function name and arguments within "
-            "<tool_call></tool_call> XML tags:\n<tool_call>\n{\"name\": <function-name>, \"arguments\": "
-            "<args-json-object>}\n</tool_call><|im_end|>\n<|im_start|>user\nWeather?<|im_end|>\n<|im_start|>assistant\n"
-            "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\", \"days\": 2}}\n</tool_call><|im_end|>\n"
-            "<|im_start|>user\n<tool_response>\nsunny\n</tool_response><|im_end|>\n<|im_start|>assistant\n");
+  EXPECT_EQ(
+      text_or_error(text),
+      "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.\n\n# Tools\n\nYou may "
+      "call "
+      "one or more functions to assist with the user query.\n\nYou are provided with function signatures within "
+      "<tools></tools> XML tags:\n<tools>\n"
+      R"({"type": "function", "function": {"name": "get_weather", "description": "Weather", "parameters": {"type": "object", )"
+      R"("properties": {"city": {"type": "string"}}, "required": ["city"]}}})"
+      "\n</tools>\n\nFor each function call, return a json object with function name and arguments within "
+      "<tool_call></tool_call> XML tags:\n<tool_call>\n{\"name\": <function-name>, \"arguments\": "
+      "<args-json-object>}\n</tool_call><|im_end|>\n<|im_start|>user\nWeather?<|im_end|>\n<|im_start|>assistant\n"
+      "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\", \"days\": "
+      "2}}\n</tool_call><|im_end|>\n"
+      "<|im_start|>user\n<tool_response>\nsunny\n</tool_response><|im_end|>\n<|im_start|>assistant\n");
 }
 
 }  // namespace

@@ -42,10 +42,13 @@ void expect_text(std::string_view source, std::string_view expected) {
 
 TEST(JinjaLimits, StopRunawayLoops) {
   expect_error("{% for i in range(10**9) %}{% endfor %}", "range(0, 1000000000, 1) has more than 100000 items");
-  expect_error("{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}", "loops turn more than 1000000 times");
-  expect_error("{% set l = [1] %}{% for x in l %}{% set _ = l.append(x) %}{% endfor %}", "loops turn more than 1000000 times");
+  expect_error("{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}",
+               "loops turn more than 1000000 times");
+  expect_error("{% set l = [1] %}{% for x in l %}{% set _ = l.append(x) %}{% endfor %}",
+               "loops turn more than 1000000 times");
   expect_error("{% for i in range(99999) %}{{ i in range(99999) }}{% endfor %}", "takes more than 10000000 steps");
-  expect_error("{% macro f(n) %}{% if n < 90 %}{{ f(n + 1) }}{{ f(n + 1) }}{% endif %}{% endmacro %}{{ f(0) }}", "takes more than 10000000 steps");
+  expect_error("{% macro f(n) %}{% if n < 90 %}{{ f(n + 1) }}{{ f(n + 1) }}{% endif %}{% endmacro %}{{ f(0) }}",
+               "takes more than 10000000 steps");
 }
 
 TEST(JinjaLimits, StopGrowingValues) {
@@ -53,8 +56,10 @@ TEST(JinjaLimits, StopGrowingValues) {
                "a string of 33554432 bytes; the limit is 16777216");
   expect_error("{{ 'a' * 10**9 }}", "a string of 1 bytes times 1000000000; the limit is 16777216 bytes");
   expect_error("{{ [1] * 10**9 }}", "a list of 1 items times 1000000000");
-  expect_error("{% set ns = namespace(l=[]) %}{% for i in range(99) %}{% set ns.l = ns.l + ['a' * 9000000 ~ i] %}{% endfor %}",
-               "the template's values take more than 128 MiB");
+  expect_error(
+      "{% set ns = namespace(l=[]) %}{% set big = 'a' * 9000000 %}{% for i in range(99) %}{% set ns.l = ns.l + [big ~ "
+      "i] %}{% endfor %}",
+      "the template's values take more than 128 MiB");
   expect_error("{{ ('a' * 16000000) | list }}", "the template's values take more than 128 MiB");
   expect_error("{{ ('a' * 16000000).split('a') }}", "split() makes more than 1000000 strings");
   expect_error("{% for i in range(99999) %}{{ 'a' * 1000 }}{% endfor %}", "the output passes 16777216 bytes");
@@ -74,8 +79,9 @@ TEST(JinjaLimits, SearchInLinearTime) {
 TEST(JinjaLimits, StopDeepRecursion) {
   const std::string_view calls = "macros call one another deeper than 100";
   expect_error("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", calls);
-  expect_error("{% macro f(n) %}{{ " + repeat("1 + ", 200) + "f(n) }}{% endmacro %}{{ f(0) }}", "nest deeper than 600");
-  expect_error("{% macro f(n) %}" + repeat("{% if 1 %}", 90) + "{{ f(n) }}" + repeat("{% endif %}", 90) + "{% endmacro %}{{ f(0) }}",
+  expect_error("{% macro f(n) %}{{ f(n)" + repeat(" ~ 1", 200) + " }}{% endmacro %}{{ f(0) }}", "nest deeper than 600");
+  expect_error("{% macro f(n) %}" + repeat("{% if 1 %}", 90) + "{{ f(n) }}" + repeat("{% endif %}", 90) +
+                   "{% endmacro %}{{ f(0) }}",
                "nest deeper than 600");
   expect_error("{{ ['a'] | map(*(['map'] * 1000)) }}", "filters run one another deeper than 20");
 }
@@ -90,7 +96,7 @@ TEST(JinjaLimits, StopDeepNestingInTheSource) {
   expect_error("{{ " + repeat("- ", n) + "1 }}", nesting);
   expect_error("{{ " + repeat("1 if 0 else ", n) + "2 }}", nesting);
   expect_error(repeat("{% if 1 %}", n), nesting);
-  expect_error("{% for " + repeat("(", n) + " in x %}", nesting);
+  expect_error("{% for " + repeat("(", n) + "x" + repeat(")", n) + " in x %}", nesting);
   const std::string_view height = "more than 250 operations in a row";
   expect_error("{{ " + repeat("1 + ", n) + "1 }}", height);
   expect_error("{{ x" + repeat(" | abs", n) + " }}", height);
@@ -112,10 +118,14 @@ TEST(JinjaLimits, StopDeepAndCyclicValues) {
 
 // Each link hangs on the one before: a destructor that followed the chain would overflow the stack.
 TEST(JinjaLimits, FreeLongChains) {
-  expect_text("{% set ns = namespace(cur=[]) %}{% for i in range(50000) %}{% set n = [] %}{% set _ = ns.cur.append(n) %}"
-              "{% set ns.cur = n %}{% endfor %}done", "done");
-  expect_text("{% set cur = namespace() %}{% for i in range(50000) %}{% set cur.next = namespace() %}{% set cur = cur.next %}"
-              "{% endfor %}done", "done");
+  expect_text(
+      "{% set ns = namespace(cur=[]) %}{% for i in range(50000) %}{% set n = [] %}{% set _ = ns.cur.append(n) %}"
+      "{% set ns.cur = n %}{% endfor %}done",
+      "done");
+  expect_text(
+      "{% set cur = namespace() %}{% for i in range(50000) %}{% set cur.next = namespace() %}{% set cur = cur.next %}"
+      "{% endfor %}done",
+      "done");
 }
 
 TEST(JinjaLimits, RefuseLargeTemplatesAndDeepInputs) {
@@ -134,13 +144,17 @@ TEST(JinjaLimits, RefuseNumbersBeyond64Bits) {
   expect_error("{{ (-9223372036854775807 - 1) // -1 }}", "passes 64 bits");
   expect_error("{{ 10 ** 100 }}", "passes 64 bits");
   expect_text("{{ 1 ** 9223372036854775807 }}{{ (-1) ** 9223372036854775807 }}{{ 0 ** 0 }}", "1-11");
-  expect_text("{% for i in range(-9223372036854775807, 9223372036854775807, 9223372036854775807) %}{{ i }};{% endfor %}",
-              "-9223372036854775807;0;");
-  expect_text("{{ [1, 2][::-9223372036854775807] }}{{ [1, 2][9223372036854775807:] }}{{ 'ab'[::9223372036854775807] }}", "[2][]a");
+  expect_text(
+      "{% for i in range(-9223372036854775807, 9223372036854775807, 9223372036854775807) %}{{ i }};{% endfor %}",
+      "-9223372036854775807;0;");
+  expect_text("{{ [1, 2][::-9223372036854775807] }}{{ [1, 2][9223372036854775807:] }}{{ 'ab'[::9223372036854775807] }}",
+              "[2][]a");
 }
 
 TEST(JinjaSandbox, HasNoWayOut) {
-  expect_text("{{ ''.__class__ is defined }}{{ messages.__class__.__mro__ is defined }}{{ ''['__class__'] is defined }}", "falsefalsefalse");
+  expect_text(
+      "{{ ''.__class__ is defined }}{{ messages.__class__.__mro__ is defined }}{{ ''['__class__'] is defined }}",
+      "falsefalsefalse");
   expect_text("{{ '' | attr('__class__') is defined }}{{ range.__globals__ is defined }}", "falsefalse");
   expect_error("{{ ''.__class__.__mro__() }}", "cannot call '__mro__'");
   expect_error("{{ '{0.__class__}'.format('a') }}", "format(): the field '{0.__class__}'");
@@ -150,21 +164,26 @@ TEST(JinjaSandbox, HasNoWayOut) {
 }
 
 TEST(JinjaSandbox, KeepsACallersBodyInsideItsBlock) {
-  expect_error("{% set ns = namespace() %}{% macro m() %}{% set ns.c = caller %}{% endmacro %}{% call m() %}x{% endcall %}{{ ns.c() }}",
-               "caller() outside of its call block");
+  expect_error(
+      "{% set ns = namespace() %}{% macro m() %}{% set ns.c = caller %}{% endmacro %}{% call m() %}x{% endcall %}{{ "
+      "ns.c() }}",
+      "caller() outside of its call block");
 }
 
 TEST(JinjaSandbox, SurvivesEveryTruncationOfATemplate) {
   const std::string source =
       "{%- set ns = namespace(a=[1, {'b': \"x\\u00e9\"}]) -%}{# c -#}{% macro f(a, b=2) %}{{ a ~ b }}{% endmacro %}"
       "{% for m in messages if m.role is not none %}{{ f(m['content'][::-1] | replace('u', 'v'), b=loop.index0 // 1) }}"
-      "{% else %}{% raw %}{{ }}{% endraw %}{% endfor %}{% call(x) f(1) %}{{ x }}{% endcall %}{% filter upper %}z{% endfilter %}é";
+      "{% else %}{% raw %}{{ }}{% endraw %}{% endfor %}{% call(x) f(1) %}{{ x }}{% endcall %}{% filter upper %}z{% "
+      "endfilter %}é";
   for (size_t n = 0; n < source.size(); ++n) {
     const std::string prefix = source.substr(0, n);
     const auto text = render(prefix);
     EXPECT_TRUE(text || text.error().message.starts_with("chat template: line ")) << text.error().message;
   }
-  expect_text(source, "v01" "2Zé");
+  expect_text(source,
+              "v01"
+              "2Zé");
 }
 
 }  // namespace

@@ -1,0 +1,230 @@
+// The program as a user calls it: exit codes, streams, files.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <thread>
+
+#include "base/json.h"
+#include "support/support.h"
+
+namespace shoehorn {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Result {
+  int exit_code;
+  std::string out, err;
+};
+
+std::string fable() { return test::source_dir() + "/models/fable-10m"; }
+
+Result run(std::vector<std::string> arguments, const std::string& input = "") {
+  const std::string dir = test::temp_dir();
+  test::write_text(dir + "/in", input);
+  const pid_t pid = fork();
+  if (pid == 0) {
+    const auto redirect = [](const std::string& path, int flags, int target) {
+      const int fd = open(path.c_str(), flags, 0644);
+      dup2(fd, target);
+    };
+    redirect(dir + "/in", O_RDONLY, STDIN_FILENO);
+    redirect(dir + "/out", O_WRONLY | O_CREAT, STDOUT_FILENO);
+    redirect(dir + "/err", O_WRONLY | O_CREAT, STDERR_FILENO);
+    std::vector<char*> argv = {const_cast<char*>(SHOEHORN_BINARY)};
+    for (auto& argument : arguments) argv.push_back(argument.data());
+    argv.push_back(nullptr);
+    execv(SHOEHORN_BINARY, argv.data());
+    _exit(127);
+  }
+  int status = 0;
+  waitpid(pid, &status, 0);
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), test::read_text(dir + "/out"), test::read_text(dir + "/err")};
+}
+
+/// The embedded checkpoint as a GGUF of the given type, made once per process.
+const std::string& model(const std::string& type = "Q8_0") {
+  static std::map<std::string, std::string> made;
+  if (!made.contains(type)) {
+    made[type] = test::temp_dir() + "/" + type + ".gguf";
+    const Result result = run({"quantize", fable(), made[type], type});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+  }
+  return made[type];
+}
+
+TEST(Cli, HelpIsOnStdoutAndExitsZero) {
+  const Result all = run({"--help"});
+  EXPECT_EQ(all.exit_code, 0);
+  for (const char* command : {"inspect", "tokenize", "verify", "convert", "quantize", "run", "perplexity"}) {
+    EXPECT_NE(all.out.find(command), std::string::npos) << command;
+    const Result help = run({command, "--help"});
+    EXPECT_EQ(help.exit_code, 0);
+    EXPECT_NE(help.out.find("Example"), std::string::npos) << command << " --help shows no example";
+  }
+}
+
+TEST(Cli, WrongUsageExitsTwo) {
+  EXPECT_EQ(run({}).exit_code, 2);
+  EXPECT_EQ(run({"frobnicate"}).exit_code, 2);
+  EXPECT_EQ(run({"convert"}).exit_code, 2);
+  EXPECT_EQ(run({"convert", "a", "b", "--type", "q9"}).exit_code, 2);
+  EXPECT_EQ(run({"run", "-m", "x.gguf", "--no-such-flag"}).exit_code, 2);
+}
+
+TEST(Cli, FailureExitsOneWithTheFileOnStderr) {
+  for (const auto& arguments : std::vector<std::vector<std::string>>{{"inspect", "/no/such/model"},
+                                                                     {"verify", "/no/such/model"},
+                                                                     {"convert", "/no/such/model", "/tmp/never.gguf"},
+                                                                     {"quantize", "/no/such/model", "/tmp/never.gguf", "Q4_K_M"},
+                                                                     {"run", "-m", "/no/such/model", "-p", "x"},
+                                                                     {"tokenize", "-m", "/no/such/model", "-p", "x"}}) {
+    const Result result = run(arguments);
+    EXPECT_EQ(result.exit_code, 1) << arguments[0];
+    EXPECT_EQ(result.out, "") << arguments[0];
+    EXPECT_NE(result.err.find("/no/such/model"), std::string::npos) << result.err;
+  }
+  const Result unknown = run({"quantize", fable(), "/tmp/never.gguf", "Q9_Z"});
+  EXPECT_EQ(unknown.exit_code, 1);
+  EXPECT_NE(unknown.err.find("Q9_Z"), std::string::npos);
+  EXPECT_NE(unknown.err.find("Q4_K_M"), std::string::npos) << "the error does not say what there is";
+}
+
+TEST(Inspect, CountsTheParametersOfCheckpointAndGguf) {
+  const Result hf = run({"inspect", fable(), "--json"});
+  ASSERT_EQ(hf.exit_code, 0) << hf.err;
+  const Json checkpoint = Json::parse(hf.out);
+  EXPECT_EQ(checkpoint["parameters"], 9703680);
+  EXPECT_EQ(checkpoint["format"], "hf");
+  EXPECT_EQ(checkpoint["tokenizer"]["pre"], "llama-bpe");
+  const Json gguf = Json::parse(run({"inspect", model("Q4_K_M"), "--json"}).out);
+  EXPECT_EQ(gguf["parameters"], 9703680);
+  EXPECT_EQ(gguf["format"], "gguf");
+  EXPECT_TRUE(gguf["types"].contains("Q4_K"));
+  EXPECT_EQ(gguf["chat_template"], checkpoint["chat_template"]);
+}
+
+TEST(Tokenize, TheSameIdsFromCheckpointAndGguf) {
+  const std::string text = "The old man said: \"It's 1234 o'clock!\"\n  <|eot_id|>";
+  const Json a = Json::parse(run({"tokenize", "-m", fable(), "-p", text, "--json"}).out);
+  const Json b = Json::parse(run({"tokenize", "-m", model(), "-p", text, "--json"}).out);
+  EXPECT_EQ(a["ids"], b["ids"]);
+  EXPECT_EQ(a["ids"].size(), a["pieces"].size());
+  EXPECT_EQ(a["ids"][0], 4088);
+  EXPECT_EQ(a["ids"].back(), 4092);
+  const Json plain = Json::parse(run({"tokenize", "-m", model(), "-p", text, "--no-special", "--json"}).out);
+  EXPECT_NE(plain["ids"][0], 4088);
+  EXPECT_NE(plain["ids"].back(), 4092);
+}
+
+TEST(Run, GreedyIsRepeatableAndThreadsDoNotMatter) {
+  const auto text = [](const char* threads) {
+    return run({"run", "-m", model(), "-no-cnv", "-p", "It was a", "-n", "24", "--temp", "0", "-t", threads}).out;
+  };
+  const std::string one = text("1");
+  EXPECT_EQ(one.rfind("It was a", 0), 0u) << "the prompt is not displayed: " << one;
+  EXPECT_EQ(one, text("2"));
+}
+
+TEST(Run, SeedDecidesTheDraws) {
+  const auto text = [](const char* seed) {
+    return run({"run", "-m", model(), "-no-cnv", "--no-display-prompt", "-p", "It was a", "-n", "24", "-s", seed}).out;
+  };
+  EXPECT_EQ(text("1"), text("1"));
+  EXPECT_NE(text("1"), text("2"));
+}
+
+TEST(Run, JsonHasIdsGapsAndRates) {
+  const Result result = run({"run", "-m", model(), "-p", "It was a", "-n", "8", "--temp", "0", "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json json = Json::parse(result.out);
+  EXPECT_EQ(json["ids"].size(), 8u);
+  EXPECT_EQ(json["gaps"].size(), 8u);
+  EXPECT_EQ(json["prompt_ids"][0], 4088);
+  EXPECT_EQ(json["stop"], "length");
+  EXPECT_GT(json["tokens_per_second"], 0);
+}
+
+TEST(Run, ChatRemembersAndAnswersEachLine) {
+  const Result result = run({"run", "-m", model(), "--temp", "0", "-n", "12", "-sys", "You are a story teller."}, "Hello\nTell me a story\n");
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(std::count(result.out.begin(), result.out.end(), '\n') >= 2, true) << result.out;
+  EXPECT_EQ(result.out.find("<|"), std::string::npos) << "control tokens are shown: " << result.out;
+}
+
+TEST(Run, TooLongAPromptIsRefusedWithTheNumbers) {
+  std::string prompt;
+  for (int i = 0; i < 400; ++i) prompt += "word ";
+  const Result result = run({"run", "-m", model(), "-no-cnv", "-p", prompt, "-c", "64"});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_NE(result.err.find("64"), std::string::npos) << result.err;
+}
+
+TEST(Run, AContextThatDoesNotFitIsRefusedWithOneThatDoes) {
+  const Result result = run({"run", "-m", model(), "-no-cnv", "-p", "x", "-c", "16777216", "-ctk", "f32", "-ctv", "f32"});
+  if (result.exit_code == 0) GTEST_SKIP() << "this machine has the memory";
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_NE(result.err.find("use -c "), std::string::npos) << result.err;
+}
+
+TEST(Perplexity, JsonOfAQuantizedFileAgainstItsBase) {
+  const std::string text = test::source_dir() + "/models/fable-10m/eval.txt";
+  const Result result = run({"perplexity", "-m", model("Q4_K_M"), "-f", text, "--chunks", "3", "--kl-base", model("F16"), "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json json = Json::parse(result.out);
+  EXPECT_EQ(json["tokens"], 3 * 255);
+  EXPECT_GT(json["kld_mean"], 0);
+  EXPECT_LT(json["kld_mean"], 0.05);
+  EXPECT_GT(json["top1"], 0.8);
+}
+
+TEST(Quantize, RefusesToWriteOverItsInput) {
+  const std::string copy = test::temp_dir() + "/model.gguf";
+  fs::copy_file(model("F16"), copy);
+  const Result result = run({"quantize", copy, copy, "Q8_0"});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_EQ(test::read_bytes(copy), test::read_bytes(model("F16")));
+}
+
+TEST(Quantize, AKilledRunLeavesNoFile) {
+  const std::string dir = test::temp_dir();
+  for (const int signal : {SIGKILL, SIGTERM, SIGINT}) {
+    for (const int after_ms : {5, 40, 90}) {
+      const std::string out = dir + "/out.gguf";
+      const pid_t pid = fork();
+      if (pid == 0) {
+        execl(SHOEHORN_BINARY, SHOEHORN_BINARY, "quantize", fable().c_str(), out.c_str(), "Q2_K", "-q", "-t", "1", nullptr);
+        _exit(127);
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(after_ms));
+      kill(pid, signal);
+      int status = 0;
+      waitpid(pid, &status, 0);
+      if (WIFEXITED(status) && WEXITSTATUS(status) == 0) fs::remove(out);  // it was faster than the signal
+      EXPECT_TRUE(fs::is_empty(dir)) << "signal " << signal << " after " << after_ms << " ms left something behind";
+      for (const auto& entry : fs::directory_iterator(dir)) fs::remove(entry.path());
+    }
+  }
+}
+
+TEST(Verify, SaysGoodOrWhy) {
+  EXPECT_EQ(run({"verify", model()}).exit_code, 0);
+  EXPECT_EQ(run({"verify", fable()}).exit_code, 0);
+  auto bytes = test::read_bytes(model());
+  bytes.resize(bytes.size() / 2);
+  const std::string cut = test::temp_dir() + "/cut.gguf";
+  test::write_bytes(cut, bytes);
+  const Result result = run({"verify", cut, "--json"});
+  EXPECT_EQ(result.exit_code, 1);
+  const Json json = Json::parse(result.out);
+  EXPECT_EQ(json["ok"], false);
+  EXPECT_NE(json["reason"].get<std::string>().find("past the end"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace shoehorn

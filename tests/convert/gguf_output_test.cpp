@@ -1,0 +1,342 @@
+#include "convert/gguf_output.h"
+
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <cmath>
+#include <csignal>
+#include <filesystem>
+#include <cstring>
+#include <limits>
+#include <random>
+
+#include "convert/check.h"
+#include "convert/naming.h"
+#include "io/safetensors.h"
+#include "support/support.h"
+#include "support/tiny_checkpoint.h"
+
+namespace shoehorn::convert {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// A tiny model whose rows are whole K-quant blocks.
+Json wide_config() {
+  Json config = test::tiny_config();
+  config["hidden_size"] = 256;
+  config["head_dim"] = 64;
+  config["intermediate_size"] = 512;
+  return config;
+}
+
+Expected<OutputReport> write(const std::string& in, const std::string& out, OutputOptions options) {
+  NoProgress progress;
+  auto source = ModelSource::open(in, progress);
+  if (!source) return tl::unexpected<Error>(source.error());
+  return write_gguf(*source, out, options, progress);
+}
+
+OutputOptions as(const char* type) { return {.mix = quant::find_mix(type)}; }
+
+void expect_failure(const std::string& in, const std::vector<std::string>& parts) {
+  const std::string out = test::temp_dir() + "/out.gguf";
+  const auto result = write(in, out, as("F16"));
+  ASSERT_FALSE(result.has_value());
+  for (const std::string& part : parts) {
+    EXPECT_NE(result.error().message.find(part), std::string::npos) << "\"" << part << "\" in: " << result.error().message;
+  }
+  EXPECT_TRUE(fs::is_empty(fs::path(out).parent_path())) << "something was left behind";
+}
+
+/// Rewrites a checkpoint's weights after a change.
+void rewrite(const test::TinyCheckpoint& checkpoint, io::DType dtype = io::DType::F32,
+             const std::map<std::string, std::vector<uint64_t>>& shapes = {}) {
+  fs::remove(checkpoint.directory + "/model.safetensors");
+  io::SafetensorsWriter writer;
+  for (const auto& [name, values] : checkpoint.weights) {
+    std::vector<uint64_t> shape = {values.size()};
+    if (shapes.contains(name)) {
+      shape = shapes.at(name);
+    } else if (!name.ends_with("norm.weight") && !name.ends_with(".bias")) {
+      const uint64_t n_cols = name.find("down_proj") != std::string::npos ? checkpoint.config["intermediate_size"].get<uint64_t>()
+                                                                          : checkpoint.config["hidden_size"].get<uint64_t>();
+      shape = {values.size() / n_cols, n_cols};
+    }
+    ASSERT_TRUE(writer.add_tensor(name, dtype, shape).has_value());
+  }
+  ASSERT_TRUE(writer.begin(checkpoint.directory).has_value());
+  for (const auto& [name, values] : checkpoint.weights) ASSERT_TRUE(writer.append(std::as_bytes(std::span(values))).has_value());
+  ASSERT_TRUE(writer.commit().has_value());
+}
+
+TEST(WriteGguf, KeepsEveryWeightExactlyInF32) {
+  Json config = test::tiny_config();
+  config["architectures"] = {"Qwen2ForCausalLM"};  // no permuted rows
+  const auto checkpoint = test::make_tiny_checkpoint(config);
+  const std::string out = test::temp_dir() + "/out.gguf";
+  ASSERT_EXPECTED(const auto report, write(checkpoint.directory, out, as("F32")));
+  EXPECT_EQ(report.file_bytes, fs::file_size(out));
+  ASSERT_EXPECTED(const auto file, io::GgufFile::open(out));
+  const auto expect_same = [&](const char* gguf_name, const char* hf_name) {
+    const io::GgufTensor* tensor = file.find(gguf_name);
+    ASSERT_NE(tensor, nullptr);
+    const auto& expected = checkpoint.weights.at(hf_name);
+    ASSERT_EQ(tensor->data.size(), expected.size() * sizeof(float));
+    EXPECT_EQ(std::memcmp(tensor->data.data(), expected.data(), tensor->data.size()), 0) << gguf_name;
+  };
+  expect_same("token_embd.weight", "model.embed_tokens.weight");
+  expect_same("blk.1.attn_q.weight", "model.layers.1.self_attn.q_proj.weight");
+  expect_same("blk.2.attn_k.bias", "model.layers.2.self_attn.k_proj.bias");
+  expect_same("blk.0.ffn_down.weight", "model.layers.0.mlp.down_proj.weight");
+  expect_same("output_norm.weight", "model.norm.weight");
+}
+
+TEST(WriteGguf, InterleavesTheRowsOfRotatedHeadsForLlama) {
+  const auto checkpoint = test::make_tiny_checkpoint(test::tiny_config());
+  const std::string out = test::temp_dir() + "/out.gguf";
+  ASSERT_TRUE(write(checkpoint.directory, out, as("F32")).has_value());
+  ASSERT_EXPECTED(const auto file, io::GgufFile::open(out));
+  const auto* q = reinterpret_cast<const float*>(file.find("blk.0.attn_q.weight")->data.data());
+  const auto& hf = checkpoint.weights.at("model.layers.0.self_attn.q_proj.weight");
+  // head_dim 16: rows 0, 1, 2, 3 of a head are Hugging Face's 0, 8, 1, 9.
+  for (const auto& [row, hf_row] : {std::pair{0, 0}, {1, 8}, {2, 1}, {3, 9}, {16, 16}, {17, 24}}) {
+    EXPECT_EQ(q[row * 64], hf[static_cast<size_t>(hf_row) * 64]) << "row " << row;
+  }
+}
+
+TEST(WriteGguf, BytesDoNotDependOnThreadsNorOnAnIntermediateFile) {
+  const auto checkpoint = test::make_tiny_checkpoint(wide_config());
+  const std::string dir = test::temp_dir();
+  OutputOptions one = as("Q4_K_M"), three = as("Q4_K_M");
+  one.n_threads = 1;
+  three.n_threads = 3;
+  ASSERT_TRUE(write(checkpoint.directory, dir + "/one.gguf", one).has_value());
+  ASSERT_TRUE(write(checkpoint.directory, dir + "/three.gguf", three).has_value());
+  ASSERT_TRUE(write(checkpoint.directory, dir + "/f32.gguf", as("F32")).has_value());
+  ASSERT_TRUE(write(dir + "/f32.gguf", dir + "/via.gguf", three).has_value());
+  EXPECT_EQ(test::read_bytes(dir + "/one.gguf"), test::read_bytes(dir + "/three.gguf"));
+  EXPECT_EQ(test::read_bytes(dir + "/one.gguf"), test::read_bytes(dir + "/via.gguf"));
+}
+
+TEST(WriteGguf, EveryMixIsReadBackWhole) {
+  const auto checkpoint = test::make_tiny_checkpoint(wide_config());
+  for (const quant::Mix& mix : quant::mixes()) {
+    const std::string out = test::temp_dir() + "/out.gguf";
+    ASSERT_TRUE(write(checkpoint.directory, out, {.mix = &mix}).has_value()) << mix.name;
+    NoProgress progress;
+    const auto checked = check_model(out, 1, progress);
+    EXPECT_TRUE(checked.has_value()) << mix.name << ": " << checked.error().message;
+    ASSERT_EXPECTED(const auto file, io::GgufFile::open(out));
+    EXPECT_EQ(file.metadata().get_uint("general.file_type"), mix.file_type);
+  }
+}
+
+TEST(WriteGguf, OverridesPinTypesAndTheLastOneWins) {
+  const auto checkpoint = test::make_tiny_checkpoint(wide_config());
+  const std::string out = test::temp_dir() + "/out.gguf";
+  OutputOptions options = as("Q4_K_M");
+  options.overrides = {{"ffn_", quant::Type::Q2_K}, {"blk\\.1\\.ffn_down", quant::Type::F16}};
+  ASSERT_TRUE(write(checkpoint.directory, out, options).has_value());
+  ASSERT_EXPECTED(const auto file, io::GgufFile::open(out));
+  EXPECT_EQ(file.find("blk.0.ffn_down.weight")->type, quant::Type::Q2_K);
+  EXPECT_EQ(file.find("blk.1.ffn_down.weight")->type, quant::Type::F16);
+  EXPECT_EQ(file.find("blk.1.ffn_norm.weight")->type, quant::Type::F32);
+  options.overrides = {{"no_such_tensor", quant::Type::F16}};
+  EXPECT_FALSE(write(checkpoint.directory, out, options).has_value());
+  options.overrides = {{"(", quant::Type::F16}};
+  EXPECT_FALSE(write(checkpoint.directory, out, options).has_value());
+}
+
+TEST(WriteGguf, RefusesAQuantizedSourceUnlessTold) {
+  const auto checkpoint = test::make_tiny_checkpoint(wide_config());
+  const std::string dir = test::temp_dir();
+  ASSERT_TRUE(write(checkpoint.directory, dir + "/q8.gguf", as("Q8_0")).has_value());
+  const auto refused = write(dir + "/q8.gguf", dir + "/q4.gguf", as("Q4_K_M"));
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_NE(refused.error().message.find("--allow-requantize"), std::string::npos);
+  OutputOptions options = as("Q4_K_M");
+  options.allow_requantize = true;
+  EXPECT_TRUE(write(dir + "/q8.gguf", dir + "/q4.gguf", options).has_value());
+}
+
+TEST(WriteGguf, JaggedCheckpointsBecomeDeciWithInt32Arrays) {
+  Json config = test::tiny_config();
+  config["intermediate_size"] = {96, 64, 32};
+  config["num_attention_heads"] = {4, 0, 4};
+  config["num_key_value_heads"] = {2, 0, 1};
+  const auto checkpoint = test::make_tiny_checkpoint(config);
+  const std::string out = test::temp_dir() + "/out.gguf";
+  ASSERT_TRUE(write(checkpoint.directory, out, as("F16")).has_value());
+  ASSERT_EXPECTED(const auto file, io::GgufFile::open(out));
+  EXPECT_EQ(*file.metadata().get_string("general.architecture"), "deci");
+  const auto& array = std::get<io::GgufArray>(*file.metadata().find("deci.feed_forward_length"));
+  EXPECT_EQ(std::get<std::vector<int32_t>>(array), (std::vector<int32_t>{96, 64, 32}));
+  const auto& heads = std::get<io::GgufArray>(*file.metadata().find("deci.attention.head_count_kv"));
+  EXPECT_EQ(std::get<std::vector<int32_t>>(heads), (std::vector<int32_t>{2, 0, 1}));
+  EXPECT_EQ(file.metadata().get_uint("deci.attention.key_length"), 16u);
+  EXPECT_EQ(file.find("blk.1.attn_q.weight"), nullptr);
+}
+
+TEST(BadCheckpoint, NanNamesTensorAndRow) {
+  auto checkpoint = test::make_tiny_checkpoint(test::tiny_config());
+  checkpoint.weights["model.layers.1.mlp.up_proj.weight"][5 * 64 + 3] = std::numeric_limits<float>::quiet_NaN();
+  rewrite(checkpoint);
+  expect_failure(checkpoint.directory, {"model.layers.1.mlp.up_proj.weight", "row 5", "NaN"});
+}
+
+TEST(BadCheckpoint, AWeightBeyondF16IsNotTurnedIntoInfinity) {
+  auto checkpoint = test::make_tiny_checkpoint(test::tiny_config());
+  checkpoint.weights["lm_head.weight"][0] = 1e6f;
+  rewrite(checkpoint);
+  expect_failure(checkpoint.directory, {"lm_head.weight", "65504", "bf16"});
+  EXPECT_TRUE(write(checkpoint.directory, test::temp_dir() + "/out.gguf", as("BF16")).has_value());
+}
+
+TEST(BadCheckpoint, MissingAndForeignTensorsAreNamed) {
+  auto missing = test::make_tiny_checkpoint(test::tiny_config());
+  missing.weights.erase("model.layers.2.self_attn.o_proj.weight");
+  rewrite(missing);
+  expect_failure(missing.directory, {"model.layers.2.self_attn.o_proj.weight", "missing"});
+
+  auto foreign = test::make_tiny_checkpoint(test::tiny_config());
+  foreign.weights["model.layers.0.self_attn.q_norm.weight"] = std::vector<float>(16, 1);
+  rewrite(foreign);
+  expect_failure(foreign.directory, {"model.layers.0.self_attn.q_norm.weight", "LlamaForCausalLM"});
+}
+
+TEST(BadCheckpoint, WrongShapeAndDtypeAreNamed) {
+  const auto checkpoint = test::make_tiny_checkpoint(test::tiny_config());
+  rewrite(checkpoint, io::DType::F32, {{"model.layers.0.mlp.gate_proj.weight", {64, 96}}});
+  expect_failure(checkpoint.directory, {"model.layers.0.mlp.gate_proj.weight", "[64, 96]", "[96, 64]"});
+  rewrite(checkpoint, io::DType::I32);
+  expect_failure(checkpoint.directory, {"lm_head.weight", "I32"});
+}
+
+TEST(BadCheckpoint, MissingOrEmptyFilesAreNamed) {
+  const auto without = [](const char* file, const std::vector<std::string>& parts) {
+    const auto checkpoint = test::make_tiny_checkpoint(test::tiny_config());
+    fs::remove(checkpoint.directory + "/" + file);
+    expect_failure(checkpoint.directory, parts);
+    test::write_text(checkpoint.directory + "/" + file, "");
+    expect_failure(checkpoint.directory, parts);
+  };
+  without("config.json", {"config.json"});
+  without("tokenizer.json", {"tokenizer"});
+  without("model.safetensors", {"model.safetensors"});
+  expect_failure("/no/such/directory", {"/no/such/directory"});
+}
+
+TEST(WriteGguf, AFullDiskLeavesNothingAndHarmsNothing) {
+  const auto checkpoint = test::make_tiny_checkpoint(test::tiny_config());
+  const std::string out = test::temp_dir() + "/out.gguf";
+  test::write_text(out, "precious");
+  signal(SIGXFSZ, SIG_IGN);
+  struct rlimit before, small;
+  getrlimit(RLIMIT_FSIZE, &before);
+  small = before;
+  small.rlim_cur = 100000;
+  setrlimit(RLIMIT_FSIZE, &small);
+  const auto result = write(checkpoint.directory, out, as("F32"));
+  setrlimit(RLIMIT_FSIZE, &before);
+  ASSERT_FALSE(result.has_value());
+  EXPECT_EQ(result.error().code, ErrorCode::kIo);
+  EXPECT_EQ(test::read_text(out), "precious");
+  EXPECT_EQ(std::distance(fs::directory_iterator(fs::path(out).parent_path()), {}), 1);
+}
+
+TEST(WriteGguf, StoppingLeavesNothing) {
+  class Stop : public NoProgress {
+   public:
+    bool cancelled() const override { return true; }
+  } stop;
+  const auto checkpoint = test::make_tiny_checkpoint(test::tiny_config());
+  const std::string out = test::temp_dir() + "/out.gguf";
+  ASSERT_EXPECTED(const auto source, ModelSource::open(checkpoint.directory, stop));
+  const auto result = write_gguf(source, out, as("F16"), stop);
+  ASSERT_FALSE(result.has_value());
+  EXPECT_EQ(result.error().code, ErrorCode::kCancelled);
+  EXPECT_TRUE(fs::is_empty(fs::path(out).parent_path()));
+}
+
+/// A whole model in a few KB.
+std::string smallest_gguf() {
+  Json config = test::tiny_config();
+  config["vocab_size"] = 260;
+  config["hidden_size"] = 4;
+  config["head_dim"] = 2;
+  config["num_attention_heads"] = 2;
+  config["num_key_value_heads"] = 1;
+  config["num_hidden_layers"] = 1;
+  config["intermediate_size"] = 4;
+  const auto checkpoint = test::make_tiny_checkpoint(config);
+  const std::string out = test::temp_dir() + "/small.gguf";
+  EXPECT_TRUE(write(checkpoint.directory, out, as("F16")).has_value());
+  return out;
+}
+
+TEST(CheckModel, EveryTruncationIsAnErrorThatNamesTheFile) {
+  const auto bytes = test::read_bytes(smallest_gguf());
+  const std::string path = test::temp_dir() + "/cut.gguf";
+  NoProgress progress;
+  for (size_t size = 0; size < bytes.size(); ++size) {
+    test::write_bytes(path, {bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size)});
+    const auto result = check_model(path, 1, progress);
+    // The padding after the last tensor carries nothing.
+    if (result.has_value()) {
+      EXPECT_GE(size + 32, bytes.size());
+    } else {
+      EXPECT_NE(result.error().message.find(path), std::string::npos) << result.error().message;
+    }
+  }
+}
+
+TEST(CheckModel, RandomDamageNeverCrashes) {
+  const auto bytes = test::read_bytes(smallest_gguf());
+  const std::string path = test::temp_dir() + "/damaged.gguf";
+  std::mt19937 random(5);
+  NoProgress progress;
+  int refused = 0;
+  for (int round = 0; round < 600; ++round) {
+    auto damaged = bytes;
+    // Mostly in the header, where structure lives.
+    const size_t range = round % 3 == 0 ? damaged.size() : std::min<size_t>(damaged.size(), 6000);
+    for (int flips = 0; flips < 1 + round % 4; ++flips) damaged[random() % range] ^= static_cast<std::byte>(1u << (random() % 8));
+    test::write_bytes(path, damaged);
+    refused += check_model(path, 1, progress).has_value() ? 0 : 1;
+  }
+  EXPECT_GT(refused, 50);
+}
+
+TEST(CheckModel, FindsNanInAGguf) {
+  const std::string path = smallest_gguf();
+  auto bytes = test::read_bytes(path);
+  ASSERT_EXPECTED(const auto file, io::GgufFile::open(path));
+  const auto& data = file.find("blk.0.ffn_up.weight")->data;
+  const auto offset = static_cast<size_t>(data.data() - file.find("blk.0.ffn_up.weight")->file->bytes().data());
+  bytes[offset] = std::byte{0};
+  bytes[offset + 1] = std::byte{0x7e};
+  const std::string bad = test::temp_dir() + "/nan.gguf";
+  test::write_bytes(bad, bytes);
+  NoProgress progress;
+  const auto result = check_model(bad, 1, progress);
+  ASSERT_FALSE(result.has_value());
+  EXPECT_NE(result.error().message.find("blk.0.ffn_up.weight"), std::string::npos);
+}
+
+TEST(ModelName, FollowsTheGgufNamingConvention) {
+  const ModelName name = parse_model_name("/models/Llama-3.1-8B-Instruct/", 8030261248);
+  EXPECT_EQ(name.name, "Llama 3.1 8B Instruct");
+  EXPECT_EQ(name.basename, "Llama-3.1");
+  EXPECT_EQ(name.finetune, "Instruct");
+  EXPECT_EQ(name.size_label, "8.0B");
+  const ModelName mistral = parse_model_name("Mistral-7B-Instruct-v0.3", 7248023552);
+  EXPECT_EQ(mistral.basename, "Mistral");
+  EXPECT_EQ(mistral.version, "v0.3");
+  EXPECT_EQ(size_label(9703680), "9.7M");
+  EXPECT_EQ(size_label(494032768), "494M");
+  EXPECT_EQ(size_label(260032), "260K");
+}
+
+}  // namespace
+}  // namespace shoehorn::convert

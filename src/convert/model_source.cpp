@@ -43,6 +43,25 @@ SourceTensor computed(const TensorSpec& spec, std::vector<float> values) {
   return tensor;
 }
 
+/// A layer with attention but no MLP is skipped whole, attention too, by llama.cpp: such layers get an MLP of zeros, which adds
+/// nothing. Returns those layers.
+std::set<int> give_bare_attention_an_mlp(models::Hparams& h) {
+  constexpr uint32_t kWidth = 256;  // one K-quant block
+  std::set<int> padded;
+  for (size_t i = 0; i < h.layers.size(); ++i) {
+    if (h.layers[i].n_head == 0 || h.layers[i].n_ff > 0) continue;
+    h.layers[i].n_ff = kWidth;
+    padded.insert(static_cast<int>(i));
+  }
+  return padded;
+}
+
+SourceTensor silent_mlp_tensor(const TensorSpec& spec) {
+  uint64_t n = 1;
+  for (const uint64_t dim : spec.shape) n *= dim;
+  return computed(spec, std::vector<float>(n, spec.rule->role == models::Role::kFfnNorm ? 1.0f : 0.0f));
+}
+
 SourceTensor from_checkpoint_tensor(const TensorSpec& spec, const io::CheckpointTensor& source, bool permute, uint64_t head_dim,
                                     uint64_t n_rot) {
   SourceTensor tensor{spec.gguf_name, source.name, spec.shape, io::dtype_info(source.dtype).name, std::nullopt, source.data, {}, {}};
@@ -89,6 +108,7 @@ Expected<ModelSource> ModelSource::from_checkpoint(const std::string& directory,
   SHOEHORN_TRY(const auto config, models::read_model_config(directory));
   out.architecture_ = config.architecture;
   out.hparams_ = config.hparams;
+  const std::set<int> padded = give_bare_attention_an_mlp(out.hparams_);
   const models::Hparams& h = out.hparams_;
   if (config.sliding_window > 0 && config.sliding_window < h.n_ctx_train) {
     progress.note(fmt::format("the model was trained with a sliding window of {} tokens; past that it will differ",
@@ -109,6 +129,10 @@ Expected<ModelSource> ModelSource::from_checkpoint(const std::string& directory,
   for (const TensorSpec& spec : models::tensor_specs(*config.architecture, h)) {
     if (spec.rule->role == models::Role::kRopeFreqs) {
       out.tensors_.push_back(computed(spec, models::llama3_rope_freqs(h)));
+      continue;
+    }
+    if (padded.contains(spec.layer) && spec.rule->part == models::Part::kMlp) {
+      out.tensors_.push_back(silent_mlp_tensor(spec));
       continue;
     }
     const io::CheckpointTensor* source = checkpoint->find(spec.hf_name);

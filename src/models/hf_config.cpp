@@ -226,6 +226,9 @@ Expected<ModelConfig> parse_model_config(const Json& config) {
     return fail(ErrorCode::kUnsupported, "{} with layers of different shapes cannot be written as a GGUF that others read",
                 out.hf_architecture);
   }
+  if (jagged && h.layers[0].n_head == 0) {
+    return fail(ErrorCode::kUnsupported, "layer 0 has no attention; a jagged GGUF needs it there");
+  }
   out.architecture = jagged ? find_architecture(architecture->jagged_as) : architecture;
   if (out.architecture->rope != RopeType::kNorm || out.architecture == architecture) return out;
   // Stock readers size deci's q bias by n_embd.

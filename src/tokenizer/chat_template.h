@@ -33,7 +33,7 @@ struct ChatInputs {
 /// A Jinja template as Hugging Face runs them (trim_blocks, lstrip_blocks, break/continue, generation tags), in a
 /// sandbox: a template reaches its inputs and the functions of jinja_builtins.h, and its size, nesting, loops, memory,
 /// work and output are limited (jinja_value.h). Where Jinja and @huggingface/jinja 0.5.11 differ in what they print,
-/// the latter is followed. Immutable; render() is thread-safe.
+/// the latter is followed. Immutable; render() is thread-safe and needs 1 MiB of stack.
 class ChatTemplate {
  public:
   /// Errors are "chat template: line N: ...": kInvalid for bad syntax, kUnsupported for a tag we do not have,

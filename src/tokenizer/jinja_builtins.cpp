@@ -216,8 +216,8 @@ Expected<Value> format_printf(Context& context, std::string_view format, const s
 
 namespace {
 
-Value bound_method(const Value& self, std::string_view name) {
-  auto callable = std::make_shared<Callable>();
+Expected<Value> bound_method(Context& context, const Value& self, std::string_view name) {
+  SHOEHORN_TRY(auto callable, context.heap.make_callable());
   callable->kind = CallableKind::kMethod;
   callable->name = name;
   callable->self = self;
@@ -244,7 +244,7 @@ Value loop_field(const Loop& loop, std::string_view name) {
 
 }  // namespace
 
-Expected<Value> get_attribute(const Value& value, std::string_view name) {
+Expected<Value> get_attribute(Context& context, const Value& value, std::string_view name) {
   switch (value.kind()) {
     case Kind::kDict:
     case Kind::kNamespace: {
@@ -266,11 +266,12 @@ Expected<Value> get_attribute(const Value& value, std::string_view name) {
     default:
       break;
   }
-  return has_method(value, name) ? bound_method(value, name) : Value();
+  if (!has_method(value, name)) return Value();
+  return bound_method(context, value, name);
 }
 
 Expected<Value> get_item(Context& context, const Value& value, const Value& key) {
-  if (key.is(Kind::kText)) return get_attribute(value, key.text());
+  if (key.is(Kind::kText)) return get_attribute(context, value, key.text());
   if (key.is(Kind::kInt) || key.is(Kind::kBool)) {
     int64_t index = key.is(Kind::kBool) ? int64_t{key.boolean()} : key.integer();
     if (value.is(Kind::kList)) {
@@ -429,7 +430,7 @@ Expected<Value> call_function(Context& context, std::string_view name, const Arg
   }
   if (name == "joiner") {
     SHOEHORN_TRY(const Bound bound, Bound::bind("joiner()", arguments, {"sep"}));
-    auto callable = std::make_shared<Callable>();
+    SHOEHORN_TRY(auto callable, context.heap.make_callable());
     callable->kind = CallableKind::kJoiner;
     callable->name = "joiner";
     callable->self = bound.has(0) ? bound[0] : Value::literal(", ");
@@ -438,7 +439,7 @@ Expected<Value> call_function(Context& context, std::string_view name, const Arg
   if (name == "cycler") {
     if (arguments.positional.empty() || !arguments.named.empty())
       return fail(ErrorCode::kInvalid, "cycler() needs items");
-    auto callable = std::make_shared<Callable>();
+    SHOEHORN_TRY(auto callable, context.heap.make_callable());
     callable->kind = CallableKind::kCycler;
     callable->name = "cycler";
     SHOEHORN_TRY(callable->self, context.heap.list(arguments.positional));

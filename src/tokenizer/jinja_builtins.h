@@ -59,7 +59,7 @@ bool has_method(const Value& self, std::string_view name);
 Expected<Value> call_method(Context& context, const Value& self, std::string_view name, const Arguments& arguments);
 
 /// value.name: a key of a mapping, a field of a namespace or of `loop`, a method; else undefined.
-Expected<Value> get_attribute(const Value& value, std::string_view name);
+Expected<Value> get_attribute(Context& context, const Value& value, std::string_view name);
 /// value[key]
 Expected<Value> get_item(Context& context, const Value& value, const Value& key);
 

@@ -20,7 +20,7 @@ struct CallerFrame {
 
 enum class CallableKind { kFunction, kMethod, kMacro, kCaller, kJoiner, kCycler };
 
-struct Callable {
+struct Callable : Accounted {
   CallableKind kind = CallableKind::kFunction;
   std::string name;                    ///< of the function, method or macro
   Value self;                          ///< kMethod: the object; kJoiner: the separator; kCycler: the list

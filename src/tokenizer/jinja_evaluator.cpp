@@ -72,8 +72,9 @@ std::string describe(const Expr& e) {
 // "'message.content' is undefined", "(...) is a list".
 std::string what_it_is(const Expr& e, const Value& value) {
   const std::string source = describe(e);
-  return source == "(...)" ? fmt::format("{} is {}", source, value.type_name())
-                           : fmt::format("'{}' is {}", source, value.type_name());
+  constexpr size_t kLongest = 100;
+  if (source == "(...)" || source.size() > kLongest) return fmt::format("(...) is {}", value.type_name());
+  return fmt::format("'{}' is {}", source, value.type_name());
 }
 
 bool may_be_none(const Value& value) { return value.is(Kind::kNone) || value.is(Kind::kUndefined); }
@@ -157,7 +158,7 @@ class Evaluator {
       case StatementKind::kFilterBlock:
         return exec_captured(s, false);
       case StatementKind::kMacro: {
-        auto callable = std::make_shared<Callable>();
+        SHOEHORN_TRY(auto callable, heap_.make_callable());
         callable->kind = CallableKind::kMacro;
         callable->name = s.text;
         callable->macro = &s;
@@ -205,7 +206,7 @@ class Evaluator {
     scope.parent = scope_;
     const Swap<Scope*> inner(scope_, &scope);
     SHOEHORN_TRY(const Value iterated, eval(*s.value));
-    auto loop = std::make_shared<Loop>();
+    SHOEHORN_TRY(const auto loop, heap_.make_loop());
     loop->depth = loop_depth_ + 1;
     if (iterated.is(Kind::kList) && s.condition == nullptr) {
       loop->items = iterated.list();
@@ -285,7 +286,7 @@ class Evaluator {
   Status exec_call_block(const Statement& s) {
     SHOEHORN_TRY(const Arguments arguments, eval_arguments(*s.value));
     SHOEHORN_TRY(const Value callee, eval(*s.value->operands[0]));
-    auto callable = std::make_shared<Callable>();
+    SHOEHORN_TRY(auto callable, heap_.make_callable());
     callable->kind = CallableKind::kCaller;
     callable->name = "caller";
     callable->frame = std::make_shared<CallerFrame>();
@@ -319,7 +320,7 @@ class Evaluator {
       scope_->variables[target.name] = std::move(value);
       return {};
     }
-    const Value ns = lookup(target.name);
+    SHOEHORN_TRY(const Value ns, lookup(target.name));
     if (!ns.is(Kind::kNamespace)) {
       return fail(ErrorCode::kInvalid, "cannot set '{}.{}': only a namespace can be changed, and '{}' is {}",
                   target.name, target.attribute, target.name, ns.type_name());
@@ -329,12 +330,12 @@ class Evaluator {
 
   // --- expressions
 
-  Value lookup(const std::string& name) const {
+  Expected<Value> lookup(const std::string& name) {
     for (const Scope* scope = scope_; scope != nullptr; scope = scope->parent) {
       if (const auto it = scope->variables.find(name); it != scope->variables.end()) return it->second;
     }
     if (!is_function(name)) return Value();
-    auto callable = std::make_shared<Callable>();
+    SHOEHORN_TRY(auto callable, heap_.make_callable());
     callable->name = name;
     return Value(std::move(callable));
   }
@@ -365,7 +366,7 @@ class Evaluator {
         return eval_dict(e);
       case ExprKind::kAttribute: {
         SHOEHORN_TRY(const Value object, eval(*e.operands[0]));
-        return get_attribute(object, e.name);
+        return get_attribute(context_, object, e.name);
       }
       case ExprKind::kItem: {
         SHOEHORN_TRY(const Value object, eval(*e.operands[0]));
@@ -532,7 +533,7 @@ class Evaluator {
     // A method hides a key of the same name: {"items": ...}.items() is the method.
     SHOEHORN_TRY(const Value object, eval(*callee.operands[0]));
     SHOEHORN_TRY(const Arguments arguments, eval_arguments(e));
-    SHOEHORN_TRY(const Value found, get_attribute(object, callee.name));
+    SHOEHORN_TRY(const Value found, get_attribute(context_, object, callee.name));
     if (found.is(Kind::kCallable) || !has_method(object, callee.name)) {
       if (found.is(Kind::kUndefined) && !may_be_none(object)) {
         return fail(ErrorCode::kUnsupported, "unknown method '{}' of {}: {}", callee.name, object.type_name(),

@@ -311,7 +311,7 @@ Expected<Value> attribute_at(Context& context, const Value& value, const Value& 
     if (!part.empty() && result.ec == std::errc() && result.ptr == part.data() + part.size()) {
       SHOEHORN_TRY(current, get_item(context, current, Value(index)));
     } else if (current.is(Kind::kDict) || current.is(Kind::kNamespace)) {
-      SHOEHORN_TRY(current, get_attribute(current, part));
+      SHOEHORN_TRY(current, get_attribute(context, current, part));
     } else {
       return Value();
     }
@@ -543,10 +543,10 @@ Expected<Value> filter_default(Context&, std::string_view name, const Value& val
   return arguments.positional.empty() && !bound.has(0) ? Value::literal("") : bound[0];
 }
 
-Expected<Value> filter_attr(Context&, std::string_view name, const Value& value, const Arguments& arguments) {
+Expected<Value> filter_attr(Context& context, std::string_view name, const Value& value, const Arguments& arguments) {
   SHOEHORN_TRY(const Bound bound, Bound::bind(name, arguments, {"name"}));
   SHOEHORN_TRY(const std::string attribute, bound.text(0, ""));
-  return get_attribute(value, attribute);
+  return get_attribute(context, value, attribute);
 }
 
 Expected<Value> filter_get(Context& context, std::string_view, const Value& value, const Arguments& arguments) {

@@ -219,6 +219,22 @@ Expected<Value> Heap::key(const Table::Entry& entry) {
   return Value(integer);
 }
 
+namespace {
+
+template <class T>
+Expected<std::shared_ptr<T>> make_accounted(Heap& heap) {
+  SHOEHORN_RETURN_IF_ERROR(heap.charge(sizeof(T)));
+  auto object = std::make_shared<T>();
+  object->heap = &heap;
+  object->bytes = sizeof(T);
+  return object;
+}
+
+}  // namespace
+
+Expected<std::shared_ptr<Callable>> Heap::make_callable() { return make_accounted<Callable>(*this); }
+Expected<std::shared_ptr<Loop>> Heap::make_loop() { return make_accounted<Loop>(*this); }
+
 Expected<Value> Heap::make_namespace(Table table) {
   auto ns = std::make_unique<Namespace>();
   Namespace* raw = ns.get();

@@ -149,7 +149,7 @@ struct Namespace {
 };
 
 /// What `loop` is inside a for.
-struct Loop {
+struct Loop : Accounted {
   std::shared_ptr<List> items;
   size_t index = 0;
   int depth = 1;
@@ -175,6 +175,8 @@ class Heap {
   /// The key of an entry as a value.
   Expected<Value> key(const Table::Entry& entry);
   Expected<Value> make_namespace(Table table);
+  Expected<std::shared_ptr<Callable>> make_callable();
+  Expected<std::shared_ptr<Loop>> make_loop();
   /// Lists made from JSON cannot be changed by the template.
   Expected<Value> from_json(const OrderedJson& json, int depth = 0);
 

@@ -98,6 +98,12 @@ TEST(Forward, JaggedWidthsHeadsAndALayerWithoutAttention) {
   expect_parity(config);
 }
 
+TEST(Forward, ALayerWithoutMlpKeepsItsAttention) {
+  Json config = test::tiny_config();
+  config["intermediate_size"] = {96, 0, 64};
+  expect_parity(config);
+}
+
 TEST(Forward, JaggedQwen2BecomesDeciWithPermutedBiases) {
   Json config = test::tiny_config();
   config["architectures"] = {"Qwen2ForCausalLM"};

@@ -78,6 +78,16 @@ TEST(ModelConfig, ErrorsNameKeyAndValue) {
   expect_error("head_dim", 127, "n_rot");
 }
 
+TEST(ModelConfig, RefusesAJaggedModelWhoseFirstLayerHasNoAttention) {
+  Json json = llama31_8b();
+  json["num_attention_heads"] = Json::array();
+  for (int i = 0; i < 32; ++i) json["num_attention_heads"].push_back(i == 0 ? 0 : 32);
+  json["head_dim"] = 128;
+  const auto refused = parse_model_config(json);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_NE(refused.error().message.find("layer 0"), std::string::npos) << refused.error().message;
+}
+
 TEST(ModelConfig, KnowsBiasesByArchitecture) {
   Json json = llama31_8b();
   json.erase("rope_scaling");

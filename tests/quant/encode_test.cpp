@@ -191,11 +191,14 @@ TEST(Encoders, KeepTernaryWeightsExactly) {
 
 TEST_P(EveryEncoder, ImportanceLowersTheErrorWhereItIsHigh) {
   const Format& f = GetParam();
-  if (!f.quantized || f.type == Type::TQ1_0 || f.type == Type::TQ2_0) GTEST_SKIP() << "takes no account of importance";
   const auto x = gaussian(256 * 50, 10);
   std::mt19937 random(11);
   std::vector<float> importance(x.size());
   for (float& v : importance) v = random() % 8 == 0 ? 100.0f : 1.0f;
+  if (!f.quantized || f.type == Type::TQ1_0 || f.type == Type::TQ2_0) {
+    EXPECT_EQ(encode(f, x, importance.data()), encode(f, x)) << "rounding and ternary codes leave nothing to choose";
+    return;
+  }
   const double with = squared_error(x, round_trip(f, x, importance.data()), importance.data());
   const double without = squared_error(x, round_trip(f, x), importance.data());
   EXPECT_LT(with, 0.97 * without);

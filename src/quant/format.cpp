@@ -1,7 +1,6 @@
 #include "quant/format.h"
 
 #include <array>
-#include <cstdlib>
 
 #include "quant/block_format.h"
 
@@ -18,7 +17,7 @@ std::span<const Format> formats() {
 
 const Format& format(Type type) {
   const Format* found = find_format(static_cast<uint32_t>(type));
-  if (found == nullptr) std::abort();  // a Type that is no enumerator: our own bug
+  if (found == nullptr) __builtin_unreachable();  // every enumerator has a row
   return *found;
 }
 

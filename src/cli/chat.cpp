@@ -54,13 +54,23 @@ class Chat {
     const auto& tokenizer = session_.model().tokenizer();
     std::string text;
     clear_interrupt();
-    SHOEHORN_TRY(const auto result, engine::generate(session_, fresh, sampler_, options_.n_predict, [&](Token token) {
-                   const std::string piece = tokenizer.piece(token);
-                   text += piece;
-                   std::fwrite(piece.data(), 1, piece.size(), stdout);
-                   std::fflush(stdout);
-                   return !interrupted();
-                 }));
+    const auto progress = make_progress();
+    auto generated = engine::generate(session_, fresh, sampler_, options_.n_predict, *progress, [&](Token token) {
+      const std::string piece = tokenizer.piece(token);
+      text += piece;
+      std::fwrite(piece.data(), 1, piece.size(), stdout);
+      std::fflush(stdout);
+      return !interrupted();
+    });
+    if (!generated && generated.error().code == ErrorCode::kCancelled) {
+      // Stopped while reading: the message counts as never said.
+      messages_.erase(messages_.size() - 1);
+      held_.assign(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(session_.n_past()));
+      clear_interrupt();
+      return {};
+    }
+    if (!generated) return tl::unexpected<Error>(generated.error());
+    const engine::Generation& result = *generated;
     clear_interrupt();
     std::fputs("\n", stdout);
     if (result.stop == engine::StopReason::kContextFull) {

@@ -61,7 +61,8 @@ Status complete(const Options& o, engine::Session& session, const std::string& p
   const bool stream = !o.json;
   if (stream && !o.no_display_prompt) std::fputs(tokenizer.decode(ids).c_str(), stdout);
   std::fflush(stdout);
-  SHOEHORN_TRY(const auto result, engine::generate(session, ids, sampler, o.n_predict, [&](tokenizer::Token token) {
+  const auto progress = make_progress();
+  SHOEHORN_TRY(const auto result, engine::generate(session, ids, sampler, o.n_predict, *progress, [&](tokenizer::Token token) {
                  if (stream) {
                    const std::string piece = tokenizer.piece(token);
                    std::fwrite(piece.data(), 1, piece.size(), stdout);

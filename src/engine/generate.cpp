@@ -1,5 +1,6 @@
 #include "engine/generate.h"
 
+#include <algorithm>
 #include <chrono>
 
 namespace shoehorn::engine {
@@ -14,12 +15,31 @@ const char* stop_reason_name(StopReason reason) {
   return "";
 }
 
+namespace {
+
+/// The logits after the last token.
+Expected<std::span<const float>> read_prompt(Session& session, std::span<const tokenizer::Token> prompt, Progress& progress) {
+  if (prompt.size() > session.n_ctx() - session.n_past()) return session.eval(prompt);  // says why it does not fit
+  progress.begin("reading the prompt", prompt.size());
+  std::span<const float> logits;
+  for (size_t begin = 0; begin < prompt.size(); begin += session.n_batch()) {
+    if (progress.cancelled()) return fail(ErrorCode::kCancelled, "stopped");
+    const auto batch = prompt.subspan(begin, std::min(session.n_batch(), prompt.size() - begin));
+    SHOEHORN_TRY(logits, session.eval(batch, begin + batch.size() == prompt.size() ? 1 : 0));
+    progress.advance(batch.size());
+  }
+  progress.end();
+  return logits;
+}
+
+}  // namespace
+
 double Generation::tokens_per_second() const {
   return ids.size() > 1 && decode_seconds > 0 ? static_cast<double>(ids.size() - 1) / decode_seconds : 0;
 }
 
 Expected<Generation> generate(Session& session, std::span<const tokenizer::Token> prompt, Sampler& sampler, int64_t max_tokens,
-                              const std::function<bool(tokenizer::Token)>& on_token) {
+                              Progress& progress, const std::function<bool(tokenizer::Token)>& on_token) {
   using Clock = std::chrono::steady_clock;
   const auto seconds_since = [](Clock::time_point from) { return std::chrono::duration<double>(Clock::now() - from).count(); };
   if (prompt.empty()) return fail(ErrorCode::kInvalid, "the prompt is empty");
@@ -27,7 +47,7 @@ Expected<Generation> generate(Session& session, std::span<const tokenizer::Token
   Generation out;
   out.n_prompt = prompt.size();
   const auto start = Clock::now();
-  SHOEHORN_TRY(auto logits, session.eval(prompt));
+  SHOEHORN_TRY(auto logits, read_prompt(session, prompt, progress));
   for (const tokenizer::Token token : prompt) sampler.accept(token);
   out.prompt_seconds = seconds_since(start);
 

@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "base/progress.h"
 #include "engine/sampler.h"
 #include "engine/session.h"
 
@@ -26,10 +27,11 @@ struct Generation {
   double tokens_per_second() const;
 };
 
-/// Evaluates `prompt` (not empty) after what the session holds, then draws up to max_tokens (< 0: no limit) until a token ends the
-/// generation or the context is full. on_token is called for each drawn token and stops the generation by returning false.
-/// After the call the session holds the prompt and all drawn tokens but the last.
+/// Evaluates `prompt` (not empty) after what the session holds, reporting to `progress`, then draws up to max_tokens (< 0: no
+/// limit) until a token ends the generation or the context is full. on_token is called for each drawn token and stops the
+/// generation by returning false. After the call the session holds the prompt and all drawn tokens but the last. Fails with
+/// kCancelled when progress says so while the prompt is read.
 Expected<Generation> generate(Session& session, std::span<const tokenizer::Token> prompt, Sampler& sampler, int64_t max_tokens,
-                              const std::function<bool(tokenizer::Token)>& on_token);
+                              Progress& progress, const std::function<bool(tokenizer::Token)>& on_token);
 
 }  // namespace shoehorn::engine

@@ -35,6 +35,7 @@ class Session {
 
   size_t n_past() const { return n_past_; }
   size_t n_ctx() const { return cache_.n_ctx(); }
+  size_t n_batch() const { return n_batch_; }
   size_t n_vocab() const { return model_->hparams().n_vocab; }
   int n_threads() const { return pool_->size(); }
   const Model& model() const { return *model_; }

@@ -6,12 +6,6 @@ namespace {
 
 constexpr std::string_view kHfNames[] = {"LlamaForCausalLM", "MistralForCausalLM"};
 
-constexpr TensorRule kTensors[] = {
-    kRopeFreqs, kTokenEmbd, kOutputNorm, kOutput,
-    kAttnNorm, kAttnQ, kAttnQBias, kAttnK, kAttnKBias, kAttnV, kAttnVBias, kAttnOutput, kAttnOutputBias,
-    kFfnNorm, kFfnGate, kFfnGateBias, kFfnUp, kFfnUpBias, kFfnDown, kFfnDownBias,
-};
-
 }  // namespace
 
 extern const Architecture llama;
@@ -19,7 +13,7 @@ const Architecture llama{
     .name = "llama",
     .hf_architectures = kHfNames,
     .rope = RopeType::kNorm,
-    .tensors = kTensors,
+    .tensors = kLlamaTensors,
     .jagged_as = "deci",
     .default_attention_bias = false,
     .per_layer_keys = false,

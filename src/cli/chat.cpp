@@ -100,6 +100,7 @@ class Chat {
     const auto text_of = [&](const std::optional<Token>& token) { return token ? tokenizer.piece(*token, true) : std::string(); };
     tokenizer::ChatInputs inputs;
     inputs.messages = messages_;
+    inputs.merge_system = true;
     inputs.bos_token = text_of(vocab.bos);
     inputs.eos_token = text_of(vocab.eos);
     SHOEHORN_TRY(const std::string text, template_.render(inputs));

@@ -22,13 +22,4 @@ uint32_t cpu_features() {
   return features;
 }
 
-std::string cpu_feature_names(uint32_t features) {
-  std::string names;
-  if (features & kCpuAvx2) names += "avx2 ";
-  if (features & kCpuAvx512) names += "avx512 ";
-  if (names.empty()) return "baseline";
-  names.pop_back();
-  return names;
-}
-
 }  // namespace shoehorn

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 
 namespace shoehorn {
 
@@ -14,8 +13,5 @@ enum CpuFeature : uint32_t {
 
 /// Features of this machine, detected once (CPUID, and the operating system's consent to wide registers).
 uint32_t cpu_features();
-
-/// "avx2 avx512", "baseline".
-std::string cpu_feature_names(uint32_t features);
 
 }  // namespace shoehorn

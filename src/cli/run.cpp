@@ -1,12 +1,7 @@
-#include <unistd.h>
-
-#include <chrono>
 #include <cstdio>
-#include <ctime>
 #include <memory>
 #include <random>
 
-#include "base/memory.h"
 #include "base/output_file.h"
 #include "cli/chat.h"
 #include "cli/command.h"

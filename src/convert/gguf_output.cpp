@@ -5,7 +5,6 @@
 #include <cmath>
 #include <regex>
 
-#include "base/memory.h"
 #include "convert/row_stream.h"
 
 namespace shoehorn::convert {

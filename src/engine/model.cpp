@@ -51,10 +51,4 @@ const Weight& Model::output() const {
   return own ? own : global_[models::Role::kTokenEmbd];
 }
 
-uint64_t Model::weight_bytes() const {
-  uint64_t total = 0;
-  for (const auto& tensor : file_.tensors()) total += tensor.data.size();
-  return total;
-}
-
 }  // namespace shoehorn::engine

@@ -50,8 +50,6 @@ class Model {
   const WeightSet& layer(size_t i) const { return layers_[i]; }
   /// The output matrix: its own or the token embedding.
   const Weight& output() const;
-  /// Bytes of all weight tensors, which a decoded token has to read once (but for unused embedding rows).
-  uint64_t weight_bytes() const;
 
  private:
   Weight bind(const io::GgufTensor& tensor);

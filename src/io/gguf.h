@@ -56,9 +56,6 @@ class GgufMetadata {
   std::map<std::string, size_t, std::less<>> index_;
 };
 
-/// The bytes that `value` takes when written after its type tag; for tests and size estimates.
-uint64_t gguf_value_bytes(const GgufValue& value);
-
 struct GgufTensor {
   std::string name;
   quant::Type type;

@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <map>
 #include <set>
 
 #include "base/checked.h"

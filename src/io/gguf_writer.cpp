@@ -80,12 +80,6 @@ void put_value(Bytes& out, const GgufValue& value) {
 
 }  // namespace
 
-uint64_t gguf_value_bytes(const GgufValue& value) {
-  Bytes bytes;
-  put_value(bytes, value);
-  return bytes.size();
-}
-
 Status GgufWriter::add_tensor(std::string name, quant::Type type, std::vector<uint64_t> shape) {
   const quant::Format& format = quant::format(type);
   uint64_t n = 1;

@@ -1,19 +1,20 @@
 # Kernel files per instruction set, each compiled with the flags of that set alone.
-file(GLOB scalar_kernels CONFIGURE_DEPENDS src/kernels/scalar/*.cpp)
-target_sources(shoehorn_kernels PRIVATE ${scalar_kernels})
+target_sources(shoehorn_kernels PRIVATE src/kernels/scalar/scalar.cpp)
 
-function(shoehorn_isa_kernels folder)
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/${folder}/*.cpp)
-  set_source_files_properties(${sources} PROPERTIES COMPILE_OPTIONS "${ARGN}")
-  target_sources(shoehorn_kernels PRIVATE ${sources})
+function(shoehorn_kernel_set file)
+  set_source_files_properties(src/kernels/${file} PROPERTIES COMPILE_OPTIONS "${ARGN}")
+  target_sources(shoehorn_kernels PRIVATE src/kernels/${file})
 endfunction()
 
-# Wide vector values never cross a function boundary here, so the ABI remark does not apply.
-target_compile_options(shoehorn_kernels PRIVATE -Wno-psabi)
+# Wide vector values never cross a function boundary here, so the ABI remark does not apply. No kernel looks at errno.
+target_compile_options(shoehorn_kernels PRIVATE -Wno-psabi -Wno-uninitialized -fno-math-errno)
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT SHOEHORN_SCALAR_ONLY)
   target_compile_definitions(shoehorn_kernels PRIVATE SHOEHORN_X86_KERNELS)
-  shoehorn_isa_kernels(x86_avx2 -mavx2 -mfma -mf16c -mbmi2)
-  shoehorn_isa_kernels(x86_avx512 -mavx2 -mfma -mf16c -mbmi2 -mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl
-                       -mprefer-vector-width=512)
+  set(avx2 -mavx2 -mfma -mf16c -mbmi2)
+  set(avx512 ${avx2} -mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl -mprefer-vector-width=512)
+  shoehorn_kernel_set(x86_avx2/avx2.cpp ${avx2})
+  shoehorn_kernel_set(x86_avx2/avxvnni.cpp ${avx2} -mavxvnni)
+  shoehorn_kernel_set(x86_avx2/avx512vnni256.cpp ${avx512} -mavx512vnni -mprefer-vector-width=256)
+  shoehorn_kernel_set(x86_avx512/avx512vnni.cpp ${avx512} -mavx512vnni)
 endif()

@@ -1,5 +1,9 @@
 #include "base/cpu.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace shoehorn {
 
 uint32_t cpu_features() {
@@ -10,10 +14,14 @@ uint32_t cpu_features() {
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") &&
         __builtin_cpu_supports("avx")) {
       bits |= kCpuAvx2;
+      unsigned a = 0, b = 0, c = 0, d = 0;
+      if (__get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & (1u << 4)) != 0) bits |= kCpuAvxVnni;  // g++ 12 has no name for it
       if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
           __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
           __builtin_cpu_supports("avx512vl")) {
         bits |= kCpuAvx512;
+        if (__builtin_cpu_supports("avx512vnni")) bits |= kCpuAvx512Vnni;
+        if (__builtin_cpu_supports("avx512bf16")) bits |= kCpuAvx512Bf16;
       }
     }
 #endif

@@ -39,17 +39,17 @@ Expected<KvCache> KvCache::create(const models::Hparams& hparams, size_t n_ctx, 
   if (cache.memory_ == nullptr) {
     return fail(ErrorCode::kTooLarge, "cannot allocate {} for keys and values; use a smaller -c", format_bytes(cache.bytes_));
   }
+  cache.key_bytes_ = quant::row_bytes(*cache.key_format_, hparams.head_dim);
+  cache.value_bytes_ = quant::row_bytes(*cache.value_format_, hparams.head_dim);
   std::byte* next = cache.memory_.get();
   for (const models::LayerShape& shape : hparams.layers) {
     Layer layer;
-    layer.key_head_bytes = quant::row_bytes(*cache.key_format_, hparams.head_dim);
-    layer.value_head_bytes = quant::row_bytes(*cache.value_format_, hparams.head_dim);
-    layer.key_row_bytes = layer.key_head_bytes * shape.n_head_kv;
-    layer.value_row_bytes = layer.value_head_bytes * shape.n_head_kv;
+    layer.key_head_bytes = cache.key_bytes_ * n_ctx;
+    layer.value_head_bytes = cache.value_bytes_ * n_ctx;
     layer.keys = next;
-    next += layer.key_row_bytes * n_ctx;
+    next += layer.key_head_bytes * shape.n_head_kv;
     layer.values = next;
-    next += layer.value_row_bytes * n_ctx;
+    next += layer.value_head_bytes * shape.n_head_kv;
     cache.layers_.push_back(layer);
   }
   return cache;

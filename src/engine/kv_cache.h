@@ -11,15 +11,14 @@
 
 namespace shoehorn::engine {
 
-/// Rows are positions: row p of a layer's keys is [n_head_kv * head_dim] in the cache type, likewise values. Layers without
-/// attention take no space.
+/// Per layer and KV head, [n_ctx, head_dim] in the cache type, so that attention streams through one head's positions. Layers
+/// without attention take no space.
 class KvCache {
  public:
   struct Layer {
-    std::byte* keys = nullptr;     // [n_ctx, n_head_kv * head_dim]
+    std::byte* keys = nullptr;     // [n_head_kv, n_ctx, head_dim]
     std::byte* values = nullptr;
-    size_t key_row_bytes = 0, value_row_bytes = 0;
-    size_t key_head_bytes = 0, value_head_bytes = 0;   // from one kv head to the next within a row
+    size_t key_head_bytes = 0, value_head_bytes = 0;  // from one KV head to the next
   };
 
   /// Fails with kTooLarge, the numbers and the largest context that fits when memory does not suffice; with kUnsupported when
@@ -33,11 +32,14 @@ class KvCache {
   const Layer& layer(size_t i) const { return layers_[i]; }
   const quant::Format& key_format() const { return *key_format_; }
   const quant::Format& value_format() const { return *value_format_; }
+  size_t key_bytes() const { return key_bytes_; }      ///< from one position of a head to the next
+  size_t value_bytes() const { return value_bytes_; }
   uint64_t bytes() const { return bytes_; }
 
  private:
   size_t n_ctx_ = 0;
   uint64_t bytes_ = 0;
+  size_t key_bytes_ = 0, value_bytes_ = 0;
   const quant::Format* key_format_ = nullptr;
   const quant::Format* value_format_ = nullptr;
   std::vector<Layer> layers_;

@@ -34,14 +34,14 @@ Expected<std::shared_ptr<const Model>> Model::open(const std::string& path) {
 Weight Model::bind(const io::GgufTensor& tensor) {
   const quant::Format& format = quant::format(tensor.type);
   Weight weight{tensor.data.data(), tensor.type, tensor.n_rows(), tensor.n_cols(), quant::row_bytes(format, tensor.n_cols()),
-                &kernels::kernels_for(*kernel_set_, tensor.type)};
+                &kernels::kernels_for(kernels(), tensor.type)};
   if (tensor.shape.size() == 1) {
     vectors_.push_back(std::make_unique<float[]>(tensor.n_cols()));
     format.decode(tensor.data.data(), vectors_.back().get(), tensor.n_cols());
     weight.data = reinterpret_cast<const std::byte*>(vectors_.back().get());
     weight.type = quant::Type::F32;
     weight.row_bytes = tensor.n_cols() * sizeof(float);
-    weight.kernels = &kernels::kernels_for(*kernel_set_, quant::Type::F32);
+    weight.kernels = &kernels::kernels_for(kernels(), quant::Type::F32);
   }
   return weight;
 }

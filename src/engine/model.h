@@ -44,7 +44,8 @@ class Model {
   const models::Architecture& architecture() const { return *architecture_; }
   const models::Hparams& hparams() const { return hparams_; }
   const tokenizer::Tokenizer& tokenizer() const { return *tokenizer_; }
-  const kernels::KernelSet& kernels() const { return *kernel_set_; }
+  const kernels::KernelSet& kernel_set() const { return *kernel_set_; }
+  const kernels::KernelTable& kernels() const { return kernel_set_->table(); }
 
   const WeightSet& global() const { return global_; }
   const WeightSet& layer(size_t i) const { return layers_[i]; }

@@ -2,10 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "base/memory.h"
-#include "engine/ops.h"
 
 namespace shoehorn::engine {
 namespace {
@@ -13,15 +11,7 @@ namespace {
 using models::Role;
 
 constexpr size_t kDefaultContext = 4096;
-constexpr size_t kRowsPerTask = 64;  // a multiple of the widest panel, small enough to share out
-
-size_t largest_group(const models::Hparams& h) {
-  size_t largest = 1;
-  for (const models::LayerShape& layer : h.layers) {
-    if (layer.n_head > 0) largest = std::max<size_t>(largest, layer.n_head / layer.n_head_kv);
-  }
-  return largest;
-}
+constexpr size_t kRange = 512;  // positions of an attention task when there are few tokens
 
 size_t max_n_head_kv(const models::Hparams& h) {
   size_t n = 0;
@@ -45,22 +35,23 @@ Session::Session(std::shared_ptr<const Model> model, KvCache cache, size_t n_bat
       pool_(std::make_unique<ThreadPool>(n_threads)),
       rope_(model_->hparams(), model_->architecture().rope,
             model_->global()[Role::kRopeFreqs] ? model_->global()[Role::kRopeFreqs].floats() : nullptr),
-      key_kernels_(&kernels::kernels_for(model_->kernels(), cache_.key_format().type)),
-      value_kernels_(&kernels::kernels_for(model_->kernels(), cache_.value_format().type)),
+      table_(&model_->kernels()),
+      key_kernels_(&kernels::kernels_for(*table_, cache_.key_format().type)),
+      value_kernels_(&kernels::kernels_for(*table_, cache_.value_format().type)),
+      products_(std::make_unique<Products>(*table_, *pool_)),
       n_batch_(n_batch) {
   const models::Hparams& h = model_->hparams();
   const size_t max_q = size_t{h.max_n_head()} * h.head_dim, max_kv = max_n_head_kv(h) * h.head_dim;
-  x_.resize(n_batch * h.n_embd);
-  normed_.resize(n_batch * h.n_embd);
-  projected_.resize(n_batch * h.n_embd);
-  q_.resize(n_batch * max_q);
-  attended_.resize(n_batch * max_q);
-  k_.resize(n_batch * max_kv);
-  v_.resize(n_batch * max_kv);
-  gate_.resize(n_batch * h.max_n_ff());
-  up_.resize(n_batch * h.max_n_ff());
-  rotations_.resize(n_batch * rope_.n_rot());
-  scores_.resize(static_cast<size_t>(n_threads) * largest_group(h) * cache_.n_ctx());
+  x_.reserve(n_batch * h.n_embd);
+  normed_.reserve(n_batch * h.n_embd);
+  q_.reserve(n_batch * max_q);
+  attended_.reserve(n_batch * max_q);
+  k_.reserve(n_batch * max_kv);
+  v_.reserve(n_batch * max_kv);
+  gated_.reserve(n_batch * h.max_n_ff());
+  rotations_.reserve(n_batch * rope_.n_rot());
+  scratch_per_thread_ = (table_->attend_scratch(h.head_dim) + 15) / 16 * 16;
+  scratch_.reserve(static_cast<size_t>(n_threads) * scratch_per_thread_);
 }
 
 Expected<std::span<const float>> Session::eval(std::span<const tokenizer::Token> tokens, size_t n_logits) {
@@ -74,7 +65,7 @@ Expected<std::span<const float>> Session::eval(std::span<const tokenizer::Token>
     }
   }
   n_logits = std::min(n_logits, tokens.size());
-  logits_.resize(n_logits * n_vocab());
+  logits_.reserve(n_logits * n_vocab());
   const size_t first_with_logits = tokens.size() - n_logits;
   float* logits = logits_.data();
   for (size_t begin = 0; begin < tokens.size(); begin += n_batch_) {
@@ -85,40 +76,60 @@ Expected<std::span<const float>> Session::eval(std::span<const tokenizer::Token>
     logits += wanted * n_vocab();
     n_past_ += batch.size();
   }
-  return std::span<const float>(logits_);
+  return std::span<const float>(logits_.data(), n_logits * n_vocab());
 }
 
 void Session::forward(std::span<const tokenizer::Token> tokens, size_t n_logits, float* logits) {
   const models::Hparams& h = model_->hparams();
   const size_t n = tokens.size(), n_embd = h.n_embd;
   const Weight& embedding = model_->global()[Role::kTokenEmbd];
-  const quant::Format& embedding_format = quant::format(embedding.type);
   for (size_t t = 0; t < n; ++t) {
-    embedding_format.decode(embedding.data + static_cast<size_t>(tokens[t]) * embedding.row_bytes, x_.data() + t * n_embd, n_embd);
+    embedding.kernels->expand(embedding.data + static_cast<size_t>(tokens[t]) * embedding.row_bytes, n_embd, x_.data() + t * n_embd);
   }
   rope_.table(n_past_, n, rotations_.data());
   for (size_t layer = 0; layer < h.n_layer; ++layer) {
-    if (h.layers[layer].n_head > 0) attention_block(layer, n);
-    if (h.layers[layer].n_ff > 0) mlp_block(layer, n);
+    // After the last layer only the tokens whose logits were asked for are looked at.
+    const size_t n_out = layer + 1 == h.n_layer ? n_logits : n;
+    if (h.layers[layer].n_head > 0) attention_block(layer, n, n_out);
+    if (h.layers[layer].n_ff > 0 && n_out > 0) mlp_block(layer, n, n_out);
   }
   if (n_logits == 0) return;
   norm_rows(model_->global()[Role::kOutputNorm], x_.data() + (n - n_logits) * n_embd, n_logits, normed_.data());
-  matmul(model_->output(), {}, normed_.data(), n_embd, n_logits, logits, h.n_vocab);
+  products_->set_input(normed_.data(), n_logits, n_embd);
+  products_->run({{model_->output(), {}, logits}});
 }
 
-void Session::attention_block(size_t layer, size_t n) {
+void Session::attention_block(size_t layer, size_t n, size_t n_out) {
+  const models::Hparams& h = model_->hparams();
+  const WeightSet& w = model_->layer(layer);
+  const size_t n_embd = h.n_embd;
+  const Product query{w[Role::kAttnQ], w[Role::kAttnQBias], q_.data()}, key{w[Role::kAttnK], w[Role::kAttnKBias], k_.data()},
+      value{w[Role::kAttnV], w[Role::kAttnVBias], v_.data()};
+
+  norm_rows(w[Role::kAttnNorm], x_.data(), n, normed_.data());
+  products_->set_input(normed_.data(), n, n_embd);
+  if (n_out == n) {
+    products_->run({query, key, value});
+  } else {
+    products_->run({key, value});
+    if (n_out > 0) {
+      products_->set_input(normed_.data() + (n - n_out) * n_embd, n_out, n_embd);
+      products_->run({query});
+    }
+  }
+  rotate_and_store(layer, n, n_out);
+  if (n_out == 0) return;
+  attend(layer, n, n_out);
+  products_->set_input(attended_.data(), n_out, size_t{h.layers[layer].n_head} * h.head_dim);
+  products_->run({{w[Role::kAttnOutput], w[Role::kAttnOutputBias], x_.data() + (n - n_out) * n_embd, nullptr, nullptr, true}});
+}
+
+/// Norms and rotates the heads; keys and values go into the cache.
+void Session::rotate_and_store(size_t layer, size_t n, size_t n_out) {
   const models::Hparams& h = model_->hparams();
   const models::LayerShape& shape = h.layers[layer];
   const WeightSet& w = model_->layer(layer);
-  const size_t n_embd = h.n_embd, n_q = size_t{shape.n_head} * h.head_dim, n_kv = size_t{shape.n_head_kv} * h.head_dim;
-
-  norm_rows(w[Role::kAttnNorm], x_.data(), n, normed_.data());
-  matmul(w[Role::kAttnQ], w[Role::kAttnQBias], normed_.data(), n_embd, n, q_.data(), n_q);
-  matmul(w[Role::kAttnK], w[Role::kAttnKBias], normed_.data(), n_embd, n, k_.data(), n_kv);
-  matmul(w[Role::kAttnV], w[Role::kAttnVBias], normed_.data(), n_embd, n, v_.data(), n_kv);
-
-  const Weight& q_norm = w[Role::kAttnQNorm];
-  const Weight& k_norm = w[Role::kAttnKNorm];
+  const size_t n_q = size_t{shape.n_head} * h.head_dim, n_kv = size_t{shape.n_head_kv} * h.head_dim;
   const KvCache::Layer& cache = cache_.layer(layer);
   pool_->parallel_for(n, 8, [&](size_t begin, size_t end, int) {
     for (size_t t = begin; t < end; ++t) {
@@ -126,101 +137,117 @@ void Session::attention_block(size_t layer, size_t n) {
       const auto prepare = [&](float* heads, size_t n_heads, const Weight& norm) {
         for (size_t i = 0; i < n_heads; ++i) {
           float* head = heads + i * h.head_dim;
-          if (norm) rms_norm(head, norm.floats(), h.head_dim, h.rms_eps, head);
+          if (norm) table_->rms_norm(head, norm.floats(), h.head_dim, h.rms_eps, head);
           rope_.rotate(head, rotation);
         }
       };
-      prepare(q_.data() + t * n_q, shape.n_head, q_norm);
-      prepare(k_.data() + t * n_kv, shape.n_head_kv, k_norm);
+      if (t >= n - n_out) prepare(q_.data() + (t - (n - n_out)) * n_q, shape.n_head, w[Role::kAttnQNorm]);
+      float* k = k_.data() + t * n_kv;
+      const float* v = v_.data() + t * n_kv;
+      prepare(k, shape.n_head_kv, w[Role::kAttnKNorm]);
       const size_t position = n_past_ + t;
-      cache_.key_format().encode(k_.data() + t * n_kv, nullptr, cache.keys + position * cache.key_row_bytes, n_kv);
-      cache_.value_format().encode(v_.data() + t * n_kv, nullptr, cache.values + position * cache.value_row_bytes, n_kv);
+      for (size_t i = 0; i < shape.n_head_kv; ++i) {
+        cache_.key_format().encode(k + i * h.head_dim, nullptr, cache.keys + i * cache.key_head_bytes + position * cache_.key_bytes(), h.head_dim);
+        cache_.value_format().encode(v + i * h.head_dim, nullptr, cache.values + i * cache.value_head_bytes + position * cache_.value_bytes(),
+                                     h.head_dim);
+      }
     }
   });
-
-  attend(layer, n);
-  matmul(w[Role::kAttnOutput], w[Role::kAttnOutputBias], attended_.data(), n_q, n, projected_.data(), n_embd);
-  add(x_.data(), projected_.data(), n * n_embd);
 }
 
-/// attended_[t, head] = softmax(q . K / sqrt(head_dim)) V over the positions up to t. One task is a token and a KV head: the
-/// query heads that share the KV head read each key and value once.
-void Session::attend(size_t layer, size_t n) {
+/// attended_[t, head] = softmax(q . K / sqrt(head_dim)) V over the positions up to t, for the last n_out of n tokens. A task is a KV
+/// head, as many tokens as fill a block of query rows, and a range of positions. Ranges do not depend on the number of threads,
+/// so neither do the sums.
+void Session::attend(size_t layer, size_t n, size_t n_out) {
   const models::Hparams& h = model_->hparams();
   const models::LayerShape& shape = h.layers[layer];
   const KvCache::Layer& cache = cache_.layer(layer);
   const size_t head_dim = h.head_dim, group = shape.n_head / shape.n_head_kv, n_q = shape.n_head * head_dim;
-  const float scale = 1 / std::sqrt(static_cast<float>(head_dim));
-  const size_t scores_per_thread = scores_.size() / static_cast<size_t>(pool_->size());
+  const size_t n_past = n_past_ + n - n_out, n_positions = n_past_ + n;
+  const size_t tokens_per_task = std::max<size_t>(1, table_->attend_rows / group);
+  const size_t n_blocks = (n_out + tokens_per_task - 1) / tokens_per_task;
+  const auto run = [&](size_t kv_head, size_t block, size_t first, size_t end, float* out, float* max, float* sum, int thread) {
+    const size_t t = block * tokens_per_task;
+    const size_t element = t * n_q + kv_head * group * head_dim;
+    table_->attend({.q = q_.data() + element,
+                    .q_stride = n_q,
+                    .n_tokens = std::min(tokens_per_task, n_out - t),
+                    .n_heads = group,
+                    .head_dim = head_dim,
+                    .keys = cache.keys + kv_head * cache.key_head_bytes,
+                    .values = cache.values + kv_head * cache.value_head_bytes,
+                    .key_stride = cache_.key_bytes(),
+                    .value_stride = cache_.value_bytes(),
+                    .expand_key = key_kernels_->expand,
+                    .expand_value = value_kernels_->expand,
+                    .n_past = n_past + t,
+                    .first = first,
+                    .end = end,
+                    .scale = 1 / std::sqrt(static_cast<float>(head_dim)),
+                    .out = out + element,
+                    .out_stride = n_q,
+                    .max = max,
+                    .sum = sum,
+                    .scratch = scratch_.data() + static_cast<size_t>(thread) * scratch_per_thread_});
+  };
+  if (n_blocks > 1 || n_positions <= kRange) {
+    pool_->parallel_for(shape.n_head_kv * n_blocks, 1, [&](size_t begin, size_t end, int thread) {
+      for (size_t task = begin; task < end; ++task) {
+        // The last blocks see the most positions: they go first.
+        run(task % shape.n_head_kv, n_blocks - 1 - task / shape.n_head_kv, 0, n_positions, attended_.data(), nullptr, nullptr, thread);
+      }
+    });
+    return;
+  }
 
-  pool_->parallel_for(n * shape.n_head_kv, 1, [&](size_t begin, size_t end, int thread) {
-    float* scores = scores_.data() + static_cast<size_t>(thread) * scores_per_thread;  // [group, n_ctx]
+  // Few tokens, many positions: ranges of positions one by one, then their weighted mean.
+  const size_t n_ranges = (n_positions + kRange - 1) / kRange, rows = n_out * group;  // of one KV head
+  partial_.reserve(n_ranges * n_out * n_q);
+  partial_max_.reserve(n_ranges * shape.n_head_kv * rows);
+  partial_sum_.reserve(n_ranges * shape.n_head_kv * rows);
+  pool_->parallel_for(shape.n_head_kv * n_ranges, 1, [&](size_t begin, size_t end, int thread) {
     for (size_t task = begin; task < end; ++task) {
-      const size_t t = task / shape.n_head_kv, kv_head = task % shape.n_head_kv;
-      const size_t n_positions = n_past_ + t + 1;
-      const size_t first_element = t * n_q + kv_head * group * head_dim;
-      key_kernels_->matmul({.rows = cache.keys + kv_head * cache.key_head_bytes,
-                            .row_stride_bytes = cache.key_row_bytes,
-                            .n_rows = n_positions,
-                            .n_cols = head_dim,
-                            .x = q_.data() + first_element,
-                            .x_stride = head_dim,
-                            .n_tokens = group,
-                            .y = scores,
-                            .y_stride = n_positions});
-      for (size_t g = 0; g < group; ++g) softmax(scores + g * n_positions, n_positions, scale);
-      float* out = attended_.data() + first_element;
-      std::memset(out, 0, group * head_dim * sizeof(float));
-      value_kernels_->weighted_sum({.rows = cache.values + kv_head * cache.value_head_bytes,
-                                    .row_stride_bytes = cache.value_row_bytes,
-                                    .n_rows = n_positions,
-                                    .n_cols = head_dim,
-                                    .weights = scores,
-                                    .weights_stride = n_positions,
-                                    .n_tokens = group,
-                                    .y = out,
-                                    .y_stride = head_dim});
+      const size_t range = task / shape.n_head_kv, kv_head = task % shape.n_head_kv, row = task * rows;
+      run(kv_head, 0, range * kRange, std::min(n_positions, (range + 1) * kRange), partial_.data() + range * n_out * n_q,
+          partial_max_.data() + row, partial_sum_.data() + row, thread);
     }
   });
+  for (size_t kv_head = 0; kv_head < shape.n_head_kv; ++kv_head) {
+    for (size_t row = 0; row < rows; ++row) {
+      const auto index = [&](size_t range) { return (range * shape.n_head_kv + kv_head) * rows + row; };
+      float max = partial_max_.data()[index(0)], total = 0;
+      for (size_t range = 1; range < n_ranges; ++range) max = std::max(max, partial_max_.data()[index(range)]);
+      const size_t element = row / group * n_q + (kv_head * group + row % group) * head_dim;
+      float* out = attended_.data() + element;
+      std::fill_n(out, head_dim, 0.0f);
+      for (size_t range = 0; range < n_ranges; ++range) {
+        const float share = partial_sum_.data()[index(range)] * std::exp(partial_max_.data()[index(range)] - max);
+        const float* part = partial_.data() + range * n_out * n_q + element;
+        for (size_t d = 0; d < head_dim; ++d) out[d] += share * part[d];
+        total += share;
+      }
+      for (size_t d = 0; d < head_dim; ++d) out[d] /= total;
+    }
+  }
 }
 
-void Session::mlp_block(size_t layer, size_t n) {
+void Session::mlp_block(size_t layer, size_t n, size_t n_out) {
   const models::Hparams& h = model_->hparams();
   const WeightSet& w = model_->layer(layer);
-  const size_t n_embd = h.n_embd, n_ff = h.layers[layer].n_ff;
-  norm_rows(w[Role::kFfnNorm], x_.data(), n, normed_.data());
-  matmul(w[Role::kFfnGate], w[Role::kFfnGateBias], normed_.data(), n_embd, n, gate_.data(), n_ff);
-  matmul(w[Role::kFfnUp], w[Role::kFfnUpBias], normed_.data(), n_embd, n, up_.data(), n_ff);
-  pool_->parallel_for(n * n_ff, 4096, [&](size_t begin, size_t end, int) {
-    swiglu(gate_.data() + begin, up_.data() + begin, end - begin);
-  });
-  matmul(w[Role::kFfnDown], w[Role::kFfnDownBias], gate_.data(), n_ff, n, projected_.data(), n_embd);
-  add(x_.data(), projected_.data(), n * n_embd);
-}
-
-void Session::matmul(const Weight& w, const Weight& bias, const float* x, size_t x_stride, size_t n_tokens, float* y,
-                     size_t y_stride) {
-  const auto run = n_tokens >= kernels::kBatchTokens ? w.kernels->matmul_batch : w.kernels->matmul;
-  pool_->parallel_for(w.n_rows, kRowsPerTask, [&](size_t begin, size_t end, int) {
-    run({.rows = w.data + begin * w.row_bytes,
-         .row_stride_bytes = w.row_bytes,
-         .n_rows = end - begin,
-         .n_cols = w.n_cols,
-         .x = x,
-         .x_stride = x_stride,
-         .n_tokens = n_tokens,
-         .y = y + begin,
-         .y_stride = y_stride});
-    if (!bias) return;
-    for (size_t t = 0; t < n_tokens; ++t) add(y + t * y_stride + begin, bias.floats() + begin, end - begin);
-  });
+  const size_t n_embd = h.n_embd;
+  float* x = x_.data() + (n - n_out) * n_embd;
+  norm_rows(w[Role::kFfnNorm], x, n_out, normed_.data());
+  products_->set_input(normed_.data(), n_out, n_embd);
+  products_->run({{w[Role::kFfnGate], w[Role::kFfnGateBias], gated_.data(), &w[Role::kFfnUp], &w[Role::kFfnUpBias]}});
+  products_->set_input(gated_.data(), n_out, h.layers[layer].n_ff);
+  products_->run({{w[Role::kFfnDown], w[Role::kFfnDownBias], x, nullptr, nullptr, true}});
 }
 
 void Session::norm_rows(const Weight& gain, const float* x, size_t n, float* out) {
   const size_t n_embd = model_->hparams().n_embd;
   pool_->parallel_for(n, 8, [&](size_t begin, size_t end, int) {
     for (size_t t = begin; t < end; ++t) {
-      rms_norm(x + t * n_embd, gain.floats(), n_embd, model_->hparams().rms_eps, out + t * n_embd);
+      table_->rms_norm(x + t * n_embd, gain.floats(), n_embd, model_->hparams().rms_eps, out + t * n_embd);
     }
   });
 }

@@ -3,11 +3,12 @@
 
 #include <memory>
 #include <span>
-#include <vector>
 
+#include "base/aligned.h"
 #include "base/thread_pool.h"
 #include "engine/kv_cache.h"
 #include "engine/model.h"
+#include "engine/products.h"
 #include "engine/rope.h"
 
 namespace shoehorn::engine {
@@ -20,7 +21,8 @@ struct SessionOptions {
   quant::Type value_type = quant::Type::F16;
 };
 
-/// Not thread-safe; use one per thread of control. Results do not depend on the number of threads.
+/// Not thread-safe; use one per thread of control. Results do not depend on the number of threads. They depend a little on how
+/// tokens are split into batches: few tokens and many go through different kernels.
 class Session {
  public:
   static Expected<Session> create(std::shared_ptr<const Model> model, const SessionOptions& options);
@@ -45,33 +47,37 @@ class Session {
   Session(std::shared_ptr<const Model> model, KvCache cache, size_t n_batch, int n_threads);
 
   void forward(std::span<const tokenizer::Token> tokens, size_t n_logits, float* logits);
-  void attention_block(size_t layer, size_t n_tokens);
-  void attend(size_t layer, size_t n_tokens);
-  void mlp_block(size_t layer, size_t n_tokens);
-  /// y[t] = w x[t] + bias for n tokens.
-  void matmul(const Weight& w, const Weight& bias, const float* x, size_t x_stride, size_t n_tokens, float* y, size_t y_stride);
-  void norm_rows(const Weight& gain, const float* x, size_t n_tokens, float* out);
+  /// Both take the last n_out of n tokens on; attention stores keys and values of all n.
+  void attention_block(size_t layer, size_t n, size_t n_out);
+  void mlp_block(size_t layer, size_t n, size_t n_out);
+  void rotate_and_store(size_t layer, size_t n, size_t n_out);
+  void attend(size_t layer, size_t n, size_t n_out);
+  void norm_rows(const Weight& gain, const float* x, size_t n, float* out);
 
   std::shared_ptr<const Model> model_;
   KvCache cache_;
   std::unique_ptr<ThreadPool> pool_;
   Rope rope_;
+  const kernels::KernelTable* table_;
   const kernels::Kernels* key_kernels_;
   const kernels::Kernels* value_kernels_;
+  std::unique_ptr<Products> products_;
   size_t n_batch_;
   size_t n_past_ = 0;
+  size_t scratch_per_thread_ = 0;
 
   // Activations of one batch.
-  std::vector<float> x_;           // [n_batch, n_embd]  residual stream
-  std::vector<float> normed_;      // [n_batch, n_embd]
-  std::vector<float> q_;           // [n_batch, max n_head * head_dim]
-  std::vector<float> k_, v_;       // [n_batch, max n_head_kv * head_dim]
-  std::vector<float> attended_;    // [n_batch, max n_head * head_dim]
-  std::vector<float> gate_, up_;   // [n_batch, max n_ff]
-  std::vector<float> projected_;   // [n_batch, n_embd]
-  std::vector<float> rotations_;   // [n_batch, n_rot]
-  std::vector<float> scores_;      // [n_threads, largest query group, n_ctx]
-  std::vector<float> logits_;      // [n_logits, n_vocab]
+  AlignedBuffer<float> x_;          // [n_batch, n_embd]  residual stream
+  AlignedBuffer<float> normed_;     // [n_batch, n_embd]
+  AlignedBuffer<float> q_;          // [n_batch, max n_head * head_dim]
+  AlignedBuffer<float> k_, v_;      // [n_batch, max n_head_kv * head_dim]
+  AlignedBuffer<float> attended_;   // [n_batch, max n_head * head_dim]
+  AlignedBuffer<float> gated_;      // [n_batch, max n_ff]
+  AlignedBuffer<float> rotations_;  // [n_batch, n_rot]
+  AlignedBuffer<float> scratch_;    // [n_threads, scratch_per_thread_]
+  // Partial results of attention over ranges of positions: [range, token, head] outputs, maxima and sums.
+  AlignedBuffer<float> partial_, partial_max_, partial_sum_;
+  AlignedBuffer<float> logits_;     // [n_logits, n_vocab]
 };
 
 }  // namespace shoehorn::engine

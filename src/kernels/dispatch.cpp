@@ -5,9 +5,9 @@
 
 namespace shoehorn::kernels {
 
-#define SHOEHORN_KERNEL_SET(isa, features) \
-  namespace isa {                          \
-  std::span<const Kernels> rows();         \
+#define SHOEHORN_KERNEL_SET(isa, features, automatic) \
+  namespace isa {                                     \
+  const KernelTable& table();                         \
   }
 #include "kernels/kernels.inc"
 #undef SHOEHORN_KERNEL_SET
@@ -15,7 +15,7 @@ namespace shoehorn::kernels {
 namespace {
 
 constexpr KernelSet kSets[] = {
-#define SHOEHORN_KERNEL_SET(isa, features) {#isa, features, isa::rows},
+#define SHOEHORN_KERNEL_SET(isa, features, automatic) {#isa, features, automatic, isa::table},
 #include "kernels/kernels.inc"
 #undef SHOEHORN_KERNEL_SET
 };
@@ -36,7 +36,7 @@ Expected<const KernelSet*> select_kernel_set() {
       if (!runs) return fail(ErrorCode::kUnsupported, "SHOEHORN_ISA={}: this CPU cannot run it", forced);
       return &set;
     }
-    if (runs) best = &set;
+    if (runs && set.automatic) best = &set;
   }
   if (forced != nullptr && *forced != '\0') {
     return fail(ErrorCode::kInvalid, "SHOEHORN_ISA={} is not known; this build has {}", forced, names);
@@ -44,12 +44,25 @@ Expected<const KernelSet*> select_kernel_set() {
   return best;
 }
 
-const Kernels& kernels_for(const KernelSet& set, quant::Type type) {
-  const auto rows = set.rows();
-  for (const Kernels& row : rows) {
+const Kernels& kernels_for(const KernelTable& table, quant::Type type) {
+  for (const Kernels& row : table.formats) {
     if (row.type == type) return row;
   }
   __builtin_unreachable();  // every set has a row per format
+}
+
+size_t layout_bytes(const KernelTable& table, Layout layout, size_t n_tokens, size_t n_cols) {
+  const size_t tokens = (n_tokens + table.granule - 1) / table.granule * table.granule;
+  const auto groups = [&](size_t group) { return (n_cols + group - 1) / group; };
+  switch (layout) {
+    case Layout::kFloatRows:
+    case Layout::kFloatTiles: return tokens * n_cols * sizeof(float);
+    case Layout::kBf16Tiles: return tokens * (n_cols + 1) / 2 * 4;
+    case Layout::kInt8Rows: return tokens * groups(256) * (256 + 2 * 16 * sizeof(float));
+    case Layout::kInt8Tiles32: return tokens * (n_cols + groups(32) * 8);
+    case Layout::kInt8Tiles256: return tokens * (n_cols + groups(256) * 8);
+  }
+  return 0;
 }
 
 }  // namespace shoehorn::kernels

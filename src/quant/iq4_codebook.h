@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "base/float16.h"
+#include "quant/unpacked.h"
 
 namespace shoehorn::quant {
 
@@ -15,14 +15,13 @@ alignas(16) static constexpr int8_t kIq4Levels[16] = {-127, -104, -83, -65, -49,
 /// q[i] = level of the low nibble of codes[i], q[16 + i] = level of the high nibble.
 SHOEHORN_INLINE void look_up_iq4(const uint8_t* __restrict codes, int8_t* __restrict q) {
 #if defined(__SSSE3__) || defined(__ARM_NEON)
-  using Bytes = uint8_t __attribute__((vector_size(16)));
   Bytes table, packed;
-  std::memcpy(&table, kIq4Levels, 16);
-  std::memcpy(&packed, codes, 16);
+  __builtin_memcpy(&table, kIq4Levels, 16);
+  __builtin_memcpy(&packed, codes, 16);
   const Bytes low = __builtin_shuffle(table, packed & 15);
   const Bytes high = __builtin_shuffle(table, packed >> 4);
-  std::memcpy(q, &low, 16);
-  std::memcpy(q + 16, &high, 16);
+  store_bytes(q, low);
+  store_bytes(q + 16, high);
 #else
   for (size_t i = 0; i < 16; ++i) {
     q[i] = kIq4Levels[codes[i] & 15];

@@ -45,7 +45,8 @@ TEST(Perplexity, CountsThePredictionsOfTheSecondHalfOfEachChunk) {
       nll += std::log(total) - static_cast<double>(logits[static_cast<size_t>(tokens[chunk * kCtx + i + 1])]);
     }
   }
-  EXPECT_NEAR(std::log(result.ppl), nll / 93, 1e-4);
+  // Token by token and in batches, activations are rounded to int8 in groups of different sizes.
+  EXPECT_NEAR(std::log(result.ppl), nll / 93, 2e-3);
 }
 
 TEST(Perplexity, OfAModelAgainstItselfHasNoDivergence) {

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <random>
 
 #include "base/cpu.h"
@@ -45,67 +47,152 @@ std::vector<size_t> widths(const quant::Format& format) {
   return {1, 15, 16, 172, 256, 300, 1024};
 }
 
+/// Bytes aligned as kernels want them.
+struct Aligned {
+  explicit Aligned(size_t n) : data(static_cast<std::byte*>(std::aligned_alloc(64, (n + 63) / 64 * 64))) {}
+  ~Aligned() { std::free(data); }
+  Aligned(const Aligned&) = delete;
+  Aligned& operator=(const Aligned&) = delete;
+  float* floats() { return reinterpret_cast<float*>(data); }
+  std::byte* data;
+};
+
 /// Every set that this CPU runs, with every format.
 class EveryKernel : public testing::TestWithParam<std::tuple<size_t, size_t>> {
  protected:
   void SetUp() override {
-    set = &kernel_sets()[std::get<0>(GetParam())];
+    const KernelSet& set = kernel_sets()[std::get<0>(GetParam())];
     format = &quant::formats()[std::get<1>(GetParam())];
-    if ((set->cpu_features & ~cpu_features()) != 0) GTEST_SKIP() << "this CPU cannot run " << set->isa;
-    kernels = &kernels_for(*set, format->type);
+    if ((set.cpu_features & ~cpu_features()) != 0) GTEST_SKIP() << "this CPU cannot run " << set.isa;
+    table = &set.table();
+    kernels = &kernels_for(*table, format->type);
   }
 
-  void expect_matmul(MatmulFn matmul, size_t n_rows, size_t n_cols, size_t n_tokens) {
+  /// The error that a layout's rounding of the activations may cause, and for batch that of the weights: shares of
+  /// |largest weight of the row| * |x|, added up like independent errors.
+  static double rounding(Layout layout, bool batch) {
+    switch (layout) {
+      case Layout::kFloatRows:
+      case Layout::kFloatTiles: return 0;
+      case Layout::kBf16Tiles: return 1.0 / 256;
+      case Layout::kInt8Rows:
+      case Layout::kInt8Tiles32: return batch ? 2.5 / 127 : 1.5 / 127;
+      case Layout::kInt8Tiles256: return 3.0 / 127;
+    }
+    return 0;
+  }
+
+  void expect_matmul(bool batch, size_t n_rows, size_t n_cols, size_t n_tokens) {
     const Rows rows(*format, n_rows, n_cols, 1);
-    const size_t x_stride = n_cols + 3, y_stride = n_rows + 5;
+    const size_t x_stride = n_cols + 3;
     const auto x = random_floats(n_tokens * x_stride, 2);
-    std::vector<float> y(n_tokens * y_stride, -7);
-    matmul({rows.bytes.data(), rows.stride, n_rows, n_cols, x.data(), x_stride, n_tokens, y.data(), y_stride});
+    const Layout layout = batch ? kernels->batch_layout : kernels->decode_layout;
+    Aligned packed(layout_bytes(*table, layout, n_tokens, n_cols));
+    // In two calls, as threads do.
+    const size_t half = n_tokens / 2 / table->granule * table->granule;
+    const PackFn pack = table->pack[static_cast<size_t>(layout)];
+    ASSERT_NE(pack, nullptr);
+    pack({x.data(), x_stride, n_tokens, n_cols, 0, half, packed.data});
+    pack({x.data(), x_stride, n_tokens, n_cols, half, n_tokens, packed.data});
+
+    const size_t tokens = batch ? (n_tokens + table->granule - 1) / table->granule * table->granule : n_tokens;
+    const size_t y_stride = batch ? table->panel_rows : n_rows + 5;
+    Aligned y(tokens * y_stride * sizeof(float));
+    for (size_t i = 0; i < tokens * y_stride; ++i) y.floats()[i] = -7;
+    (batch ? kernels->batch : kernels->decode)(
+        {rows.bytes.data(), rows.stride, n_rows, n_cols, packed.data, n_tokens, y.floats(), y_stride});
     for (size_t t = 0; t < n_tokens; ++t) {
       for (size_t r = 0; r < n_rows; ++r) {
         const float expected = format->dot(rows.bytes.data() + r * rows.stride, x.data() + t * x_stride, n_cols);
-        double magnitude = 0;
-        for (size_t c = 0; c < n_cols; ++c) magnitude += std::abs(static_cast<double>(rows.decoded[r * n_cols + c] * x[t * x_stride + c]));
-        ASSERT_NEAR(y[t * y_stride + r], expected, 2e-6 * magnitude + 1e-6)
+        double magnitude = 0, squares = 0;
+        for (size_t c = 0; c < n_cols; ++c) {
+          const double product = static_cast<double>(rows.decoded[r * n_cols + c] * x[t * x_stride + c]);
+          magnitude += std::abs(product);
+          squares += static_cast<double>(x[t * x_stride + c] * x[t * x_stride + c]) + static_cast<double>(rows.decoded[r * n_cols + c] * rows.decoded[r * n_cols + c]);
+        }
+        // Normal values: the largest of 256 is about three deviations, and rounding errors are spread evenly over a step.
+        const double tolerance = 2e-6 * magnitude + 1e-6 + rounding(layout, batch) * 3 * std::sqrt(squares);
+        ASSERT_NEAR(y.floats()[t * y_stride + r], expected, tolerance)
             << n_rows << "x" << n_cols << " row " << r << " token " << t << " of " << n_tokens;
       }
-      for (size_t r = n_rows; r < y_stride; ++r) ASSERT_EQ(y[t * y_stride + r], -7) << "wrote past the rows";
+      for (size_t r = n_rows; r < y_stride && !batch; ++r) ASSERT_EQ(y.floats()[t * y_stride + r], -7) << "wrote past the rows";
     }
   }
 
-  const KernelSet* set = nullptr;
+  const KernelTable* table = nullptr;
   const quant::Format* format = nullptr;
   const Kernels* kernels = nullptr;
 };
 
-TEST_P(EveryKernel, MatmulEqualsTheFormatsDot) {
+TEST_P(EveryKernel, DecodeEqualsTheFormatsDot) {
   for (const size_t n_cols : widths(*format)) {
-    for (const size_t n_tokens : {1, 2, 3, 4, 7}) expect_matmul(kernels->matmul, 5, n_cols, n_tokens);
+    for (const size_t n_tokens : {1, 2, 3, 4, 7}) expect_matmul(false, 5, n_cols, n_tokens);
   }
 }
 
-TEST_P(EveryKernel, MatmulBatchEqualsTheFormatsDot) {
+TEST_P(EveryKernel, BatchEqualsTheFormatsDot) {
   for (const size_t n_cols : widths(*format)) {
-    for (const size_t n_tokens : {1, 8, 13}) {
-      for (const size_t n_rows : {3, 16, 37}) expect_matmul(kernels->matmul_batch, n_rows, n_cols, n_tokens);
+    for (const size_t n_tokens : {1, 8, 13, 31}) {
+      for (const size_t n_rows : {size_t{3}, table->panel_rows - 1, table->panel_rows}) expect_matmul(true, n_rows, n_cols, n_tokens);
     }
   }
 }
 
-TEST_P(EveryKernel, WeightedSumEqualsTheSumOfDecodedRows) {
+TEST_P(EveryKernel, ExpandEqualsDecoding) {
   for (const size_t n_cols : widths(*format)) {
-    constexpr size_t kRows = 9, kTokens = 3;
-    const Rows rows(*format, kRows, n_cols, 3);
-    const auto weights = random_floats(kTokens * kRows, 4);
-    auto y = random_floats(kTokens * n_cols, 5);
-    auto expected = y;
-    for (size_t t = 0; t < kTokens; ++t) {
-      for (size_t r = 0; r < kRows; ++r) {
-        for (size_t c = 0; c < n_cols; ++c) expected[t * n_cols + c] += weights[t * kRows + r] * rows.decoded[r * n_cols + c];
+    const Rows rows(*format, 1, n_cols, 3);
+    std::vector<float> out(n_cols + 1, -7);
+    kernels->expand(rows.bytes.data(), n_cols, out.data());
+    for (size_t c = 0; c < n_cols; ++c) ASSERT_NEAR(out[c], rows.decoded[c], 2e-5 * std::abs(rows.decoded[c]) + 1e-5) << c << " of " << n_cols;
+    EXPECT_EQ(out[n_cols], -7);
+  }
+}
+
+TEST_P(EveryKernel, AttendEqualsSoftmaxTimesValues) {
+  struct Shape {
+    size_t n_tokens, n_heads, head_dim, n_past;
+  };
+  for (const Shape& s : {Shape{1, 4, 64, 0}, {1, 1, 64, 200}, {3, 3, 128, 70}, {40, 4, 64, 30}, {17, 2, 256, 0}, {2, 1, 8, 5}, {5, 2, 80, 63}}) {
+    if (s.head_dim % format->block_size != 0) continue;
+    const size_t n_positions = s.n_past + s.n_tokens, rows = s.n_tokens * s.n_heads, width = s.n_heads * s.head_dim;
+    const Rows keys(*format, n_positions, s.head_dim, 5), values(*format, n_positions, s.head_dim, 6);
+    const auto q = random_floats(s.n_tokens * width, 7);
+    std::vector<float> out(s.n_tokens * width), max(rows), sum(rows);
+    Aligned scratch(table->attend_scratch(s.head_dim) * sizeof(float));
+    const float scale = 0.3f;
+    for (const size_t split : {n_positions, n_positions / 2}) {
+      std::vector<float> merged(s.n_tokens * width), total(rows);
+      for (size_t first = 0; first < n_positions; first += std::max<size_t>(1, split)) {
+        table->attend({q.data(), width, s.n_tokens, s.n_heads, s.head_dim, keys.bytes.data(), values.bytes.data(), keys.stride,
+                       values.stride, kernels->expand, kernels->expand, s.n_past, first,
+                       std::min(n_positions, first + std::max<size_t>(1, split)), scale, out.data(), width, max.data(), sum.data(),
+                       scratch.floats()});
+        for (size_t r = 0; r < rows; ++r) {
+          const float share = sum[r] * std::exp(max[r]);
+          total[r] += share;
+          for (size_t d = 0; d < s.head_dim; ++d) merged[r * s.head_dim + d] += share * out[r * s.head_dim + d];
+        }
+      }
+      for (size_t t = 0; t < s.n_tokens; ++t) {
+        for (size_t h = 0; h < s.n_heads; ++h) {
+          const float* query = q.data() + t * width + h * s.head_dim;
+          std::vector<double> expected(s.head_dim);
+          double weights = 0;
+          for (size_t p = 0; p <= s.n_past + t; ++p) {
+            double score = 0;
+            for (size_t d = 0; d < s.head_dim; ++d) score += static_cast<double>(query[d] * keys.decoded[p * s.head_dim + d]);
+            const double weight = std::exp(score * static_cast<double>(scale));
+            weights += weight;
+            for (size_t d = 0; d < s.head_dim; ++d) expected[d] += weight * static_cast<double>(values.decoded[p * s.head_dim + d]);
+          }
+          for (size_t d = 0; d < s.head_dim; ++d) {
+            const size_t r = t * s.n_heads + h;
+            ASSERT_NEAR(merged[r * s.head_dim + d] / total[r], expected[d] / weights, 5e-5)
+                << "token " << t << " head " << h << " element " << d << " of " << s.head_dim << ", ranges of " << split;
+          }
+        }
       }
     }
-    kernels->weighted_sum({rows.bytes.data(), rows.stride, kRows, n_cols, weights.data(), kRows, kTokens, y.data(), n_cols});
-    for (size_t i = 0; i < y.size(); ++i) ASSERT_NEAR(y[i], expected[i], 2e-5) << "element " << i << " of width " << n_cols;
   }
 }
 
@@ -117,13 +204,78 @@ INSTANTIATE_TEST_SUITE_P(Table, EveryKernel,
                                   quant::formats()[std::get<1>(parameter.param)].name;
                          });
 
+/// Every set that this CPU runs: the operations between products.
+class EverySet : public testing::TestWithParam<size_t> {
+ protected:
+  void SetUp() override {
+    const KernelSet& set = kernel_sets()[GetParam()];
+    if ((set.cpu_features & ~cpu_features()) != 0) GTEST_SKIP() << "this CPU cannot run " << set.isa;
+    table = &set.table();
+  }
+  const KernelTable* table = nullptr;
+};
+
+TEST_P(EverySet, ElementwiseOperationsEqualTheirFormulas) {
+  for (const size_t n : {1, 7, 16, 37, 2048}) {
+    auto x = random_floats(n, 1), gain = random_floats(n, 2);
+    x[0] = 95;  // where exp() over- and underflows
+    if (n > 1) x[1] = -95;
+    std::vector<float> out(n);
+    table->rms_norm(x.data(), gain.data(), n, 1e-5f, out.data());
+    double squares = 0;
+    for (const float v : x) squares += static_cast<double>(v) * static_cast<double>(v);
+    const double scale = 1 / std::sqrt(squares / static_cast<double>(n) + 1e-5);
+    for (size_t i = 0; i < n; ++i) {
+      const double expected = static_cast<double>(x[i]) * scale * static_cast<double>(gain[i]);
+      ASSERT_NEAR(out[i], expected, 2e-6 * std::abs(expected) + 1e-9);
+    }
+    auto gate = x;
+    table->swiglu(gate.data(), gain.data(), n);
+    for (size_t i = 0; i < n; ++i) {
+      const double g = static_cast<double>(x[i]), expected = g / (1 + std::exp(-g)) * static_cast<double>(gain[i]);
+      ASSERT_NEAR(gate[i], expected, 2e-6 * std::abs(expected) + 1e-30);
+    }
+    auto total = x;
+    table->add(total.data(), gain.data(), n);
+    for (size_t i = 0; i < n; ++i) ASSERT_EQ(total[i], x[i] + gain[i]);
+  }
+}
+
+TEST_P(EverySet, ActivationsOfZerosAndOutliersPackCleanly) {
+  for (size_t l = 0; l < kLayouts; ++l) {
+    if (table->pack[l] == nullptr) continue;
+    for (const Kernels& kernels : table->formats) {
+      for (const bool batch : {false, true}) {
+        if ((batch ? kernels.batch_layout : kernels.decode_layout) != static_cast<Layout>(l)) continue;
+        constexpr size_t kColumns = 256;
+        const quant::Format& format = quant::format(kernels.type);
+        const Rows rows(format, 1, kColumns, 9);
+        std::vector<float> x(kColumns);
+        for (const float outlier : {0.0f, 1e-38f, 1e30f}) {
+          x[17] = outlier;
+          Aligned packed(layout_bytes(*table, static_cast<Layout>(l), 1, kColumns));
+          table->pack[l]({x.data(), kColumns, 1, kColumns, 0, 1, packed.data});
+          Aligned y(table->granule * table->panel_rows * sizeof(float));
+          (batch ? kernels.batch : kernels.decode)({rows.bytes.data(), rows.stride, 1, kColumns, packed.data, 1, y.floats(), table->panel_rows});
+          const double expected = static_cast<double>(rows.decoded[17]) * static_cast<double>(outlier);
+          // Against the largest weight of the row, because a batch may round the weights to its steps.
+          EXPECT_NEAR(y.floats()[0], expected, 0.03 * 4 * static_cast<double>(outlier) + 1e-30) << format.name << (batch ? " batch" : " decode");
+        }
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Table, EverySet, testing::Range<size_t>(0, kernel_sets().size()),
+                         [](const auto& parameter) { return std::string(kernel_sets()[parameter.param].isa); });
+
 TEST(KernelSelection, TakesTheLastSetThatTheCpuCanRun) {
   unsetenv("SHOEHORN_ISA");
   const auto chosen = select_kernel_set();
   ASSERT_TRUE(chosen.has_value());
   const KernelSet* expected = nullptr;
   for (const KernelSet& set : kernel_sets()) {
-    if ((set.cpu_features & ~cpu_features()) == 0) expected = &set;
+    if (set.automatic && (set.cpu_features & ~cpu_features()) == 0) expected = &set;
   }
   EXPECT_EQ(*chosen, expected);
 }

@@ -1,0 +1,110 @@
+#include "engine/products.h"
+
+#include <algorithm>
+
+namespace shoehorn::engine {
+namespace {
+
+/// Rows of a decode task: long enough a stretch of memory to stream, short enough to share out.
+constexpr size_t kDecodeBytes = 128 << 10;
+constexpr size_t kMinDecodeRows = 16;
+constexpr size_t kPackGranules = 4;
+
+/// The rows of a product in tasks of `rows`.
+struct Share {
+  const Product* product;
+  const std::byte* x;
+  const std::byte* up_x;
+  size_t rows, first_task;
+};
+
+size_t decode_rows_per_task(const Weight& weight, int n_threads) {
+  const size_t by_bytes = kDecodeBytes / weight.row_bytes;
+  const size_t by_threads = weight.n_rows / (4 * static_cast<size_t>(n_threads));  // the last task of a thread is a quarter at most
+  return std::max(kMinDecodeRows, std::min(by_bytes, by_threads));
+}
+
+}  // namespace
+
+Products::Products(const kernels::KernelTable& table, ThreadPool& pool) : table_(table), pool_(pool) {}
+
+void Products::set_input(const float* x, size_t n_tokens, size_t n_cols) {
+  x_ = x;
+  n_tokens_ = n_tokens;
+  n_cols_ = n_cols;
+  is_packed_.fill(false);
+}
+
+const std::byte* Products::packed(kernels::Layout layout) {
+  if (layout == kernels::Layout::kFloatRows) return reinterpret_cast<const std::byte*>(x_);
+  const auto index = static_cast<size_t>(layout);
+  AlignedBuffer<std::byte>& buffer = packed_[index];
+  if (is_packed_[index]) return buffer.data();
+  buffer.reserve(kernels::layout_bytes(table_, layout, n_tokens_, n_cols_));
+  pool_.parallel_for(n_tokens_, kPackGranules * table_.granule, [&](size_t begin, size_t end, int) {
+    table_.pack[index]({x_, n_cols_, n_tokens_, n_cols_, begin, end, buffer.data()});
+  });
+  is_packed_[index] = true;
+  return buffer.data();
+}
+
+void Products::run(std::initializer_list<Product> products) {
+  const bool batch = is_batch();
+  std::array<Share, 4> shares;
+  size_t n_shares = 0, n_tasks = 0, scratch_rows = 0;
+  for (const Product& product : products) {
+    const Weight& w = product.weight;
+    const auto input_of = [&](const Weight& weight) { return packed(batch ? weight.kernels->batch_layout : weight.kernels->decode_layout); };
+    const size_t rows = batch ? table_.panel_rows : decode_rows_per_task(w, pool_.size());
+    shares[n_shares++] = {&product, input_of(w), product.up != nullptr ? input_of(*product.up) : nullptr, rows, n_tasks};
+    n_tasks += (w.n_rows + rows - 1) / rows;
+    scratch_rows = std::max(scratch_rows, rows);
+  }
+  const size_t per_thread = 2 * whole_granules() * scratch_rows;
+  scratch_.reserve(per_thread * static_cast<size_t>(pool_.size()));
+  pool_.parallel_for(n_tasks, 1, [&](size_t begin, size_t end, int thread) {
+    float* scratch = scratch_.data() + per_thread * static_cast<size_t>(thread);
+    for (size_t task = begin; task < end; ++task) {
+      size_t s = n_shares - 1;
+      while (task < shares[s].first_task) --s;
+      const Share& share = shares[s];
+      const size_t first = (task - share.first_task) * share.rows;
+      const size_t last = std::min(share.product->weight.n_rows, first + share.rows);
+      multiply_rows(*share.product, share.x, share.up_x, first, last, scratch);
+    }
+  });
+}
+
+/// Rows [begin, end) into a tile [token][stride] in scratch, and from there to y.
+void Products::multiply_rows(const Product& product, const std::byte* x, const std::byte* up_x, size_t begin, size_t end,
+                             float* scratch) const {
+  const bool batch = is_batch();
+  const size_t n = end - begin, stride = batch ? table_.panel_rows : n;
+  const auto multiply = [&](const Weight& w, const std::byte* input, float* y) {
+    const auto kernel = batch ? w.kernels->batch : w.kernels->decode;
+    kernel({w.data + begin * w.row_bytes, w.row_bytes, n, w.n_cols, input, n_tokens_, y, stride});
+  };
+  float* up = scratch + whole_granules() * stride;
+  multiply(product.weight, x, scratch);
+  if (product.up != nullptr) multiply(*product.up, up_x, up);
+  finish(product, begin, n, scratch, up, stride);
+}
+
+void Products::finish(const Product& product, size_t begin, size_t n, float* tile, float* up, size_t stride) const {
+  for (size_t t = 0; t < n_tokens_; ++t) {
+    float* row = tile + t * stride;
+    if (product.bias) table_.add(row, product.bias.floats() + begin, n);
+    if (product.up != nullptr) {
+      if (*product.up_bias) table_.add(up + t * stride, product.up_bias->floats() + begin, n);
+      table_.swiglu(row, up + t * stride, n);
+    }
+    float* y = product.y + t * product.weight.n_rows + begin;
+    if (product.accumulate) {
+      table_.add(y, row, n);
+    } else {
+      std::copy_n(row, n, y);
+    }
+  }
+}
+
+}  // namespace shoehorn::engine

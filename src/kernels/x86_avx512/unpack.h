@@ -1,0 +1,186 @@
+// Blocks of every format to registers of unsigned codes (simd/vector.h, Codes). Formats whose codes are signed or shifted carry
+// the shift in the min. Layouts: quant/<format>.h.
+#pragma once
+
+#include "kernels/x86_avx512/vector.h"
+#include "kernels/simd/scales.h"
+#include "quant/all_formats.h"
+
+namespace shoehorn::kernels {
+namespace {
+
+SHOEHORN_INLINE __m512i per_half(int64_t low, int64_t high) { return _mm512_set_epi64(high, high, high, high, low, low, low, low); }
+SHOEHORN_INLINE __m512i per_quarter(int64_t even, int64_t odd) { return _mm512_set_epi64(odd, odd, even, even, odd, odd, even, even); }
+SHOEHORN_INLINE __m512i twice(const void* from) {
+  return _mm512_broadcast_i64x4(_mm256_loadu_si256(static_cast<const __m256i*>(from)));
+}
+SHOEHORN_INLINE __m512i bytes(int value) { return _mm512_set1_epi8(static_cast<char>(value)); }
+
+/// (a & b) | c
+SHOEHORN_INLINE __m512i and_or(__m512i a, __m512i b, __m512i c) { return _mm512_ternarylogic_epi64(a, b, c, 0xea); }
+
+/// 16 bytes to floats
+SHOEHORN_INLINE __m512 unsigned_floats(__m128i v) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(v)); }
+SHOEHORN_INLINE __m512 signed_floats(__m128i v) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(v)); }
+/// Each of eight bytes twice: a scale of 32 weights as two of 16
+SHOEHORN_INLINE __m128i doubled(uint64_t v) {
+  const __m128i x = _mm_cvtsi64_si128(static_cast<long long>(v));
+  return _mm_unpacklo_epi8(x, x);
+}
+
+SHOEHORN_INLINE void set(Codes& c, __m512 scale, __m512 min) {
+  c.scale[0] = (F32)scale;
+  c.min[0] = (F32)min;
+}
+
+SHOEHORN_INLINE void unpack(const quant::q4_k::Block* b, Codes& c) {
+  unroll<4>([&](auto i) SHOEHORN_LAMBDA {
+    c.q[i] = (U8)_mm512_and_si512(_mm512_srlv_epi64(twice(b->qs + 32 * i), per_half(0, 4)), bytes(15));
+  });
+  const KScales k = unpack_k_scales(b->scales);
+  set(c, unsigned_floats(doubled(k.scale)) * fp16_to_fp32(b->d), unsigned_floats(doubled(k.min)) * fp16_to_fp32(b->dmin));
+}
+
+SHOEHORN_INLINE void unpack(const quant::q5_k::Block* b, Codes& c) {
+  const __m512i high = twice(b->qh);
+  unroll<4>([&](auto i) SHOEHORN_LAMBDA {
+    const __m512i low = _mm512_and_si512(_mm512_srlv_epi64(twice(b->qs + 32 * i), per_half(0, 4)), bytes(15));
+    const __m512i fifth = _mm512_rolv_epi64(high, per_half((64 + 4 - 2 * i) % 64, (64 + 3 - 2 * i) % 64));
+    c.q[i] = (U8)and_or(fifth, bytes(16), low);
+  });
+  const KScales k = unpack_k_scales(b->scales);
+  set(c, unsigned_floats(doubled(k.scale)) * fp16_to_fp32(b->d), unsigned_floats(doubled(k.min)) * fp16_to_fp32(b->dmin));
+}
+
+SHOEHORN_INLINE void unpack(const quant::q6_k::Block* b, Codes& c) {
+  unroll<2>([&](auto h) SHOEHORN_LAMBDA {
+    const __m512i low = _mm512_loadu_si512(b->ql + 64 * h), high = twice(b->qh + 32 * h);
+    c.q[2 * h] = (U8)and_or(_mm512_rolv_epi64(high, per_half(4, 2)), bytes(48), _mm512_and_si512(low, bytes(15)));
+    c.q[2 * h + 1] = (U8)and_or(_mm512_rolv_epi64(high, per_half(0, 62)), bytes(48),
+                                _mm512_and_si512(_mm512_srli_epi16(low, 4), bytes(15)));
+  });
+  const __m512 scale =
+      signed_floats(_mm_loadu_si128(reinterpret_cast<const __m128i*>(b->scales))) * fp16_to_fp32(b->d);
+  set(c, scale, scale * 32.0f);
+}
+
+SHOEHORN_INLINE void unpack(const quant::q2_k::Block* b, Codes& c) {
+  unroll<4>([&](auto i) SHOEHORN_LAMBDA {
+    const __m512i shifted = _mm512_srlv_epi64(twice(b->qs + 32 * (i / 2)), per_half(4 * (i % 2), 4 * (i % 2) + 2));
+    c.q[i] = (U8)_mm512_and_si512(shifted, bytes(3));
+  });
+  const __m128i packed = _mm_loadu_si128(reinterpret_cast<const __m128i*>(b->scales)), nibble = _mm_set1_epi8(15);
+  set(c, unsigned_floats(_mm_and_si128(packed, nibble)) * fp16_to_fp32(b->d),
+      unsigned_floats(_mm_and_si128(_mm_srli_epi16(packed, 4), nibble)) * fp16_to_fp32(b->dmin));
+}
+
+SHOEHORN_INLINE void unpack(const quant::q3_k::Block* b, Codes& c) {
+  const __m512i high = twice(b->hmask);
+  unroll<4>([&](auto i) SHOEHORN_LAMBDA {
+    const __m512i shifted = _mm512_srlv_epi64(twice(b->qs + 32 * (i / 2)), per_half(4 * (i % 2), 4 * (i % 2) + 2));
+    const __m512i third = _mm512_rolv_epi64(high, per_half((64 + 2 - 2 * i) % 64, (64 + 1 - 2 * i) % 64));
+    c.q[i] = (U8)and_or(third, bytes(4), _mm512_and_si512(shifted, bytes(3)));
+  });
+  const Q3Scales s = unpack_q3_scales(b->scales);
+  const __m128i scale = _mm_sub_epi8(_mm_set_epi64x(static_cast<long long>(s.high), static_cast<long long>(s.low)), _mm_set1_epi8(32));
+  const __m512 scales = signed_floats(scale) * fp16_to_fp32(b->d);
+  set(c, scales, scales * 4.0f);
+}
+
+SHOEHORN_INLINE void unpack(const quant::tq2_0::Block* b, Codes& c) {
+  unroll<4>([&](auto i) SHOEHORN_LAMBDA {
+    const __m512i shifted = _mm512_srlv_epi64(twice(b->qs + 32 * (i / 2)), per_half(4 * (i % 2), 4 * (i % 2) + 2));
+    c.q[i] = (U8)_mm512_and_si512(shifted, bytes(3));
+  });
+  const __m512 d = _mm512_set1_ps(fp16_to_fp32(b->d));
+  set(c, d, d);
+}
+
+/// The levels of the 4-bit codebook, shifted to be unsigned.
+SHOEHORN_INLINE __m512i iq4_levels(__m512i codes) {
+  const __m128i levels = _mm_xor_si128(load<__m128i>(quant::kIq4Levels), _mm_set1_epi8(-128));
+  return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(levels), codes);
+}
+
+SHOEHORN_INLINE void unpack(const quant::iq4_xs::Block* b, Codes& c) {
+  unroll<4>([&](auto i) SHOEHORN_LAMBDA {
+    const __m512i both = _mm512_permutexvar_epi64(_mm512_set_epi64(3, 2, 3, 2, 1, 0, 1, 0),
+                                                  _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(b->qs + 32 * i))));
+    c.q[i] = (U8)iq4_levels(_mm512_and_si512(_mm512_srlv_epi64(both, per_quarter(0, 4)), bytes(15)));
+  });
+  const __m128i scale = _mm_sub_epi8(doubled(unpack_iq4_scales(b->scales_l, b->scales_h)), _mm_set1_epi8(32));
+  const __m512 scales = signed_floats(scale) * fp16_to_fp32(b->d);
+  set(c, scales, scales * 128.0f);
+}
+
+// Formats of 32 weights: eight blocks at a time.
+
+/// The binary16 at offset kOffset of eight blocks, each twice, as floats.
+template <size_t kOffset, class Block>
+SHOEHORN_INLINE __m512 halves(const Block* b) {
+  // Put together in general registers: a load of what was just stored in parts would stall.
+  const auto four = [&](size_t first) SHOEHORN_LAMBDA {
+    uint64_t h = 0;
+    unroll<4>([&](auto i) SHOEHORN_LAMBDA {
+      h |= static_cast<uint64_t>(load<uint16_t>(reinterpret_cast<const std::byte*>(b + first + i) + kOffset)) << (16 * i);
+    });
+    return static_cast<long long>(h);
+  };
+  const __m128i x = _mm_set_epi64x(four(4), four(0));
+  return _mm512_cvtph_ps(_mm256_set_m128i(_mm_unpackhi_epi16(x, x), _mm_unpacklo_epi16(x, x)));
+}
+
+/// Nibbles of the blocks 2 i and 2 i + 1: low, high, low, high.
+template <class Block>
+SHOEHORN_INLINE __m512i nibbles(const Block* b, size_t i) {
+  const __m512i first = _mm512_broadcast_i32x4(load<__m128i>(b[2 * i].qs));
+  const __m512i both = _mm512_mask_broadcast_i32x4(first, 0xff00, load<__m128i>(b[2 * i + 1].qs));
+  return _mm512_and_si512(_mm512_srlv_epi64(both, per_quarter(0, 4)), bytes(15));
+}
+
+/// 16 in every byte whose bit in the fifth bits of the blocks 2 i and 2 i + 1 is set.
+template <class Block>
+SHOEHORN_INLINE __m512i fifth_bits(const Block* b, size_t i) {
+  const uint64_t bits = load<uint32_t>(b[2 * i].qh) | static_cast<uint64_t>(load<uint32_t>(b[2 * i + 1].qh)) << 32;
+  return _mm512_maskz_mov_epi8(static_cast<__mmask64>(bits), bytes(16));
+}
+
+SHOEHORN_INLINE void unpack(const quant::q4_0::Block* b, Codes& c) {
+  unroll<4>([&](auto i) SHOEHORN_LAMBDA { c.q[i] = (U8)nibbles(b, i); });
+  const __m512 d = halves<offsetof(quant::q4_0::Block, d)>(b);
+  set(c, d, d * 8.0f);
+}
+
+SHOEHORN_INLINE void unpack(const quant::q4_1::Block* b, Codes& c) {
+  unroll<4>([&](auto i) SHOEHORN_LAMBDA { c.q[i] = (U8)nibbles(b, i); });
+  set(c, halves<offsetof(quant::q4_1::Block, d)>(b), -halves<offsetof(quant::q4_1::Block, m)>(b));
+}
+
+SHOEHORN_INLINE void unpack(const quant::q5_0::Block* b, Codes& c) {
+  unroll<4>([&](auto i) SHOEHORN_LAMBDA { c.q[i] = (U8)_mm512_or_si512(nibbles(b, i), fifth_bits(b, i)); });
+  const __m512 d = halves<offsetof(quant::q5_0::Block, d)>(b);
+  set(c, d, d * 16.0f);
+}
+
+SHOEHORN_INLINE void unpack(const quant::q5_1::Block* b, Codes& c) {
+  unroll<4>([&](auto i) SHOEHORN_LAMBDA { c.q[i] = (U8)_mm512_or_si512(nibbles(b, i), fifth_bits(b, i)); });
+  set(c, halves<offsetof(quant::q5_1::Block, d)>(b), -halves<offsetof(quant::q5_1::Block, m)>(b));
+}
+
+SHOEHORN_INLINE void unpack(const quant::q8_0::Block* b, Codes& c) {
+  unroll<4>([&](auto i) SHOEHORN_LAMBDA {
+    const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(load<__m256i>(b[2 * i].qs)), load<__m256i>(b[2 * i + 1].qs), 1);
+    c.q[i] = (U8)_mm512_xor_si512(both, bytes(128));
+  });
+  const __m512 d = halves<offsetof(quant::q8_0::Block, d)>(b);
+  set(c, d, d * 128.0f);
+}
+
+SHOEHORN_INLINE void unpack(const quant::iq4_nl::Block* b, Codes& c) {
+  unroll<4>([&](auto i) SHOEHORN_LAMBDA { c.q[i] = (U8)iq4_levels(nibbles(b, i)); });
+  const __m512 d = halves<offsetof(quant::iq4_nl::Block, d)>(b);
+  set(c, d, d * 128.0f);
+}
+
+}  // namespace
+}  // namespace shoehorn::kernels

@@ -1,0 +1,102 @@
+// The vocabulary of simd/*.inl in AVX-512 (F, BW, DQ, VL, VNNI).
+#pragma once
+
+#include <immintrin.h>
+
+#define SHOEHORN_VECTOR_BYTES 64
+#include "kernels/simd/vector.h"
+
+namespace shoehorn::kernels {
+namespace {
+
+constexpr size_t kGranule = 4;            // tokens that a tile interleaves
+constexpr size_t kPanelVectors = 2;       // registers of rows in a panel
+constexpr size_t kPanelBias = 128;        // dpbusd wants one operand unsigned: panels hold w + 128,
+constexpr int kSignedBias = 128;          // and signed codes are shifted
+constexpr bool kFastBatchInt8 = true;
+constexpr size_t kBatchFrom = 9;          // tokens
+
+SHOEHORN_INLINE F32 to_float(I32 v) { return (F32)_mm512_cvtepi32_ps((__m512i)v); }
+SHOEHORN_INLINE I32 round_to_int(F32 v) { return (I32)_mm512_cvtps_epi32((__m512)v); }
+SHOEHORN_INLINE F32 absolute(F32 v) { return (F32)_mm512_abs_ps((__m512)v); }
+SHOEHORN_INLINE F32 larger(F32 a, F32 b) { return (F32)_mm512_max_ps((__m512)a, (__m512)b); }
+SHOEHORN_INLINE F32 multiply_add(F32 a, F32 b, F32 c) { return (F32)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+SHOEHORN_INLINE float sum(F32 v) { return _mm512_reduce_add_ps((__m512)v); }
+SHOEHORN_INLINE int32_t sum(I32 v) { return _mm512_reduce_add_epi32((__m512i)v); }
+SHOEHORN_INLINE float largest(F32 v) { return _mm512_reduce_max_ps((__m512)v); }
+
+/// acc[l] += sum_k w[4 l + k] * x[4 l + k], w unsigned, x signed
+template <bool kSigned>
+SHOEHORN_INLINE I32 dot(I32 acc, U8 w, U8 x) { return (I32)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)w, (__m512i)x); }
+
+/// Token kToken of a granule of int8 quads: acc[l] += sum_k w[4 l + k] * tile[4 kToken + k]
+template <size_t kToken>
+SHOEHORN_INLINE I32 dot_token(I32 acc, U8 w, const std::byte* tile) {
+  return dot<true>(acc, w, (U8)splat(load<int32_t>(tile + 4 * kToken)));
+}
+
+/// The scale of each lane's group in a register of dots: register i of codes spans four groups of 16, a lane a quarter of one.
+SHOEHORN_INLINE F32 spread_to_lanes(const F32* groups, size_t i) {
+  const __m512i first = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
+  return (F32)_mm512_permutexvar_ps(_mm512_add_epi32(first, _mm512_set1_epi32(static_cast<int>(4 * i))), (__m512)groups[0]);
+}
+
+/// The value of each pair of codes' group, for register i of codes.
+SHOEHORN_INLINE U16 spread_to_pairs(const uint16_t* groups, size_t i) {
+  const __m512i index = _mm512_srli_epi16(_mm512_set_epi16(31, 30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17, 16, 15, 14,
+                                                           13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), 3);
+  const __m512i all = _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(groups)));
+  return (U16)_mm512_permutexvar_epi16(_mm512_add_epi16(index, _mm512_set1_epi16(static_cast<short>(4 * i))), all);
+}
+
+/// Sixteen integers as int8; v is 16 / kLanes registers.
+SHOEHORN_INLINE void store_int8(int8_t* to, const I32* v) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtsepi32_epi8((__m512i)v[0]));
+}
+
+/// kLanes integers as 16 bits, modulo 2^16.
+SHOEHORN_INLINE void store_int16(uint16_t* to, I32 v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16((__m512i)v));
+}
+
+SHOEHORN_INLINE F32 load_f16(const uint16_t* from) {
+  return (F32)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+}
+SHOEHORN_INLINE F32 load_bf16(const uint16_t* from) {
+  return (F32)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))), 16);
+}
+/// kLanes codes as floats.
+SHOEHORN_INLINE F32 load_codes(const uint8_t* from) {
+  return (F32)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+}
+
+/// v * 2^n for whole n in the range of normal floats
+SHOEHORN_INLINE F32 times_power_of_two(F32 v, F32 n) { return (F32)_mm512_scalef_ps((__m512)v, (__m512)n); }
+SHOEHORN_INLINE F32 round_to_whole(F32 v) { return (F32)_mm512_roundscale_ps((__m512)v, _MM_FROUND_TO_NEAREST_INT); }
+
+/// 16 x 16 units of 32 bits.
+SHOEHORN_INLINE void transpose(I32 (&r)[16]) {
+  __m512i t[16], u[16];
+  unroll<8>([&](auto i) SHOEHORN_LAMBDA {
+    t[2 * i] = _mm512_unpacklo_epi32((__m512i)r[2 * i], (__m512i)r[2 * i + 1]);
+    t[2 * i + 1] = _mm512_unpackhi_epi32((__m512i)r[2 * i], (__m512i)r[2 * i + 1]);
+  });
+  // u[4 i + k]: column k of every 4 x 4 corner of the rows 4 i .. 4 i + 3
+  unroll<4>([&](auto i) SHOEHORN_LAMBDA {
+    u[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
+    u[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
+    u[4 * i + 2] = _mm512_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
+    u[4 * i + 3] = _mm512_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
+  });
+  unroll<4>([&](auto k) SHOEHORN_LAMBDA {
+    const __m512i a = _mm512_shuffle_i32x4(u[k], u[4 + k], 0x88), b = _mm512_shuffle_i32x4(u[k], u[4 + k], 0xdd);
+    const __m512i c = _mm512_shuffle_i32x4(u[8 + k], u[12 + k], 0x88), d = _mm512_shuffle_i32x4(u[8 + k], u[12 + k], 0xdd);
+    r[k] = (I32)_mm512_shuffle_i32x4(a, c, 0x88);
+    r[8 + k] = (I32)_mm512_shuffle_i32x4(a, c, 0xdd);
+    r[4 + k] = (I32)_mm512_shuffle_i32x4(b, d, 0x88);
+    r[12 + k] = (I32)_mm512_shuffle_i32x4(b, d, 0xdd);
+  });
+}
+
+}  // namespace
+}  // namespace shoehorn::kernels

@@ -112,7 +112,8 @@ SHOEHORN_INLINE void multiply_int8(const Int8Panel& panel, const Int8Tiles<kGrou
       const I32 start = kPanelBias == 0 ? I32{} : splat(x.sums[group + t / kGranule * group_stride + t % kGranule]);
       unroll<kPanelVectors>([&](auto v) SHOEHORN_LAMBDA { acc[t][v] = start; });
     });
-    const size_t end = n - first < kGroup ? n : first + kGroup;
+    // A row is a multiple of 32, so only larger groups can end early.
+    const size_t end = kGroup > 32 && n - first < kGroup ? n : first + kGroup;
     for (size_t k = first / 4; k < end / 4; ++k) {
       unroll<kTiles>([&](auto g) SHOEHORN_LAMBDA {
         const std::byte* quads = codes + g * code_stride + k * 4 * kGranule;
@@ -133,6 +134,7 @@ SHOEHORN_INLINE void multiply_int8(const Int8Panel& panel, const Int8Tiles<kGrou
         store(to, multiply_add(to_float(acc[t][v]) * scale[v], s, load<F32>(to)));
       });
     });
+    asm volatile("" : : : "memory");  // y stays in y: the compiler would keep it in registers that there are not, and spill
   }
 }
 

@@ -17,7 +17,8 @@ constexpr size_t kPrefetchBytes = 4096;
 
 template <class Rows, size_t kTokens>
 SHOEHORN_LAMBDA inline void int8_row(const MatmulArgs& a, const std::byte* row, const Int8Super* x, size_t n_supers, float* y) {
-  F32 acc[kTokens] = {}, mins[kTokens] = {};
+  constexpr size_t kChains = kTokens <= 2 ? 2 : 1;  // independent sums, to hide the latency of the adds
+  F32 acc[kTokens][kChains] = {}, mins[kTokens] = {};
   for (size_t s = 0; s < n_supers; ++s) {
     Codes c;
     Rows::load(row, s, a.n_cols, c);
@@ -34,11 +35,16 @@ SHOEHORN_LAMBDA inline void int8_row(const MatmulArgs& a, const std::byte* row, 
       });
       unroll<kCodeVectors>([&](auto i) SHOEHORN_LAMBDA {
         const I32 d = dot<Rows::kSigned>(I32{}, c.q[i], load<U8>(b.q + i * kBytes));
-        acc[t] = multiply_add(to_float(d), spread_to_lanes(scale, i), acc[t]);
+        F32& chain = acc[t][i % kChains];
+        chain = multiply_add(to_float(d), spread_to_lanes(scale, i), chain);
       });
     });
   }
-  unroll<kTokens>([&](auto t) SHOEHORN_LAMBDA { y[t * a.y_stride] = sum(acc[t] - mins[t]); });
+  unroll<kTokens>([&](auto t) SHOEHORN_LAMBDA {
+    F32 total = acc[t][0];
+    if constexpr (kChains == 2) total += acc[t][1];
+    y[t * a.y_stride] = sum(total - mins[t]);
+  });
 }
 
 template <class Rows, size_t kTokens>

@@ -19,6 +19,14 @@ size_t max_n_head_kv(const models::Hparams& h) {
   return n;
 }
 
+void store_row(const kernels::Kernels& kernels, const float* x, size_t n, std::byte* row) {
+  if (kernels.store != nullptr) {
+    kernels.store(x, n, row);
+  } else {
+    quant::format(kernels.type).encode(x, nullptr, row, n);
+  }
+}
+
 }  // namespace
 
 Expected<Session> Session::create(std::shared_ptr<const Model> model, const SessionOptions& options) {
@@ -147,9 +155,8 @@ void Session::rotate_and_store(size_t layer, size_t n, size_t n_out) {
       prepare(k, shape.n_head_kv, w[Role::kAttnKNorm]);
       const size_t position = n_past_ + t;
       for (size_t i = 0; i < shape.n_head_kv; ++i) {
-        cache_.key_format().encode(k + i * h.head_dim, nullptr, cache.keys + i * cache.key_head_bytes + position * cache_.key_bytes(), h.head_dim);
-        cache_.value_format().encode(v + i * h.head_dim, nullptr, cache.values + i * cache.value_head_bytes + position * cache_.value_bytes(),
-                                     h.head_dim);
+        store_row(*key_kernels_, k + i * h.head_dim, h.head_dim, cache.keys + i * cache.key_head_bytes + position * cache_.key_bytes());
+        store_row(*value_kernels_, v + i * h.head_dim, h.head_dim, cache.values + i * cache.value_head_bytes + position * cache_.value_bytes());
       }
     }
   });
@@ -178,8 +185,8 @@ void Session::attend(size_t layer, size_t n, size_t n_out) {
                     .values = cache.values + kv_head * cache.value_head_bytes,
                     .key_stride = cache_.key_bytes(),
                     .value_stride = cache_.value_bytes(),
-                    .expand_key = key_kernels_->expand,
-                    .expand_value = value_kernels_->expand,
+                    .key = key_kernels_,
+                    .value = value_kernels_,
                     .n_past = n_past + t,
                     .first = first,
                     .end = end,

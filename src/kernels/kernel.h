@@ -54,6 +54,20 @@ using MatmulFn = void (*)(const MatmulArgs&);
 /// One row of weights as floats.
 using ExpandFn = void (*)(const std::byte* row, size_t n, float* out);
 
+/// Floats to a row, rounded to nearest without the encoder's search: for keys and values as they come.
+using StoreFn = void (*)(const float* x, size_t n, std::byte* row);
+
+/// A few rows of floats [n_floats, float_stride] and n_rows rows of a format, all of n_cols; results or weights [n_floats, y_stride].
+struct FewArgs {
+  const std::byte* rows;
+  size_t row_stride_bytes, n_rows, n_cols;
+  float* floats;
+  size_t float_stride, n_floats;
+  float* y;
+  size_t y_stride;
+};
+using FewFn = void (*)(const FewArgs&);
+
 /// The operations on rows of one format.
 struct Kernels {
   quant::Type type;
@@ -63,6 +77,10 @@ struct Kernels {
   MatmulFn batch;         ///< at most KernelTable::panel_rows rows. y is scratch that it writes several times: y_stride = panel_rows,
                           ///< and room for the tokens rounded up to whole granules
   ExpandFn expand;
+  // For caches of keys and values; nullptr where a set has nothing better than expand and the encoder.
+  StoreFn store = nullptr;
+  FewFn scores = nullptr;   ///< y[f][r] = row_r . floats[f]; n_cols is a multiple of 16
+  FewFn mix = nullptr;      ///< floats[f] += sum_r y[f][r] row_r; n_cols is a multiple of 16
 };
 
 /// Attention of one KV head: softmax(scale * q . K) V for a range of tokens and the query heads that share the KV head, over the
@@ -75,7 +93,8 @@ struct AttendArgs {
   const std::byte* keys;     ///< position p at keys + p * key_stride
   const std::byte* values;
   size_t key_stride, value_stride;
-  ExpandFn expand_key, expand_value;
+  const Kernels* key;        ///< of the types of keys and values
+  const Kernels* value;
   size_t n_past;             ///< positions before token 0
   size_t first, end;         ///< positions to look at
   float scale;

@@ -148,6 +148,28 @@ TEST_P(EveryKernel, ExpandEqualsDecoding) {
   }
 }
 
+TEST_P(EveryKernel, StoreRoundsToNearest) {
+  if (kernels->store == nullptr) GTEST_SKIP() << "this set stores " << format->name << " with the encoder";
+  constexpr size_t kColumns = 96;
+  auto x = random_floats(kColumns, 8);
+  x[3] = 0;
+  for (size_t i = 64; i < kColumns; ++i) x[i] = 0;  // a block of zeros
+  std::vector<std::byte> row(quant::row_bytes(*format, kColumns) + 1, std::byte{77});
+  kernels->store(x.data(), kColumns, row.data());
+  EXPECT_EQ(row.back(), std::byte{77});
+  std::vector<float> stored(kColumns);
+  format->decode(row.data(), stored.data(), kColumns);
+  for (size_t b = 0; b < kColumns; b += 32) {
+    float most = 0;
+    for (size_t i = b; i < b + 32; ++i) most = std::max(most, std::abs(x[i]));
+    // Half a step: of the value for floats, of the block for integers (Q4_0 has 7 steps on one side and 8 on the other).
+    const double step = format->type == quant::Type::F32 ? 0 : format->type == quant::Type::F16 ? 1.0 / 1024 : format->type == quant::Type::BF16 ? 1.0 / 128 : format->type == quant::Type::Q8_0 ? 1.0 / 127 : 1.0 / 4;
+    for (size_t i = b; i < b + 32; ++i) {
+      ASSERT_NEAR(stored[i], x[i], 0.51 * step * static_cast<double>(format->quantized ? most : std::abs(x[i])) + 1e-7) << i;
+    }
+  }
+}
+
 TEST_P(EveryKernel, AttendEqualsSoftmaxTimesValues) {
   struct Shape {
     size_t n_tokens, n_heads, head_dim, n_past;
@@ -164,7 +186,7 @@ TEST_P(EveryKernel, AttendEqualsSoftmaxTimesValues) {
       std::vector<float> merged(s.n_tokens * width), total(rows);
       for (size_t first = 0; first < n_positions; first += std::max<size_t>(1, split)) {
         table->attend({q.data(), width, s.n_tokens, s.n_heads, s.head_dim, keys.bytes.data(), values.bytes.data(), keys.stride,
-                       values.stride, kernels->expand, kernels->expand, s.n_past, first,
+                       values.stride, kernels, kernels, s.n_past, first,
                        std::min(n_positions, first + std::max<size_t>(1, split)), scale, out.data(), width, max.data(), sum.data(),
                        scratch.floats()});
         for (size_t r = 0; r < rows; ++r) {

@@ -76,10 +76,10 @@ void attend(const AttendArgs& a) {
       for (size_t d = 0; d < a.head_dim; ++d) out[d] = 0;
       float max = -INFINITY, sum = 0;
       for (size_t p = a.first; p < end; ++p) {
-        a.expand_key(a.keys + p * a.key_stride, a.head_dim, a.scratch);
+        a.key->expand(a.keys + p * a.key_stride, a.head_dim, a.scratch);
         const float score = a.scale * dot(q, a.scratch, a.head_dim);
         const float new_max = score > max ? score : max, shrink = std::exp(max - new_max), share = std::exp(score - new_max);
-        a.expand_value(a.values + p * a.value_stride, a.head_dim, a.scratch);
+        a.value->expand(a.values + p * a.value_stride, a.head_dim, a.scratch);
         for (size_t d = 0; d < a.head_dim; ++d) out[d] = out[d] * shrink + a.scratch[d] * share;
         sum = sum * shrink + share;
         max = new_max;

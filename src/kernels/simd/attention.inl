@@ -7,6 +7,7 @@ namespace {
 
 constexpr size_t kAttendRows = 96;  // query rows of a block: eight register tiles of twelve
 constexpr size_t kPositions = 64;   // positions of a tile
+constexpr size_t kFewRows = 16;     // query rows up to which keys and values are read as they are
 constexpr float kMinusInfinity = -__builtin_inff();
 
 constexpr size_t padded_head(size_t head_dim) { return (head_dim + kPanelRows - 1) / kPanelRows * kPanelRows; }
@@ -65,14 +66,17 @@ void attend_rows(const AttendArgs& a, size_t first_row, size_t n_rows) {
 
   const auto token_of = [&](size_t r) SHOEHORN_LAMBDA { return (first_row + r) / a.n_heads; };
   const auto head_of = [&](size_t r) SHOEHORN_LAMBDA { return (first_row + r) % a.n_heads; };
-  __builtin_memset(q, 0, 2 * kAttendRows * width * sizeof(float));
+  // Few rows do not pay for expanding a tile.
+  const bool few = n_rows <= kFewRows && head % 16 == 0 && a.key->scores != nullptr && a.value->mix != nullptr;
+  __builtin_memset(q, 0, padded_rows * width * sizeof(float));
+  __builtin_memset(out, 0, padded_rows * width * sizeof(float));
   for (size_t r = 0; r < n_rows; ++r) {
     const float* from = a.q + token_of(r) * a.q_stride + head_of(r) * head;
     for (size_t d = 0; d < head; ++d) q[r * width + d] = from[d] * a.scale;
     max[r] = kMinusInfinity;
     sums[r] = 0;
   }
-  if (width > head) {
+  if (width > head && !few) {
     __builtin_memset(rows, 0, kPositions * width * sizeof(float));
     __builtin_memset(values, 0, kPositions * width * sizeof(float));
   }
@@ -81,13 +85,17 @@ void attend_rows(const AttendArgs& a, size_t first_row, size_t n_rows) {
   const size_t end = a.end < last_visible ? a.end : last_visible;
   for (size_t p0 = a.first; p0 < end; p0 += kPositions) {
     const size_t n = end - p0 < kPositions ? end - p0 : kPositions;
-    for (size_t p = 0; p < n; ++p) a.expand_key(a.keys + (p0 + p) * a.key_stride, head, rows + p * width);
-    __builtin_memset(scores, 0, padded_rows * kPositions * sizeof(float));
-    for (size_t first = 0; first < n; first += kPanelRows) {
-      transpose_rows(rows + first * width, width, n - first, width, panel);
-      over_rows(n_rows, [&](auto count, size_t row) SHOEHORN_LAMBDA {
-        multiply_floats<count>(panel, kPanelRows, head, row_major(q + row * width, width), scores + row * kPositions + first, kPositions);
-      });
+    if (few) {
+      a.key->scores({a.keys + p0 * a.key_stride, a.key_stride, n, head, q, width, n_rows, scores, kPositions});
+    } else {
+      for (size_t p = 0; p < n; ++p) a.key->expand(a.keys + (p0 + p) * a.key_stride, head, rows + p * width);
+      __builtin_memset(scores, 0, padded_rows * kPositions * sizeof(float));
+      for (size_t first = 0; first < n; first += kPanelRows) {
+        transpose_rows(rows + first * width, width, n - first, width, panel);
+        over_rows(n_rows, [&](auto count, size_t row) SHOEHORN_LAMBDA {
+          multiply_floats<count>(panel, kPanelRows, head, row_major(q + row * width, width), scores + row * kPositions + first, kPositions);
+        });
+      }
     }
     for (size_t r = 0; r < n_rows; ++r) {
       float* s = scores + r * kPositions;
@@ -99,11 +107,15 @@ void attend_rows(const AttendArgs& a, size_t first_row, size_t n_rows) {
         for (size_t d = 0; d < width; d += kLanes) store(out + r * width + d, load<F32>(out + r * width + d) * shrink);
       }
     }
-    for (size_t p = 0; p < n; ++p) a.expand_value(a.values + (p0 + p) * a.value_stride, head, values + p * width);
-    for (size_t d = 0; d < width; d += kPanelRows) {
-      over_rows(n_rows, [&](auto count, size_t row) SHOEHORN_LAMBDA {
-        multiply_floats<count>(values + d, width, n, row_major(scores + row * kPositions, kPositions), out + row * width + d, width);
-      });
+    if (few) {
+      a.value->mix({a.values + p0 * a.value_stride, a.value_stride, n, head, out, width, n_rows, scores, kPositions});
+    } else {
+      for (size_t p = 0; p < n; ++p) a.value->expand(a.values + (p0 + p) * a.value_stride, head, values + p * width);
+      for (size_t d = 0; d < width; d += kPanelRows) {
+        over_rows(n_rows, [&](auto count, size_t row) SHOEHORN_LAMBDA {
+          multiply_floats<count>(values + d, width, n, row_major(scores + row * kPositions, kPositions), out + row * width + d, width);
+        });
+      }
     }
   }
 

@@ -61,7 +61,9 @@ struct IntegerRows {
       const size_t groups = (n - super * kSuper < kSuper ? n - super * kSuper : kSuper) / quant::kGroup;
       for (size_t g = 0; g < groups; ++g, out += quant::kGroup) {
         unroll<quant::kGroup / kLanes>([&](auto i) SHOEHORN_LAMBDA {
-          store(out + i * kLanes, load_codes(q + g * quant::kGroup + i * kLanes) * scale[g] - min[g]);
+          const uint8_t* codes = q + g * quant::kGroup + i * kLanes;
+          const I32 code = kSignedBias == 0 ? widen(reinterpret_cast<const int8_t*>(codes)) : widen(codes);
+          store(out + i * kLanes, to_float(code) * scale[g] - min[g]);
         });
       }
     }
@@ -83,6 +85,30 @@ struct Bf16Rows {
   static SHOEHORN_LAMBDA inline F32 load(const std::byte* row, size_t i) { return load_bf16(reinterpret_cast<const uint16_t*>(row) + i); }
   static SHOEHORN_LAMBDA inline float at(const std::byte* row, size_t i) { return bf16_to_fp32(kernels::load<uint16_t>(row + i * 2)); }
 };
+
+// The two integer formats that caches of keys and values use, kLanes weights at a time.
+struct Q8Rows {
+  using Block = quant::q8_0::Block;
+  static SHOEHORN_LAMBDA inline F32 load(const std::byte* row, size_t i) {
+    const Block& block = reinterpret_cast<const Block*>(row)[i / 32];
+    return to_float(widen(reinterpret_cast<const int8_t*>(block.qs) + i % 32)) * fp16_to_fp32(block.d);
+  }
+};
+struct Q4Rows {
+  using Block = quant::q4_0::Block;
+  static SHOEHORN_LAMBDA inline F32 load(const std::byte* row, size_t i) {
+    const Block& block = reinterpret_cast<const Block*>(row)[i / 32];
+    const I32 packed = widen(block.qs + i % 16), code = i % 32 < 16 ? packed & 15 : packed >> 4;
+    return to_float(code - 8) * fp16_to_fp32(block.d);
+  }
+};
+
+template <class Rows>
+void expand_blocks(const std::byte* row, size_t n, float* out) {
+  for (size_t i = 0; i < n; i += 32) {
+    unroll<32 / kLanes>([&](auto v) SHOEHORN_LAMBDA { store(out + i + v * kLanes, Rows::load(row, i + v * kLanes)); });
+  }
+}
 
 template <class Rows>
 void expand_floats(const std::byte* row, size_t n, float* out) {

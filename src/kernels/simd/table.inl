@@ -9,6 +9,7 @@
 #include "kernels/simd/pack.inl"
 #include "kernels/simd/batch.inl"
 #include "kernels/simd/elementwise.inl"
+#include "kernels/simd/cache.inl"
 #include "kernels/simd/attention.inl"
 
 namespace shoehorn::kernels {
@@ -67,23 +68,54 @@ struct RowsOf;
 #include "quant/formats.inc"
 #undef SHOEHORN_INTEGER_FORMAT
 
-template <class Rows>
+template <class Rows, StoreFn kStore>
 constexpr Kernels float_kernels(quant::Type type) {
-  return {type, Layout::kFloatRows, decode_float<Rows>, Layout::kFloatTiles,
-          batch_float<expand_floats<Rows>, sizeof(typename Rows::Element), 1>, expand_floats<Rows>};
+  return {.type = type,
+          .decode_layout = Layout::kFloatRows,
+          .decode = decode_float<Rows>,
+          .batch_layout = Layout::kFloatTiles,
+          .batch = batch_float<expand_floats<Rows>, sizeof(typename Rows::Element), 1>,
+          .expand = expand_floats<Rows>,
+          .store = kStore,
+          .scores = scores<Rows>,
+          .mix = mix<Rows>};
+}
+
+/// What caches of keys and values need, for the integer formats that have it.
+template <quant::Type kType>
+constexpr void add_cache_kernels(Kernels&) {}
+template <>
+constexpr void add_cache_kernels<quant::Type::Q8_0>(Kernels& kernels) {
+  kernels.expand = expand_blocks<Q8Rows>;
+  kernels.store = store_q8_0_row;
+  kernels.scores = scores<Q8Rows>;
+  kernels.mix = mix<Q8Rows>;
+}
+template <>
+constexpr void add_cache_kernels<quant::Type::Q4_0>(Kernels& kernels) {
+  kernels.expand = expand_blocks<Q4Rows>;
+  kernels.store = store_q4_0_row;
+  kernels.scores = scores<Q4Rows>;
+  kernels.mix = mix<Q4Rows>;
 }
 
 template <quant::Type kType>
 constexpr Kernels integer_kernels() {
   using Rows = RowsOf<kType>;
-  if constexpr (!kFastBatchInt8) {
-    return {kType, Layout::kInt8Rows, decode_int8<Rows>, Layout::kFloatTiles,
-            batch_float<Rows::expand, Rows::kBlockBytes, Rows::kBlockSize>, Rows::expand};
-  } else if constexpr (Rows::kBlocks > 1) {
-    return {kType, Layout::kInt8Rows, decode_int8<Rows>, Layout::kInt8Tiles32, batch_int8<Rows, 32>, Rows::expand};
-  } else {
-    return {kType, Layout::kInt8Rows, decode_int8<Rows>, Layout::kInt8Tiles256, batch_int8<Rows, kSuper>, Rows::expand};
+  Kernels kernels = {.type = kType,
+                     .decode_layout = Layout::kInt8Rows,
+                     .decode = decode_int8<Rows>,
+                     .batch_layout = Layout::kFloatTiles,
+                     .batch = batch_float<Rows::expand, Rows::kBlockBytes, Rows::kBlockSize>,
+                     .expand = Rows::expand};
+  if constexpr (kFastBatchInt8) {
+    // Blocks of 32 keep their scale; superblocks get one for all their 256 weights.
+    constexpr bool kBlocks32 = Rows::kBlocks > 1;
+    kernels.batch_layout = kBlocks32 ? Layout::kInt8Tiles32 : Layout::kInt8Tiles256;
+    kernels.batch = batch_int8<Rows, kBlocks32 ? 32 : kSuper>;
   }
+  add_cache_kernels<kType>(kernels);
+  return kernels;
 }
 
 /// Twelve accumulators hide the latency of any multiply-accumulate.
@@ -113,12 +145,12 @@ namespace shoehorn::kernels {
 namespace {
 
 #if !defined(SHOEHORN_BF16_KERNELS)
-#define SHOEHORN_BF16_KERNELS float_kernels<Bf16Rows>(quant::Type::BF16)
+#define SHOEHORN_BF16_KERNELS float_kernels<Bf16Rows, store_bf16_row>(quant::Type::BF16)
 #endif
 
 constexpr Kernels kFormats[] = {
-    float_kernels<F32Rows>(quant::Type::F32),
-    float_kernels<F16Rows>(quant::Type::F16),
+    float_kernels<F32Rows, store_f32_row>(quant::Type::F32),
+    float_kernels<F16Rows, store_f16_row>(quant::Type::F16),
     SHOEHORN_BF16_KERNELS,
 #define SHOEHORN_INTEGER_FORMAT(name, gguf_id, ns) integer_kernels<quant::Type::name>(),
 #include "quant/formats.inc"

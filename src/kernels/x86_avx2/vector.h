@@ -99,10 +99,18 @@ SHOEHORN_INLINE F32 load_f16(const uint16_t* from) {
 SHOEHORN_INLINE F32 load_bf16(const uint16_t* from) {
   return (F32)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))), 16);
 }
-/// kLanes codes as floats.
-SHOEHORN_INLINE F32 load_codes(const uint8_t* from) {
-  const __m128i codes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
-  return (F32)_mm256_cvtepi32_ps(kSignedBias == 0 ? _mm256_cvtepi8_epi32(codes) : _mm256_cvtepu8_epi32(codes));
+/// kLanes bytes as integers.
+SHOEHORN_INLINE I32 widen(const uint8_t* from) { return (I32)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))); }
+SHOEHORN_INLINE I32 widen(const int8_t* from) { return (I32)_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))); }
+
+SHOEHORN_INLINE void store_f16(uint16_t* to, F32 v) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
+}
+
+/// The sums of four registers.
+SHOEHORN_INLINE void store_sums(float* to, F32 a, F32 b, F32 c, F32 d) {
+  const __m256 pairs = _mm256_hadd_ps(_mm256_hadd_ps((__m256)a, (__m256)b), _mm256_hadd_ps((__m256)c, (__m256)d));
+  _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1)));
 }
 
 /// v * 2^n for whole n in the range of normal floats

@@ -65,9 +65,21 @@ SHOEHORN_INLINE F32 load_f16(const uint16_t* from) {
 SHOEHORN_INLINE F32 load_bf16(const uint16_t* from) {
   return (F32)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))), 16);
 }
-/// kLanes codes as floats.
-SHOEHORN_INLINE F32 load_codes(const uint8_t* from) {
-  return (F32)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+/// kLanes bytes as integers.
+SHOEHORN_INLINE I32 widen(const uint8_t* from) { return (I32)_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))); }
+SHOEHORN_INLINE I32 widen(const int8_t* from) { return (I32)_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))); }
+
+SHOEHORN_INLINE void store_f16(uint16_t* to, F32 v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT));
+}
+
+/// The sums of four registers.
+SHOEHORN_INLINE void store_sums(float* to, F32 a, F32 b, F32 c, F32 d) {
+  const auto halved = [](F32 v) SHOEHORN_LAMBDA {
+    return _mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
+  };
+  const __m256 pairs = _mm256_hadd_ps(_mm256_hadd_ps(halved(a), halved(b)), _mm256_hadd_ps(halved(c), halved(d)));
+  _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1)));
 }
 
 /// v * 2^n for whole n in the range of normal floats

@@ -4,6 +4,12 @@
 
 namespace shoehorn::cli {
 
+Expected<quant::Type> parse_cache_type(const std::string& name) {
+  const quant::Format* format = quant::find_format(name);
+  if (format == nullptr) return fail(ErrorCode::kInvalid, "unknown cache type \"{}\"; f32, f16, bf16 and q8_0 are common", name);
+  return format->type;
+}
+
 void SessionFlags::add_to(CLI::App& app, int64_t default_ctx, const std::string& ctx_help) {
   n_ctx = default_ctx;
   app.add_option("-m,--model", model_path, "GGUF file")->required();
@@ -23,11 +29,8 @@ Expected<engine::Session> SessionFlags::open(const std::string& path) const {
   options.n_ctx = static_cast<size_t>(n_ctx);
   options.n_batch = static_cast<size_t>(n_batch);
   options.n_threads = n_threads;
-  for (const auto& [name, type] : {std::pair{&cache_type_k, &options.key_type}, {&cache_type_v, &options.value_type}}) {
-    const quant::Format* format = quant::find_format(*name);
-    if (format == nullptr) return fail(ErrorCode::kInvalid, "unknown cache type \"{}\"; f32, f16, bf16 and q8_0 are common", *name);
-    *type = format->type;
-  }
+  SHOEHORN_TRY(options.key_type, parse_cache_type(cache_type_k));
+  SHOEHORN_TRY(options.value_type, parse_cache_type(cache_type_v));
   SHOEHORN_TRY(auto model, engine::Model::open(path));
   return engine::Session::create(std::move(model), options);
 }

@@ -10,6 +10,9 @@
 
 namespace shoehorn::cli {
 
+/// The type that -ctk or -ctv names.
+Expected<quant::Type> parse_cache_type(const std::string& name);
+
 struct SessionFlags {
   std::string model_path;
   int64_t n_ctx = 0;

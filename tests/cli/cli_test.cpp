@@ -61,7 +61,7 @@ const std::string& model(const std::string& type = "Q8_0") {
 TEST(Cli, HelpIsOnStdoutAndExitsZero) {
   const Result all = run({"--help"});
   EXPECT_EQ(all.exit_code, 0);
-  for (const char* command : {"inspect", "tokenize", "verify", "convert", "quantize", "run", "perplexity"}) {
+  for (const char* command : {"inspect", "tokenize", "verify", "convert", "quantize", "run", "perplexity", "bench"}) {
     EXPECT_NE(all.out.find(command), std::string::npos) << command;
     const Result help = run({command, "--help"});
     EXPECT_EQ(help.exit_code, 0);
@@ -83,6 +83,7 @@ TEST(Cli, FailureExitsOneWithTheFileOnStderr) {
                                                                      {"convert", "/no/such/model", "/tmp/never.gguf"},
                                                                      {"quantize", "/no/such/model", "/tmp/never.gguf", "Q4_K_M"},
                                                                      {"run", "-m", "/no/such/model", "-p", "x"},
+                                                                     {"bench", "-m", "/no/such/model"},
                                                                      {"tokenize", "-m", "/no/such/model", "-p", "x"}}) {
     const Result result = run(arguments);
     EXPECT_EQ(result.exit_code, 1) << arguments[0];
@@ -181,6 +182,71 @@ TEST(Perplexity, JsonOfAQuantizedFileAgainstItsBase) {
   EXPECT_GT(json["kld_mean"], 0);
   EXPECT_LT(json["kld_mean"], 0.05);
   EXPECT_GT(json["top1"], 0.8);
+}
+
+TEST(Bench, JsonIsLlamaBenchsArrayAndOurKeys) {
+  const Result result = run({"bench", "-m", model(), "-p", "16,32", "-n", "4", "-pg", "8,2", "-d", "0,8", "-r", "2", "-t", "1,2",
+                             "-b", "64", "-ub", "16", "-ctk", "q8_0", "-o", "json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json tests = Json::parse(result.out);
+  ASSERT_EQ(tests.size(), 2u * 2u * 4u);
+  for (const Json& test : tests) {
+    for (const char* key : {"build_commit", "cpu_info", "backends", "model_filename", "model_type", "model_size", "model_n_params",
+                            "n_batch", "n_ubatch", "n_threads", "type_k", "type_v", "n_prompt", "n_gen", "n_depth", "test_time",
+                            "avg_ns", "stddev_ns", "avg_ts", "stddev_ts", "samples_ns", "samples_ts", "ttft_ms", "ttlt_ms",
+                            "peak_rss", "mbu", "read_gbs", "int8_gmacs", "joules", "logits_hash"}) {
+      EXPECT_TRUE(test.contains(key)) << key;
+    }
+    EXPECT_EQ(test["samples_ns"].size(), 2u);
+    EXPECT_GT(test["avg_ts"], 0);
+    EXPECT_GT(test["mbu"], 0);
+    EXPECT_EQ(test["logits_hash"], tests[0]["logits_hash"]);
+  }
+  const Json& last = tests.back();
+  EXPECT_EQ(last["n_threads"], 2);
+  EXPECT_EQ(last["n_prompt"], 8);
+  EXPECT_EQ(last["n_gen"], 2);
+  EXPECT_EQ(last["n_depth"], 8);
+  EXPECT_EQ(last["n_batch"], 64);
+  EXPECT_EQ(last["n_ubatch"], 16);
+  EXPECT_EQ(last["type_k"], "q8_0");
+  EXPECT_EQ(last["model_n_params"], 9703680);
+  EXPECT_EQ(last["model_type"], "llama 9.70 M Q8_0");
+  EXPECT_EQ(last["test_time"].get<std::string>().size(), std::string("2026-01-01T00:00:00Z").size());
+}
+
+TEST(Bench, TheTableHasARowPerTestAndTheHashBelow) {
+  const Result result = run({"bench", "-m", model(), "-p", "16", "-n", "4", "-r", "2"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.out.rfind("| model ", 0), 0u) << result.out;
+  for (const char* part : {"| pp16 |", "|  tg4 |", " ± ", " % |", "\n\nlogits hash ", "GB/s with "}) {
+    EXPECT_NE(result.out.find(part), std::string::npos) << part << "\n" << result.out;
+  }
+}
+
+TEST(Bench, CsvHasAHeaderAndARowPerTest) {
+  const Result result = run({"bench", "-m", model(), "-p", "16", "-n", "4", "-r", "1", "-o", "csv"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(std::count(result.out.begin(), result.out.end(), '\n'), 3);
+  EXPECT_EQ(result.out.rfind("build_commit,", 0), 0u) << result.out;
+}
+
+TEST(Bench, ATestThatDoesNotFitTheContextIsRefusedWithTheLimit) {
+  const Result result = run({"bench", "-m", model(), "-p", "100", "-n", "4", "-c", "64"});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_EQ(result.out, "");
+  EXPECT_NE(result.err.find("pp100 needs 100 positions, the context has 64"), std::string::npos) << result.err;
+}
+
+TEST(Bench, WrongValuesAreRefused) {
+  EXPECT_EQ(run({"bench", "-m", model(), "-o", "xml"}).exit_code, 2);
+  EXPECT_EQ(run({"bench", "-m", model(), "-p", "12,x"}).exit_code, 2);
+  EXPECT_EQ(run({"bench", "-m", model(), "-r", "0"}).exit_code, 2);
+  EXPECT_EQ(run({"bench", "-m", model(), "-p", "0", "-n", "0"}).exit_code, 1);
+  EXPECT_EQ(run({"bench", "-m", model(), "-pg", "5"}).exit_code, 1);
+  const Result type = run({"bench", "-m", model(), "-ctk", "q99"});
+  EXPECT_EQ(type.exit_code, 1);
+  EXPECT_NE(type.err.find("q99"), std::string::npos);
 }
 
 TEST(Quantize, RefusesToWriteOverItsInput) {

@@ -7,7 +7,7 @@ import {fileURLToPath} from "node:url";
 
 export const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../../..");
 
-const program = path.resolve(root, process.env.SHOEHORN_BUILD ?? "build", "shoehorn");
+export const program = path.resolve(root, process.env.SHOEHORN_BUILD ?? "build", "shoehorn");
 
 /** Runs `shoehorn ARGS...` and returns its stdout; throws with its stderr when it fails. */
 export function shoehorn(...args) {

@@ -1,0 +1,25 @@
+#include "eval/machine.h"
+
+#include <gtest/gtest.h>
+
+#include "support/support.h"
+
+namespace shoehorn::eval {
+namespace {
+
+// From the slowest board that one would run a model on to the fastest server that one could buy.
+TEST(Machine, ReadsMemoryAtAPlausibleRate) {
+  for (const int n_threads : {1, 2}) {
+    ASSERT_EXPECTED(const double bandwidth, measure_read_bandwidth(n_threads));
+    EXPECT_GT(bandwidth, 0.2e9);
+    EXPECT_LT(bandwidth, 5e12) << "the reads were optimized away";
+  }
+}
+
+TEST(Machine, HasAName) {
+  EXPECT_NE(cpu_name(), "");
+  EXPECT_EQ(cpu_name().find('\n'), std::string::npos);
+}
+
+}  // namespace
+}  // namespace shoehorn::eval

@@ -1,4 +1,4 @@
-// A read-only memory mapping of a whole file.
+// A whole file in memory, read-only: mapped, or a copy.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,13 @@
 
 namespace shoehorn {
 
-/// Owns the mapping; views into bytes() live as long as it does. Movable, not copyable. Thread-safe for reading.
+/// How a file comes into memory.
+enum class FileMode {
+  kMap,   ///< shares the page cache: loaded as it is touched, and let go when memory is short
+  kCopy,  ///< read into memory of the process's own, in huge pages where the system has them; stays until the end
+};
+
+/// Owns the memory; views into bytes() live as long as it does. Movable, not copyable. Thread-safe for reading.
 class MappedFile {
  public:
   MappedFile() = default;
@@ -17,19 +23,24 @@ class MappedFile {
   MappedFile& operator=(MappedFile&& other) noexcept;
   ~MappedFile();
 
-  /// Fails with kNotFound / kIo (a directory, no permission) naming the path. An empty file maps to an empty span.
-  static Expected<MappedFile> open(const std::string& path);
+  /// Fails with kNotFound / kIo (a directory, no permission) naming the path, a copy with kTooLarge and the numbers when it
+  /// does not fit in memory. An empty file is an empty span.
+  static Expected<MappedFile> open(const std::string& path, FileMode mode = FileMode::kMap);
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   const std::string& path() const { return path_; }
 
+  /// Loads all of it and keeps it in memory (mlock). Fails with kIo, the limit and how to raise it; then nothing is locked.
+  Status lock() const;
+
   /// Tells the kernel that these pages will not be needed again: a stage that streams through a file larger than the
-  /// memory calls this behind itself. Reading them again is correct, only slower.
+  /// memory calls this behind itself. Reading them again is correct, only slower. Does nothing to a copy.
   void release(std::span<const std::byte> range) const;
 
  private:
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
+  FileMode mode_ = FileMode::kMap;
   std::string path_;
 };
 

@@ -5,32 +5,54 @@
 
 #include <algorithm>
 #include <fstream>
+#include <initializer_list>
+#include <string_view>
+
+#include "base/cgroup.h"
 
 namespace shoehorn {
 namespace {
 
-uint64_t read_number(const char* path, uint64_t fallback) {
+uint64_t read_number(const std::string& path, uint64_t fallback) {
   std::ifstream in(path);
   uint64_t value = 0;
   return in >> value ? value : fallback;
 }
 
+/// The sum of the lines "KEY NUMBER" whose key is one of `keys`.
+uint64_t sum_of(const std::string& path, std::initializer_list<std::string_view> keys) {
+  uint64_t sum = 0, value = 0;
+  std::ifstream in(path);
+  for (std::string key; in >> key >> value;) {
+    if (std::find(keys.begin(), keys.end(), key) != keys.end()) sum += value;
+  }
+  return sum;
+}
+
+/// What a group has left below its limit; UINT64_MAX when it has no limit.
+uint64_t left_in(const CgroupDirectory& group) {
+  const uint64_t limit = read_number(group.path + (group.v2 ? "/memory.max" : "/memory.limit_in_bytes"), UINT64_MAX);
+  if (limit == UINT64_MAX) return UINT64_MAX;
+  const uint64_t used = read_number(group.path + (group.v2 ? "/memory.current" : "/memory.usage_in_bytes"), 0);
+  const std::string stat = group.path + "/memory.stat";
+  const uint64_t cache = group.v2 ? sum_of(stat, {"active_file", "inactive_file"})
+                                  : sum_of(stat, {"total_active_file", "total_inactive_file"});
+  const uint64_t held = used - std::min(used, cache);
+  return limit - std::min(limit, held);
+}
+
 }  // namespace
 
-uint64_t available_memory() {
+uint64_t available_memory(const std::string& root) {
   uint64_t available = UINT64_MAX;
-  std::ifstream in("/proc/meminfo");
+  std::ifstream in(root + "/proc/meminfo");
   for (std::string key, unit; in >> key;) {
     uint64_t kib = 0;
     if (!(in >> kib)) break;
     std::getline(in, unit);
     if (key == "MemAvailable:") available = kib * 1024;
   }
-  const uint64_t limit = read_number("/sys/fs/cgroup/memory.max", UINT64_MAX);
-  if (limit != UINT64_MAX) {
-    const uint64_t used = read_number("/sys/fs/cgroup/memory.current", 0);
-    available = std::min(available, limit > used ? limit - used : 0);
-  }
+  for (const CgroupDirectory& group : cgroup_directories("memory", root)) available = std::min(available, left_in(group));
   return available;
 }
 

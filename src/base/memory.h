@@ -6,8 +6,9 @@
 
 namespace shoehorn {
 
-/// Bytes that can be allocated without swapping: MemAvailable, and not more than what the cgroup of this process has left.
-uint64_t available_memory();
+/// Bytes that can be allocated without swapping: MemAvailable, and not more than what the cgroup of this process and those
+/// above it have left, counting their page cache as free. Reads ROOT/proc and ROOT/sys; "" is this machine.
+uint64_t available_memory(const std::string& root = "");
 
 /// The peak resident set of this process so far, bytes, mapped files included (ru_maxrss).
 uint64_t peak_resident_bytes();

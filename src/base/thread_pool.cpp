@@ -1,160 +1,192 @@
 #include "base/thread_pool.h"
 
-#include <sched.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
-#include <cstdlib>
-#include <cmath>
-#include <condition_variable>
+#include <chrono>
+#include <climits>
 #include <cstdint>
-#include <fstream>
-#include <mutex>
-#include <sstream>
-#include <string>
 #include <thread>
 #include <vector>
+
+#include "base/cpu_budget.h"
 
 namespace shoehorn {
 namespace {
 
-// Long enough to bridge the gap between two matrix products of one token, short enough not to burn a battery.
-constexpr int kSpins = 20000;
+using Clock = std::chrono::steady_clock;
+
+// Products follow each other within microseconds through a whole token, so a thread that waits spins: a hand-off then costs
+// the transfer of a cache line. It spins for as long as the caller's own work between two products takes, not longer, and then
+// sleeps: waking it costs a system call, but the CPU is free for a thread that has work. (Spinning with sched_yield gives the
+// CPU to any other process for a whole time slice: twice as slow beside one.)
+constexpr auto kSpinTime = std::chrono::microseconds(100);
+// With more threads than CPUs, whoever spins keeps a thread that has a range in its hands from running.
+constexpr auto kCrowdedSpinTime = std::chrono::microseconds(15);
 
 inline void cpu_relax() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
 #elif defined(__aarch64__)
-  asm volatile("yield");
+  asm volatile("isb" ::: "memory");  // takes some ten cycles; "yield" takes none
 #endif
+}
+
+/// Spins until ready(). False when it is time to sleep.
+template <class Ready>
+bool spin(Clock::duration time, Ready ready) {
+  for (const auto limit = Clock::now() + time;;) {
+    for (int i = 0; i < 16; ++i) {
+      if (ready()) return true;
+      cpu_relax();
+    }
+    if (Clock::now() >= limit) return ready();
+  }
+}
+
+static_assert(sizeof(std::atomic<uint32_t>) == sizeof(uint32_t) && std::atomic<uint32_t>::is_always_lock_free);
+
+/// Sleeps until woken, unless `word` no longer holds `expected`. May return for no reason.
+void futex_wait(std::atomic<uint32_t>& word, uint32_t expected) {
+  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAIT_PRIVATE, expected, nullptr, nullptr, 0);
+}
+
+void futex_wake(std::atomic<uint32_t>& word, int count) {
+  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE_PRIVATE, count, nullptr, nullptr, 0);
 }
 
 }  // namespace
 
 struct ThreadPool::Impl {
+  // A line for what all threads take ranges from, one for what they report to, one for those who sleep.
+  struct alignas(64) {
+    // Ranges not handed out yet; at most 0: nothing to do. Whoever takes it down from a positive number owns a range, and as
+    // long as it has not reported that range done, the job cannot end: so the rest may be read then, and only then.
+    std::atomic<int64_t> left{0};
+    const FunctionRef<void(size_t, size_t, int)>* body = nullptr;
+    size_t n = 0, grain = 1, n_ranges = 0;
+  } job;
+  struct alignas(64) {
+    std::atomic<int64_t> unfinished{0};
+    std::atomic<uint32_t> caller_sleeps{0};
+  } report;
+  struct alignas(64) {
+    std::atomic<int> count{0};
+    std::atomic<uint32_t> wakes{0};
+    std::atomic<bool> stop{false};
+  } sleepers;
+
+  Affinity affinity;
+  Clock::duration spin_time = kSpinTime;
+  uint64_t id = 0;
   std::vector<std::thread> threads;
-  std::mutex mutex;
-  std::condition_variable wake;
-  std::atomic<uint64_t> generation{0};
-  // A job is open while thread 0 works on it; `active` counts the workers inside. A worker counts itself in before it looks
-  // whether the job is open and thread 0 closes it before it looks at the count, both sequentially consistent: so thread 0
-  // waits for every worker that may touch the job and for none that the system has not scheduled yet.
-  std::atomic<bool> open{false};
-  std::atomic<int> active{0};
-  std::atomic<bool> stop{false};
 
-  // The current job. Written before it is opened, read after it was seen open.
-  const std::function<void(size_t, size_t, int)>* body = nullptr;
-  size_t n = 0, grain = 1;
-  std::atomic<size_t> next{0};
-
-  void work(int thread) {
-    for (;;) {
-      const size_t begin = next.fetch_add(grain, std::memory_order_relaxed);
-      if (begin >= n) return;
-      (*body)(begin, std::min(n, begin + grain), thread);
+  /// Works off ranges and says how many.
+  int64_t work(int thread) {
+    for (int64_t done = 0;; ++done) {
+      if (job.left.load(std::memory_order_relaxed) <= 0) return done;
+      const int64_t left = job.left.fetch_sub(1, std::memory_order_acquire);
+      if (left <= 0) return done;
+      const size_t begin = (job.n_ranges - static_cast<size_t>(left)) * job.grain;
+      (*job.body)(begin, begin + std::min(job.grain, job.n - begin), thread);
     }
   }
 
   void loop(int thread) {
-    uint64_t seen = 0;
+    bind(thread);
+    const auto called = [&] {
+      return job.left.load(std::memory_order_relaxed) > 0 || sleepers.stop.load(std::memory_order_relaxed);
+    };
     for (;;) {
-      int spins = 0;
-      while (generation.load(std::memory_order_acquire) == seen) {
-        if (stop.load(std::memory_order_relaxed)) return;
-        if (++spins < kSpins) {
-          cpu_relax();
-          continue;
-        }
-        std::unique_lock lock(mutex);
-        wake.wait(lock, [&] { return generation.load() != seen || stop.load(); });
+      while (!spin(spin_time, called)) sleep();
+      if (sleepers.stop.load(std::memory_order_relaxed)) return;
+      const int64_t done = work(thread);
+      // Sequentially consistent with the caller, which says that it sleeps before it looks a last time.
+      if (done > 0 && report.unfinished.fetch_sub(done) == done && report.caller_sleeps.load() != 0) {
+        report.caller_sleeps.store(0);
+        futex_wake(report.caller_sleeps, 1);
       }
-      seen = generation.load(std::memory_order_acquire);
-      active.fetch_add(1);
-      if (open.load()) work(thread);
-      active.fetch_sub(1);
     }
+  }
+
+  /// A worker counts itself in before it looks a last time, and the caller offers work before it looks at the count.
+  void sleep() {
+    sleepers.count.fetch_add(1);
+    const uint32_t wakes = sleepers.wakes.load();
+    if (job.left.load() <= 0 && !sleepers.stop.load()) futex_wait(sleepers.wakes, wakes);
+    sleepers.count.fetch_sub(1);
+  }
+
+  void wake(int64_t most) {
+    const int n = sleepers.count.load();
+    if (n == 0) return;
+    sleepers.wakes.fetch_add(1);
+    futex_wake(sleepers.wakes, static_cast<int>(std::min<int64_t>(n, most)));
+  }
+
+  void join() {
+    const auto finished = [&] { return report.unfinished.load(std::memory_order_acquire) == 0; };
+    while (!spin(spin_time, finished)) {
+      report.caller_sleeps.store(1);
+      if (report.unfinished.load() != 0) futex_wait(report.caller_sleeps, 1);
+      report.caller_sleeps.store(0);
+    }
+  }
+
+  void bind(int thread) const {
+    if (affinity.cpus.empty()) return;
+    const size_t i = static_cast<size_t>(thread) % affinity.cpus.size();
+    (void)set_thread_affinity(affinity.strict ? CpuSet{affinity.cpus[i]} : affinity.cpus);
+  }
+
+  void bind_caller() const {
+    static thread_local uint64_t bound_to = 0;
+    if (affinity.cpus.empty() || bound_to == id) return;
+    bound_to = id;
+    bind(0);
   }
 };
 
-ThreadPool::ThreadPool(int n_threads) : n_threads_(std::max(1, n_threads)), impl_(std::make_unique<Impl>()) {
+ThreadPool::ThreadPool(int n_threads, Affinity affinity)
+    : n_threads_(std::max(1, n_threads)), impl_(std::make_unique<Impl>()) {
+  static std::atomic<uint64_t> pools{0};
+  const size_t n_cpus = affinity.cpus.empty() ? cpu_budget().allowed.size() : affinity.cpus.size();
+  if (static_cast<size_t>(n_threads_) > n_cpus) impl_->spin_time = kCrowdedSpinTime;
+  impl_->affinity = std::move(affinity);
+  impl_->id = ++pools;
   for (int i = 1; i < n_threads_; ++i) impl_->threads.emplace_back([this, i] { impl_->loop(i); });
 }
 
 ThreadPool::~ThreadPool() {
-  {
-    std::lock_guard lock(impl_->mutex);
-    impl_->stop.store(true);
-  }
-  impl_->wake.notify_all();
+  impl_->sleepers.stop.store(true);
+  impl_->wake(INT_MAX);
   for (auto& thread : impl_->threads) thread.join();
 }
 
-void ThreadPool::parallel_for(size_t n, size_t grain, const std::function<void(size_t, size_t, int)>& body) {
+void ThreadPool::parallel_for(size_t n, size_t grain, FunctionRef<void(size_t, size_t, int)> body) {
   if (n == 0) return;
   grain = std::max<size_t>(1, grain);
+  impl_->bind_caller();
   if (n_threads_ == 1 || n <= grain) {
-    for (size_t begin = 0; begin < n; begin += grain) body(begin, std::min(n, begin + grain), 0);
+    for (size_t begin = 0; begin < n; begin += grain) body(begin, begin + std::min(grain, n - begin), 0);
     return;
   }
-  impl_->body = &body;
-  impl_->n = n;
-  impl_->grain = grain;
-  impl_->next.store(0, std::memory_order_relaxed);
-  impl_->open.store(true);
-  {
-    std::lock_guard lock(impl_->mutex);
-    impl_->generation.fetch_add(1, std::memory_order_release);
-  }
-  impl_->wake.notify_all();
-  impl_->work(0);
-  impl_->open.store(false);
-  for (int spins = 0; impl_->active.load() != 0;) {
-    if (++spins < kSpins) {
-      cpu_relax();
-    } else {
-      std::this_thread::yield();
-    }
-  }
+  auto& job = impl_->job;
+  job.body = &body;
+  job.n = n;
+  job.grain = grain;
+  job.n_ranges = (n - 1) / grain + 1;
+  const auto n_ranges = static_cast<int64_t>(job.n_ranges);
+  impl_->report.unfinished.store(n_ranges, std::memory_order_relaxed);
+  job.left.store(n_ranges);
+  impl_->wake(n_ranges - 1);
+  const int64_t mine = impl_->work(0);
+  if (impl_->report.unfinished.fetch_sub(mine, std::memory_order_acq_rel) != mine) impl_->join();
 }
 
-namespace {
-
-/// CPUs that the cgroup of this process may use, from cgroup v2 cpu.max or v1 cfs quota; 0 when there is no limit.
-double cgroup_cpus() {
-  std::ifstream membership("/proc/self/cgroup");
-  std::string line;
-  while (std::getline(membership, line)) {
-    const size_t first = line.find(':'), second = line.find(':', first + 1);
-    if (first == std::string::npos || second == std::string::npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1), path = line.substr(second + 1);
-    if (controllers.empty()) {
-      for (const std::string& file : {"/sys/fs/cgroup" + path + "/cpu.max", std::string("/sys/fs/cgroup/cpu.max")}) {
-        std::ifstream in(file);
-        std::string quota;
-        double period = 0;
-        if (in >> quota >> period && quota != "max" && period > 0) return std::atof(quota.c_str()) / period;
-      }
-    } else if (controllers.find("cpu") != std::string::npos && controllers.find("cpuset") == std::string::npos) {
-      const std::string root = "/sys/fs/cgroup/" + controllers;
-      for (const std::string& directory : {root + path, root}) {
-        std::ifstream quota_file(directory + "/cpu.cfs_quota_us"), period_file(directory + "/cpu.cfs_period_us");
-        double quota = 0, period = 0;
-        if (quota_file >> quota && period_file >> period && quota > 0 && period > 0) return quota / period;
-      }
-    }
-  }
-  return 0;
-}
-
-}  // namespace
-
-int default_thread_count() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-  if (const double quota = cgroup_cpus(); quota > 0) n = std::min(n, static_cast<int>(std::ceil(quota)));
-  return std::max(1, n);
-}
+int default_thread_count() { return cpu_budget().default_threads(); }
 
 }  // namespace shoehorn

@@ -81,7 +81,7 @@ ModelInfo describe(const engine::Model& model) {
     info.bytes += tensor.data.size();
     info.n_params += tensor.n_elements();
   }
-  info.isa = model.kernels().isa;
+  info.isa = model.kernel_set().isa;
   std::string mix = "unknown mix";
   if (const auto file_type = model.file().metadata().get_uint("general.file_type")) {
     for (const quant::Mix& m : quant::mixes()) {

@@ -1,5 +1,7 @@
+#include <chrono>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <random>
 
 #include "base/output_file.h"
@@ -44,7 +46,18 @@ std::string unescape(const std::string& text) {
   return out;
 }
 
-Status complete(const Options& o, engine::Session& session, const std::string& prompt) {
+using Clock = std::chrono::steady_clock;
+
+double ms_between(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<double, std::milli>(to - from).count();
+}
+
+/// When loading began and when it was done.
+struct LoadTimes {
+  Clock::time_point start, end;
+};
+
+Status complete(const Options& o, engine::Session& session, const std::string& prompt, const LoadTimes& load) {
   const auto& tokenizer = session.model().tokenizer();
   const auto ids = tokenizer.encode(prompt);
   if (ids.empty()) return fail(ErrorCode::kInvalid, "the prompt is empty; give one with -p or -f");
@@ -57,7 +70,9 @@ Status complete(const Options& o, engine::Session& session, const std::string& p
   if (stream && !o.no_display_prompt) std::fputs(tokenizer.decode(ids).c_str(), stdout);
   std::fflush(stdout);
   const auto progress = make_progress();
+  std::optional<double> first_ms;
   SHOEHORN_TRY(const auto result, engine::generate(session, ids, sampler, o.n_predict, *progress, [&](tokenizer::Token token) {
+                 if (!first_ms) first_ms = ms_between(load.start, Clock::now());
                  if (stream) {
                    const std::string piece = tokenizer.piece(token);
                    std::fwrite(piece.data(), 1, piece.size(), stdout);
@@ -73,7 +88,9 @@ Status complete(const Options& o, engine::Session& session, const std::string& p
                 {"text", text},
                 {"gaps", result.top2_gaps},
                 {"stop", engine::stop_reason_name(result.stop)},
-                {"ttft_ms", result.prompt_seconds * 1000},
+                {"load_ms", ms_between(load.start, load.end)},
+                {"prompt_ms", result.prompt_seconds * 1000},
+                {"ttft_ms", first_ms ? Json(*first_ms) : Json()},
                 {"prompt_tokens_per_second", result.prompt_tokens_per_second()},
                 {"tokens_per_second", result.tokens_per_second()}});
     return {};
@@ -82,9 +99,10 @@ Status complete(const Options& o, engine::Session& session, const std::string& p
   if (result.stop == engine::StopReason::kContextFull) {
     remark(fmt::format("stopped: the context of {} tokens is full (-c)", session.n_ctx()));
   }
-  remark(fmt::format("\nprompt {} tokens, first after {:.0f} ms, {:.1f} tok/s; generated {} tokens, {:.1f} tok/s", result.n_prompt,
-                     result.prompt_seconds * 1000, result.prompt_tokens_per_second(), result.ids.size(),
-                     result.tokens_per_second()));
+  remark(fmt::format("\nloaded in {:.0f} ms, first token after {:.0f} ms; prompt {} tokens, {:.1f} tok/s; generated {} tokens, "
+                     "{:.1f} tok/s",
+                     ms_between(load.start, load.end), first_ms.value_or(ms_between(load.start, Clock::now())), result.n_prompt,
+                     result.prompt_tokens_per_second(), result.ids.size(), result.tokens_per_second()));
   return {};
 }
 
@@ -97,7 +115,9 @@ Status run(Options o, bool has_prompt) {
   }
   // Without a seed every run differs, as in llama.cpp.
   o.sampler.seed = o.seed >= 0 ? static_cast<uint32_t>(o.seed) : std::random_device()();
+  LoadTimes load = {.start = Clock::now(), .end = {}};
   SHOEHORN_TRY(auto session, o.session.open());
+  load.end = Clock::now();
   if (session.n_ctx() > session.model().hparams().n_ctx_train) {
     remark(fmt::format("the model was trained on {} tokens of context, {} are asked for; quality falls beyond",
                        session.model().hparams().n_ctx_train, session.n_ctx()));
@@ -106,7 +126,7 @@ Status run(Options o, bool has_prompt) {
   const bool chat = o.conversation || (!o.no_conversation && !o.json && has_template);
   if (!chat) {
     if (!has_prompt) return fail(ErrorCode::kInvalid, "no prompt; give one with -p or -f");
-    return complete(o, session, o.prompt);
+    return complete(o, session, o.prompt, load);
   }
   if (!has_template) {
     return fail(ErrorCode::kInvalid, "{} has no chat template; use -no-cnv to complete text or give --chat-template",

@@ -3,6 +3,18 @@
 #include "cli/command.h"
 
 namespace shoehorn::cli {
+namespace {
+
+/// CLI11's form of a parser: the error, or nothing.
+template <class Parser>
+auto checked_by(Parser parser) {
+  return [parser](const std::string& text) {
+    const auto parsed = parser(text);
+    return parsed ? std::string() : parsed.error().message;
+  };
+}
+
+}  // namespace
 
 Expected<quant::Type> parse_cache_type(const std::string& name) {
   const quant::Format* format = quant::find_format(name);
@@ -15,10 +27,27 @@ void SessionFlags::add_to(CLI::App& app, int64_t default_ctx, const std::string&
   app.add_option("-m,--model", model_path, "GGUF file")->required();
   app.add_option("-c,--ctx-size", n_ctx, ctx_help)->check(CLI::Range(int64_t{0}, int64_t{1} << 24));
   app.add_option("-t,--threads", n_threads, "Threads (default: the CPUs this process may use)")->check(CLI::Range(1, 1024));
+  app.add_option("-C,--cpu-mask", cpu_mask, "CPUs that the threads stay on, hexadecimal")->check(checked_by(parse_cpu_mask));
+  app.add_option("--cpu-range", cpu_range, "CPUs that the threads stay on, LO-HI (also -Cr)")->check(checked_by(parse_cpu_range));
+  app.add_option("--cpu-strict", cpu_strict, "1: a CPU for each thread, 0: each on any of them")->capture_default_str();
   app.add_option("-b,--batch-size", n_batch, "Tokens per forward pass")->check(CLI::Range(1, 65536))->capture_default_str();
   app.add_option("--cache-type-k", cache_type_k, "KV cache type of keys: f32, f16, bf16, q8_0 ... (also -ctk)")->capture_default_str();
   app.add_option("--cache-type-v", cache_type_v, "KV cache type of values (also -ctv)")->capture_default_str();
+  app.add_flag("--mlock", mlock, "Keep the model in memory");
+  app.add_flag("--no-mmap", no_mmap, "Read the whole model into memory instead of mapping the file");
   app.add_option("--n-gpu-layers", n_gpu_layers, "Accepted for llama.cpp's sake; everything runs on the CPU (also -ngl)");
+}
+
+Expected<ThreadOptions> SessionFlags::threads() const {
+  ThreadOptions options = {.n = n_threads, .cpus = {}, .strict = cpu_strict};
+  if (!cpu_mask.empty()) {
+    SHOEHORN_TRY(options.cpus, parse_cpu_mask(cpu_mask));
+  }
+  if (!cpu_range.empty()) {
+    SHOEHORN_TRY(const CpuSet range, parse_cpu_range(cpu_range));
+    options.cpus = unite(options.cpus, range);
+  }
+  return plan_threads(std::move(options), cpu_budget());
 }
 
 Expected<engine::Session> SessionFlags::open() const { return open(model_path); }
@@ -28,10 +57,15 @@ Expected<engine::Session> SessionFlags::open(const std::string& path) const {
   engine::SessionOptions options;
   options.n_ctx = static_cast<size_t>(n_ctx);
   options.n_batch = static_cast<size_t>(n_batch);
-  options.n_threads = n_threads;
+  SHOEHORN_TRY(auto planned, threads());
+  options.n_threads = planned.n;
+  options.affinity = {.cpus = std::move(planned.cpus), .strict = planned.strict};
   SHOEHORN_TRY(options.key_type, parse_cache_type(cache_type_k));
   SHOEHORN_TRY(options.value_type, parse_cache_type(cache_type_v));
-  SHOEHORN_TRY(auto model, engine::Model::open(path));
+  SHOEHORN_TRY(auto model, engine::Model::open(path, no_mmap ? FileMode::kCopy : FileMode::kMap));
+  if (mlock) {
+    if (const Status locked = model->file().lock(); !locked) remark(locked.error().message + "; going on without");
+  }
   return engine::Session::create(std::move(model), options);
 }
 

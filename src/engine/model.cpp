@@ -1,16 +1,18 @@
 #include "engine/model.h"
 
+#include "base/memory.h"
 #include "models/gguf_hparams.h"
 
 namespace shoehorn::engine {
 
-Expected<std::shared_ptr<const Model>> Model::open(const std::string& path) {
+Expected<std::shared_ptr<const Model>> Model::open(const std::string& path, FileMode mode) {
   auto model = std::make_shared<Model>();
   SHOEHORN_TRY(model->kernel_set_, kernels::select_kernel_set());
-  SHOEHORN_TRY(model->file_, io::GgufFile::open(path));
+  SHOEHORN_TRY(model->file_, io::GgufFile::open(path, mode));
   SHOEHORN_TRY(const auto described, models::read_gguf_model(model->file_));
   model->architecture_ = described.architecture;
   model->hparams_ = described.hparams;
+  if (mode == FileMode::kMap) model->read_ahead();  // the disk works while the vocabulary is read
 
   auto vocab = tokenizer::vocab_from_gguf(model->file_.metadata());
   if (!vocab) return annotate(vocab.error(), path);
@@ -44,6 +46,20 @@ Weight Model::bind(const io::GgufTensor& tensor) {
     weight.kernels = &kernels::kernels_for(kernels(), quant::Type::F32);
   }
   return weight;
+}
+
+void Model::read_ahead() {
+  std::vector<std::span<const std::byte>> layers, output;
+  for (const models::TensorSpec& spec : models::tensor_specs(*architecture_, hparams_)) {
+    const auto data = file_.find(spec.gguf_name)->data;
+    if (spec.layer >= 0) layers.push_back(data);
+    // Of the embedding a pass reads a few rows, unless it is the output matrix too.
+    if (spec.rule->role == models::Role::kOutput || (spec.rule->role == models::Role::kTokenEmbd && output.empty())) {
+      output = {data};
+    }
+  }
+  layers.insert(layers.end(), output.begin(), output.end());
+  read_ahead_ = ReadAhead(std::move(layers), available_memory());
 }
 
 const Weight& Model::output() const {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/read_ahead.h"
 #include "io/gguf.h"
 #include "kernels/kernel.h"
 #include "models/model.h"
@@ -38,7 +39,8 @@ class WeightSet {
 class Model {
  public:
   /// Fails with file, tensor or key and reason when the file is damaged or not a model that the engine runs.
-  static Expected<std::shared_ptr<const Model>> open(const std::string& path);
+  /// A mapped file is loaded in the background, in the order in which a forward pass reads it.
+  static Expected<std::shared_ptr<const Model>> open(const std::string& path, FileMode mode = FileMode::kMap);
 
   const io::GgufFile& file() const { return file_; }
   const models::Architecture& architecture() const { return *architecture_; }
@@ -54,8 +56,10 @@ class Model {
 
  private:
   Weight bind(const io::GgufTensor& tensor);
+  void read_ahead();
 
   io::GgufFile file_;
+  ReadAhead read_ahead_;
   const models::Architecture* architecture_ = nullptr;
   models::Hparams hparams_;
   std::unique_ptr<tokenizer::Tokenizer> tokenizer_;

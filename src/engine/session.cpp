@@ -34,13 +34,14 @@ Expected<Session> Session::create(std::shared_ptr<const Model> model, const Sess
   const size_t n_ctx = options.n_ctx != 0 ? options.n_ctx : std::min<size_t>(h.n_ctx_train, kDefaultContext);
   SHOEHORN_TRY(auto cache, KvCache::create(h, n_ctx, options.key_type, options.value_type));
   const int n_threads = options.n_threads > 0 ? options.n_threads : default_thread_count();
-  return Session(std::move(model), std::move(cache), std::min(std::max<size_t>(1, options.n_batch), n_ctx), n_threads);
+  return Session(std::move(model), std::move(cache), std::min(std::max<size_t>(1, options.n_batch), n_ctx), n_threads,
+                 options.affinity);
 }
 
-Session::Session(std::shared_ptr<const Model> model, KvCache cache, size_t n_batch, int n_threads)
+Session::Session(std::shared_ptr<const Model> model, KvCache cache, size_t n_batch, int n_threads, Affinity affinity)
     : model_(std::move(model)),
       cache_(std::move(cache)),
-      pool_(std::make_unique<ThreadPool>(n_threads)),
+      pool_(std::make_unique<ThreadPool>(n_threads, std::move(affinity))),
       rope_(model_->hparams(), model_->architecture().rope,
             model_->global()[Role::kRopeFreqs] ? model_->global()[Role::kRopeFreqs].floats() : nullptr),
       table_(&model_->kernels()),

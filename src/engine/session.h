@@ -17,6 +17,7 @@ struct SessionOptions {
   size_t n_ctx = 0;                            ///< positions; 0: the trained context, at most 4096
   size_t n_batch = 512;                        ///< tokens per forward pass
   int n_threads = 0;                           ///< 0: default_thread_count()
+  Affinity affinity = {};                      ///< the CPUs they stay on
   quant::Type key_type = quant::Type::F16;     ///< KV cache
   quant::Type value_type = quant::Type::F16;
 };
@@ -44,7 +45,7 @@ class Session {
   const KvCache& cache() const { return cache_; }
 
  private:
-  Session(std::shared_ptr<const Model> model, KvCache cache, size_t n_batch, int n_threads);
+  Session(std::shared_ptr<const Model> model, KvCache cache, size_t n_batch, int n_threads, Affinity affinity);
 
   void forward(std::span<const tokenizer::Token> tokens, size_t n_logits, float* logits);
   /// Both take the last n_out of n tokens on; attention stores keys and values of all n.

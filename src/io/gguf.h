@@ -74,7 +74,10 @@ struct GgufTensor {
 class GgufFile {
  public:
   /// Opens FILE.gguf, or all parts when it is named NAME-00001-of-000NN.gguf. Errors name file, tensor or key, value and limit.
-  static Expected<GgufFile> open(const std::string& path);
+  static Expected<GgufFile> open(const std::string& path, FileMode mode = FileMode::kMap);
+
+  /// Keeps all parts in memory, see MappedFile::lock().
+  Status lock() const;
 
   const GgufMetadata& metadata() const { return metadata_; }
   const std::vector<GgufTensor>& tensors() const { return tensors_; }
@@ -86,7 +89,7 @@ class GgufFile {
   uint32_t version() const { return version_; }
 
  private:
-  Status open_part(const std::string& path, bool first);
+  Status open_part(const std::string& path, FileMode mode, bool first);
 
   std::string path_;
   uint32_t version_ = 0;

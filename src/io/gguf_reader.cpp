@@ -217,14 +217,14 @@ uint64_t GgufTensor::n_rows() const {
   return n;
 }
 
-Expected<GgufFile> GgufFile::open(const std::string& path) {
+Expected<GgufFile> GgufFile::open(const std::string& path, FileMode mode) {
   GgufFile file;
   file.path_ = path;
   const auto with_path = [](const std::string& name, Status status) -> Status {
     if (status || status.error().message.starts_with(name)) return status;
     return annotate(status.error(), name);
   };
-  SHOEHORN_RETURN_IF_ERROR(with_path(path, file.open_part(path, true)));
+  SHOEHORN_RETURN_IF_ERROR(with_path(path, file.open_part(path, mode, true)));
   const uint64_t count = file.metadata_.get_uint("split.count").value_or(1);
   if (count <= 1) return file;
 
@@ -237,7 +237,7 @@ Expected<GgufFile> GgufFile::open(const std::string& path) {
     return fail(ErrorCode::kInvalid, "{}: is not the first part of a split; open {}", path, split->part(1));
   }
   for (uint64_t i = 2; i <= count; ++i) {
-    SHOEHORN_RETURN_IF_ERROR(with_path(split->part(i), file.open_part(split->part(i), false)));
+    SHOEHORN_RETURN_IF_ERROR(with_path(split->part(i), file.open_part(split->part(i), mode, false)));
   }
   if (const auto total = file.metadata_.get_uint("split.tensors.count"); total && *total != file.tensors_.size()) {
     return fail(ErrorCode::kInvalid, "{}: the split announces {} tensors, its parts hold {}", path, *total,
@@ -246,9 +246,9 @@ Expected<GgufFile> GgufFile::open(const std::string& path) {
   return file;
 }
 
-Status GgufFile::open_part(const std::string& path, bool first) {
+Status GgufFile::open_part(const std::string& path, FileMode mode, bool first) {
   static_assert(std::endian::native == std::endian::little, "GGUF is little-endian");
-  SHOEHORN_TRY(auto mapped, MappedFile::open(path));
+  SHOEHORN_TRY(auto mapped, MappedFile::open(path, mode));
   files_.push_back(std::make_unique<MappedFile>(std::move(mapped)));
   const MappedFile* source = files_.back().get();
   Cursor in(source->bytes());
@@ -329,6 +329,11 @@ Status GgufFile::open_part(const std::string& path, bool first) {
 const GgufTensor* GgufFile::find(std::string_view name) const {
   const auto it = index_.find(name);
   return it == index_.end() ? nullptr : &tensors_[it->second];
+}
+
+Status GgufFile::lock() const {
+  for (const auto& file : files_) SHOEHORN_RETURN_IF_ERROR(file->lock());
+  return {};
 }
 
 uint64_t GgufFile::file_bytes() const {

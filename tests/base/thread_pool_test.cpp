@@ -59,8 +59,7 @@ TEST(ThreadPool, SurvivesManyShortCalls) {
   for (int n_threads = 1; n_threads <= 4; ++n_threads) {
     ThreadPool pool(n_threads);
     std::vector<int> sum(static_cast<size_t>(n_threads) * 16);  // one cache line a thread, no atomics
-    // With more threads than CPUs each call waits for the scheduler.
-    const int n_calls = n_threads <= static_cast<int>(std::thread::hardware_concurrency()) ? 3'000 : 100;
+    const int n_calls = 3'000;
     for (int call = 0; call < n_calls; ++call) {
       pool.parallel_for(8, 1, [&](size_t begin, size_t end, int thread) {
         sum[static_cast<size_t>(thread) * 16] += static_cast<int>(end - begin);
@@ -102,6 +101,46 @@ TEST(ThreadPool, UsesSeveralThreads) {
   });
   EXPECT_EQ(seen, 2);
   EXPECT_LT(std::chrono::steady_clock::now(), limit);
+}
+
+TEST(ThreadPool, ThreadsStayOnTheirCpus) {
+  const CpuSet allowed = thread_affinity();
+  const CpuSet last = {allowed.back()};
+  // In a thread of its own: the caller is bound too.
+  std::thread([&] {
+    for (int n_threads = 1; n_threads <= 3; ++n_threads) {
+      ThreadPool loose(n_threads, {.cpus = allowed}), bound(n_threads, {.cpus = last}),
+          strict(n_threads, {.cpus = allowed, .strict = true});
+      std::mutex mutex;
+      const auto seen = [&](ThreadPool& pool) {
+        std::vector<CpuSet> sets(static_cast<size_t>(n_threads));
+        pool.parallel_for(64, 1, [&](size_t, size_t, int thread) {
+          const std::lock_guard lock(mutex);
+          sets[static_cast<size_t>(thread)] = thread_affinity();
+          std::this_thread::sleep_for(std::chrono::microseconds(100));
+        });
+        return sets;
+      };
+      for (int repeat = 0; repeat < 2; ++repeat) {
+        for (const CpuSet& set : seen(bound)) EXPECT_TRUE(set.empty() || set == last);
+        for (const CpuSet& set : seen(loose)) EXPECT_TRUE(set.empty() || set == allowed);
+        const auto sets = seen(strict);
+        EXPECT_EQ(sets[0], CpuSet{allowed[0]});
+        for (size_t i = 1; i < sets.size(); ++i) {
+          EXPECT_TRUE(sets[i].empty() || sets[i] == CpuSet{allowed[i % allowed.size()]});
+        }
+      }
+    }
+  }).join();
+}
+
+TEST(ThreadPool, CpusThatThereAreNotAreIgnored) {
+  std::thread([] {
+    ThreadPool pool(2, {.cpus = {kMaxCpus - 1}});
+    std::atomic<size_t> n{0};
+    pool.parallel_for(100, 1, [&](size_t begin, size_t end, int) { n += end - begin; });
+    EXPECT_EQ(n, 100u);
+  }).join();
 }
 
 TEST(ThreadPool, StartsAndStopsWithoutWork) {

@@ -1,6 +1,7 @@
 // The program as a user calls it: exit codes, streams, files.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -132,6 +133,45 @@ TEST(Run, GreedyIsRepeatableAndThreadsDoNotMatter) {
   EXPECT_EQ(one, text("2"));
 }
 
+TEST(Run, HowTheModelIsLoadedAndWhereItRunsDoNotMatter) {
+  const auto ids = [](std::vector<std::string> flags) {
+    std::vector<std::string> arguments = {"run", "-m", model(), "-p", "It was a", "-n", "24", "--temp", "0", "--json"};
+    arguments.insert(arguments.end(), flags.begin(), flags.end());
+    const Result result = run(arguments);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return result.exit_code == 0 ? Json::parse(result.out)["ids"].dump() : "";
+  };
+  const std::string expected = ids({});
+  for (const auto& flags : std::vector<std::vector<std::string>>{{"--no-mmap"}, {"--mlock"}, {"--no-mmap", "--mlock"}}) {
+    EXPECT_EQ(ids(flags), expected) << flags.front();
+  }
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  ASSERT_EQ(sched_getaffinity(0, sizeof set, &set), 0);
+  int cpu = 0;
+  while (!CPU_ISSET(cpu, &set)) ++cpu;
+  const std::string number = std::to_string(cpu);
+  std::string mask = std::string(1, "1248"[cpu % 4]) + std::string(static_cast<size_t>(cpu / 4), '0');
+  for (const auto& flags : std::vector<std::vector<std::string>>{{"-C", mask},
+                                                                 {"--cpu-mask", "0x" + mask, "-t", "3"},
+                                                                 {"-Cr", number + "-" + number, "-t", "1"},
+                                                                 {"--cpu-range", number + "-" + number, "--cpu-strict", "1"},
+                                                                 {"--cpu-strict", "1", "-t", "2"}}) {
+    EXPECT_EQ(ids(flags), expected) << flags.front();
+  }
+}
+
+TEST(Run, CpusThatThereAreNotAreRefused) {
+  for (const auto& flags : std::vector<std::vector<std::string>>{{"-C", "xyz"}, {"-C", "0"}, {"-Cr", "3"}, {"-Cr", "5-4"}}) {
+    std::vector<std::string> arguments = {"run", "-m", model(), "-p", "x", "-n", "1"};
+    arguments.insert(arguments.end(), flags.begin(), flags.end());
+    EXPECT_EQ(run(arguments).exit_code, 2) << flags[0] << ' ' << flags[1];
+  }
+  const Result result = run({"run", "-m", model(), "-p", "x", "-n", "1", "-Cr", "4094-4095"});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_NE(result.err.find("4094"), std::string::npos) << result.err;
+}
+
 TEST(Run, SeedDecidesTheDraws) {
   const auto text = [](const char* seed) {
     return run({"run", "-m", model(), "-no-cnv", "--no-display-prompt", "-p", "It was a", "-n", "24", "-s", seed}).out;
@@ -149,6 +189,8 @@ TEST(Run, JsonHasIdsGapsAndRates) {
   EXPECT_EQ(json["prompt_ids"][0], 4088);
   EXPECT_EQ(json["stop"], "length");
   EXPECT_GT(json["tokens_per_second"], 0);
+  EXPECT_GT(json["load_ms"], 0);
+  EXPECT_GT(json["ttft_ms"], json["load_ms"].get<double>() + json["prompt_ms"].get<double>());
 }
 
 TEST(Run, ChatRemembersAndAnswersEachLine) {

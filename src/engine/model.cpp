@@ -49,17 +49,23 @@ Weight Model::bind(const io::GgufTensor& tensor) {
 }
 
 void Model::read_ahead() {
-  std::vector<std::span<const std::byte>> layers, output;
+  std::vector<std::span<const std::byte>> order, layers, output;
   for (const models::TensorSpec& spec : models::tensor_specs(*architecture_, hparams_)) {
-    const auto data = file_.find(spec.gguf_name)->data;
-    if (spec.layer >= 0) layers.push_back(data);
+    const io::GgufTensor& tensor = *file_.find(spec.gguf_name);
+    const auto data = tensor.data;
+    if (tensor.shape.size() == 1) {
+      order.push_back(data);  // bind() waits for them: not behind the whole file
+    } else if (spec.layer >= 0) {
+      layers.push_back(data);
+    }
     // Of the embedding a pass reads a few rows, unless it is the output matrix too.
     if (spec.rule->role == models::Role::kOutput || (spec.rule->role == models::Role::kTokenEmbd && output.empty())) {
       output = {data};
     }
   }
-  layers.insert(layers.end(), output.begin(), output.end());
-  read_ahead_ = ReadAhead(std::move(layers), available_memory());
+  order.insert(order.end(), layers.begin(), layers.end());
+  order.insert(order.end(), output.begin(), output.end());
+  read_ahead_ = ReadAhead(std::move(order), available_memory());
 }
 
 const Weight& Model::output() const {

@@ -269,7 +269,7 @@ function table(results, o, machine) {
     const lines = rows.map(row => `| ${row.join(" | ")} |`);
     lines.push("", `${machine.date}, ${machine.cpu}, ${o.threads} threads, KV cache ${o.cacheType}: reads ` +
         `${machine.read_gbs?.toFixed(1) ?? "?"} GB/s, int8 peak ${machine.int8_gmacs?.toFixed(0) ?? "not measured"}` +
-        `${machine.int8_gmacs ? " GMAC/s" : ""}. Tokens per second, medians of ${o.rounds} rounds in turns; GB/s is what ` +
+        `${machine.int8_gmacs ? " GMAC/s" : ""}. Tokens per second, medians of ${o.rounds} round${o.rounds === 1 ? "" : "s"} in turns; GB/s is what ` +
         `Shoehorn reads at its rate; ratios are Shoehorn's rate over the peer's.`, "", `${versions.join("; ")}.`);
     const errors = results.flatMap(({model, runs}) => runs.filter(r => r.error).map(r =>
         `* ${path.basename(model)}, ${labelOf(r.contender)}: ${r.error}`));
@@ -277,16 +277,23 @@ function table(results, o, machine) {
     return lines.join("\n");
 }
 
-const o = parseOptions();
-const machine = {date: new Date().toISOString().slice(0, 10), threads: o.threads, load_before: os.loadavg()[0]};
-const list = contenders(o);
-const results = o.models.map(model => ({model, runs: measureModel(model, list, o, machine)}));
-machine.load_after = os.loadavg()[0];
-console.log(table(results, o, machine));
-if (o.json) {
+function writeJson(file, results, o, machine) {
     const raw = results.flatMap(({model, runs}) => runs.map(({contender, samples, error, info}) => ({
         model: path.basename(model), ...info, peer: contender.peer, setting: contender.setting, version: contender.version, samples,
         medians: Object.fromEntries(Object.entries(samples).map(([test, values]) => [test, median(values)])), error
     })));
-    fs.writeFileSync(o.json, JSON.stringify({machine, cache_type: o.cacheType, rounds: o.rounds, results: raw}, null, 2) + "\n");
+    const all = {machine, cache_type: o.cacheType, rounds: o.rounds, results: raw};
+    fs.writeFileSync(`${file}.part`, JSON.stringify(all, null, 2) + "\n");
+    fs.renameSync(`${file}.part`, file);
 }
+
+const o = parseOptions();
+const machine = {date: new Date().toISOString().slice(0, 10), threads: o.threads, load_before: os.loadavg()[0]};
+const list = contenders(o);
+const results = [];
+for (const model of o.models) {
+    results.push({model, runs: measureModel(model, list, o, machine)});
+    machine.load_after = os.loadavg()[0];
+    if (o.json) writeJson(o.json, results, o, machine);  // after each, so that a run that is stopped leaves what it has
+}
+console.log(table(results, o, machine));

@@ -6,7 +6,7 @@ namespace shoehorn::kernels {
 namespace {
 
 constexpr size_t kAttendRows = 96;  // query rows of a block: eight register tiles of twelve
-constexpr size_t kPositions = 64;   // positions of a tile
+constexpr size_t kPositions = 128;  // positions of a tile
 constexpr size_t kFewRows = 16;     // query rows up to which keys and values are read as they are
 constexpr float kMinusInfinity = -__builtin_inff();
 
@@ -30,25 +30,27 @@ SHOEHORN_INLINE void over_rows(size_t n, const Body& body) {
   });
 }
 
-/// One tile of scores of a row to exp(score - max): updates max and sum, returns the factor by which older sums shrink.
-SHOEHORN_INLINE float soften(float* scores, float& max, float& sum_so_far) {
+/// One tile of scores of a row to exp(score - max), 1e-38 where they are hidden. Updates max and sums, returns the factor by which
+/// older sums shrink.
+SHOEHORN_INLINE float soften(float* scores, float& max, F32& sums) {
   F32 most = load<F32>(scores);
-  for (size_t i = kLanes; i < kPositions; i += kLanes) most = larger(most, load<F32>(scores + i));
+  unroll<kPositions / kLanes - 1>([&](auto i) SHOEHORN_LAMBDA { most = larger(most, load<F32>(scores + (i + 1) * kLanes)); });
   const float tile_max = largest(most), new_max = tile_max > max ? tile_max : max;
   if (new_max == kMinusInfinity) {
-    for (size_t i = 0; i < kPositions; i += kLanes) store(scores + i, F32{});
+    unroll<kPositions / kLanes>([&](auto i) SHOEHORN_LAMBDA { store(scores + i * kLanes, F32{}); });
     return 1;
   }
-  F32 total = {};
-  for (size_t i = 0; i < kPositions; i += kLanes) {
-    const F32 p = exponential(load<F32>(scores + i) - new_max);
-    store(scores + i, p);
-    total += p;
-  }
   float shrink = 1;
-  if (new_max != max) shrink = max == kMinusInfinity ? 0 : exponential(splat(max - new_max))[0];
-  sum_so_far = sum_so_far * shrink + sum(total);
-  max = new_max;
+  if (new_max != max) {
+    shrink = max == kMinusInfinity ? 0 : exponential(splat(max - new_max))[0];
+    sums *= shrink;
+    max = new_max;
+  }
+  unroll<kPositions / kLanes>([&](auto i) SHOEHORN_LAMBDA {
+    const F32 p = exponential(load<F32>(scores + i * kLanes) - new_max);
+    store(scores + i * kLanes, p);
+    sums += p;
+  });
   return shrink;
 }
 
@@ -62,7 +64,8 @@ void attend_rows(const AttendArgs& a, size_t first_row, size_t n_rows) {
   float* values = rows + kPositions * width;      // [kPositions][width]
   float* panel = values + kPositions * width;     // [width][kPanelRows], keys of a panel of positions
   const size_t padded_rows = granules(n_rows) * kGranule;
-  float max[kAttendRows], sums[kAttendRows];
+  float max[kAttendRows];
+  F32 sums[kAttendRows];
 
   const auto token_of = [&](size_t r) SHOEHORN_LAMBDA { return (first_row + r) / a.n_heads; };
   const auto head_of = [&](size_t r) SHOEHORN_LAMBDA { return (first_row + r) % a.n_heads; };
@@ -74,7 +77,7 @@ void attend_rows(const AttendArgs& a, size_t first_row, size_t n_rows) {
     const float* from = a.q + token_of(r) * a.q_stride + head_of(r) * head;
     for (size_t d = 0; d < head; ++d) q[r * width + d] = from[d] * a.scale;
     max[r] = kMinusInfinity;
-    sums[r] = 0;
+    sums[r] = F32{};
   }
   if (width > head && !few) {
     __builtin_memset(rows, 0, kPositions * width * sizeof(float));
@@ -121,10 +124,10 @@ void attend_rows(const AttendArgs& a, size_t first_row, size_t n_rows) {
 
   for (size_t r = 0; r < n_rows; ++r) {
     float* to = a.out + token_of(r) * a.out_stride + head_of(r) * head;
-    const float inverse = sums[r] > 0 ? 1 / sums[r] : 0;
+    const float total = sum(sums[r]), inverse = total > 0 ? 1 / total : 0;
     for (size_t d = 0; d < head; ++d) to[d] = out[r * width + d] * inverse;
     if (a.max != nullptr) a.max[first_row + r] = max[r];
-    if (a.sum != nullptr) a.sum[first_row + r] = sums[r];
+    if (a.sum != nullptr) a.sum[first_row + r] = total;
   }
 }
 

@@ -3,7 +3,7 @@
 namespace shoehorn::kernels {
 namespace {
 
-/// e^x for x <= 88, to 1e-7 relative; below -87 it is 0. Range reduction to |r| <= ln(2) / 2, then a polynomial (Cephes expf).
+/// e^x for x <= 88, to 1e-7 relative; below -87, e^-87. Range reduction to |r| <= ln(2) / 2, then a polynomial (Cephes expf).
 SHOEHORN_INLINE F32 exponential(F32 x) {
   const F32 bounded = larger(x, splat(-87.0f));
   const F32 n = round_to_whole(bounded * 1.44269504f);
@@ -15,8 +15,7 @@ SHOEHORN_INLINE F32 exponential(F32 x) {
   p = multiply_add(p, r, splat(1.6666665459e-1f));
   p = multiply_add(p, r, splat(5.0000001201e-1f));
   p = multiply_add(p, r * r, r + 1.0f);
-  const F32 result = times_power_of_two(p, n);
-  return x < -87.0f ? F32{} : result;
+  return times_power_of_two(p, n);
 }
 
 /// body(i, F32 of x[i ...], how many of it count) over n floats; the last register is padded with zeros.

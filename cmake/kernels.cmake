@@ -7,7 +7,7 @@ function(shoehorn_kernel_set file)
 endfunction()
 
 # Wide vector values never cross a function boundary here, so the ABI remark does not apply. No kernel looks at errno.
-target_compile_options(shoehorn_kernels PRIVATE -Wno-psabi -Wno-uninitialized -fno-math-errno)
+target_compile_options(shoehorn_kernels PRIVATE -Wno-psabi -Wno-uninitialized -Wno-unused-function -fno-math-errno)
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT SHOEHORN_SCALAR_ONLY)
   target_compile_definitions(shoehorn_kernels PRIVATE SHOEHORN_X86_KERNELS)
@@ -17,4 +17,5 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT SHOEHORN_SCALAR_ONLY)
   shoehorn_kernel_set(x86_avx2/avxvnni.cpp ${avx2} -mavxvnni)
   shoehorn_kernel_set(x86_avx2/avx512vnni256.cpp ${avx512} -mavx512vnni -mprefer-vector-width=256)
   shoehorn_kernel_set(x86_avx512/avx512vnni.cpp ${avx512} -mavx512vnni)
+  shoehorn_kernel_set(x86_avx512/avx512bf16.cpp ${avx512} -mavx512vnni -mavx512bf16)
 endif()

@@ -21,7 +21,10 @@ uint32_t cpu_features() {
           __builtin_cpu_supports("avx512vl")) {
         bits |= kCpuAvx512;
         if (__builtin_cpu_supports("avx512vnni")) bits |= kCpuAvx512Vnni;
-        if (__builtin_cpu_supports("avx512bf16")) bits |= kCpuAvx512Bf16;
+        if (__builtin_cpu_supports("avx512bf16")) {
+          bits |= kCpuAvx512Bf16;
+          if (__builtin_cpu_is("amd")) bits |= kCpuFastBf16;
+        }
       }
     }
 #endif

@@ -12,7 +12,8 @@ enum CpuFeature : uint32_t {
   kCpuAvxVnni = 1u << 2,
   kCpuAvx512Vnni = 1u << 3,
   kCpuAvx512Bf16 = 1u << 4,
-  kCpuFastBf16 = 1u << 5,  ///< dpbf16ps does more multiplications a cycle than a float FMA
+  kCpuFastBf16 = 1u << 5,  ///< AVX512-BF16 that multiplies more a cycle than float FMA does: AMD's, not Intel's without AMX
+  kCpuNever = 1u << 31,    ///< no CPU has it
 };
 
 /// Features of this machine, detected once (CPUID, and the operating system's consent to wide registers).

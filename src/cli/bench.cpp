@@ -42,7 +42,7 @@ struct Row {
   Setting setting;
   eval::BenchResult result;
   uint64_t logits_hash;
-  double bandwidth = 0;  // bytes per second
+  eval::Ceilings ceilings = {};
 };
 
 std::vector<Setting> settings(const Options& o) {
@@ -125,9 +125,9 @@ std::vector<std::pair<const char*, Json>> fields(const Options& o, const ModelIn
           {"ttft_ms", r.ttft_ms},
           {"ttlt_ms", r.ttlt_ms},
           {"peak_rss", r.peak_rss},
-          {"mbu", r.mbu(row.bandwidth)},
-          {"read_gbs", row.bandwidth * 1e-9},
-          {"int8_gmacs", nullptr},
+          {"mbu", r.mbu(row.ceilings.read_bytes)},
+          {"read_gbs", row.ceilings.read_bytes * 1e-9},
+          {"int8_gmacs", row.ceilings.macs * 1e-9},
           {"joules", nullptr},
           {"logits_hash", fmt::format("{:016x}", row.logits_hash)}};
 }
@@ -189,7 +189,7 @@ void print_markdown(const Options& o, const ModelInfo& model, const std::vector<
   columns.push_back({"ttft ms", true, [](const Row& r) { return fmt::format("{:.1f}", r.result.ttft_ms); }});
   columns.push_back({"ttlt ms", true, [](const Row& r) { return fmt::format("{:.1f}", r.result.ttlt_ms); }});
   columns.push_back(
-      {"mbu", true, [](const Row& r) { return fmt::format("{:.0f} %", 100 * r.result.mbu(r.bandwidth)); }});
+      {"mbu", true, [](const Row& r) { return fmt::format("{:.0f} %", 100 * r.result.mbu(r.ceilings.read_bytes)); }});
 
   std::vector<std::vector<std::string>> cells(rows.size());
   std::vector<size_t> widths;
@@ -219,21 +219,22 @@ void print_markdown(const Options& o, const ModelInfo& model, const std::vector<
     print(line);
   }
 
-  std::map<std::string, double> bandwidths;
+  std::map<std::string, eval::Ceilings> ceilings;
   std::vector<std::string> hashes;
   uint64_t peak = 0;
   for (const Row& row : rows) {
-    bandwidths[fmt::format("{} thread{}", row.setting.n_threads, row.setting.n_threads == 1 ? "" : "s")] =
-        row.bandwidth * 1e-9;
+    ceilings[fmt::format("{} thread{}", row.setting.n_threads, row.setting.n_threads == 1 ? "" : "s")] = row.ceilings;
     const std::string hash = fmt::format("{:016x}", row.logits_hash);
     if (std::ranges::find(hashes, hash) == hashes.end()) hashes.push_back(hash);
     peak = std::max(peak, row.result.peak_rss);
   }
   print(fmt::format("\nlogits hash {}", fmt::join(hashes, " ")));
-  std::vector<std::string> read;
-  for (const auto& [threads, gbs] : bandwidths) read.push_back(fmt::format("{:.1f} GB/s with {}", gbs, threads));
-  print(fmt::format("{}: reads {}; peak memory {}; shoehorn {}", eval::cpu_name(), fmt::join(read, ", "),
-                    format_bytes(peak), SHOEHORN_VERSION));
+  std::vector<std::string> can;
+  for (const auto& [threads, most] : ceilings) {
+    can.push_back(fmt::format("with {} reads {:.1f} GB/s, multiplies {:.0f} GMAC/s", threads, most.read_bytes * 1e-9, most.macs * 1e-9));
+  }
+  print(fmt::format("{} {}; peak memory {}; shoehorn {}", eval::cpu_name(), fmt::join(can, ", "), format_bytes(peak),
+                    SHOEHORN_VERSION));
 }
 
 Status run_bench(const Options& o) {
@@ -260,13 +261,13 @@ Status run_bench(const Options& o) {
     for (auto& result : results) rows.push_back({setting, std::move(result), hash});
   }
   // Last, because its buffer would count as peak memory.
-  std::map<int, double> bandwidths;
+  std::map<int, eval::Ceilings> ceilings;
   for (Row& row : rows) {
     const int n_threads = row.setting.n_threads;
-    if (!bandwidths.contains(n_threads)) {
-      SHOEHORN_TRY(bandwidths[n_threads], eval::measure_read_bandwidth(n_threads));
+    if (!ceilings.contains(n_threads)) {
+      SHOEHORN_TRY(ceilings[n_threads], eval::measure_ceilings(model->kernels(), n_threads));
     }
-    row.bandwidth = bandwidths[n_threads];
+    row.ceilings = ceilings[n_threads];
   }
 
   const ModelInfo info = describe(*model);

@@ -11,7 +11,7 @@ namespace {
 using models::Role;
 
 constexpr size_t kDefaultContext = 4096;
-constexpr size_t kRange = 512;  // positions of an attention task when there are few tokens
+constexpr size_t kRange = 1024; // positions of an attention task when there are few tokens
 
 size_t max_n_head_kv(const models::Hparams& h) {
   size_t n = 0;

@@ -93,6 +93,31 @@ Expected<double> measure_read_bandwidth(int n_threads) {
   return best;
 }
 
+double measure_multiply_peak(const kernels::KernelTable& table, int n_threads) {
+  constexpr size_t kShares = 64;
+  constexpr uint64_t kRounds = 20'000;
+  ThreadPool pool(n_threads);
+  double best = 0;
+  const auto start = std::chrono::steady_clock::now();
+  const auto seconds_since = [](auto from) { return std::chrono::duration<double>(std::chrono::steady_clock::now() - from).count(); };
+  while (seconds_since(start) < 0.3) {
+    std::atomic<uint64_t> macs{0};
+    const auto pass = std::chrono::steady_clock::now();
+    pool.parallel_for(kShares, 1, [&](size_t begin, size_t end, int) {
+      for (size_t i = begin; i < end; ++i) macs.fetch_add(table.spin(kRounds), std::memory_order_relaxed);
+    });
+    best = std::max(best, static_cast<double>(macs.load()) / seconds_since(pass));
+  }
+  return best;
+}
+
+Expected<Ceilings> measure_ceilings(const kernels::KernelTable& table, int n_threads) {
+  Ceilings out;
+  SHOEHORN_TRY(out.read_bytes, measure_read_bandwidth(n_threads));
+  out.macs = measure_multiply_peak(table, n_threads);
+  return out;
+}
+
 std::string cpu_name() {
   std::ifstream in("/proc/cpuinfo");
   for (std::string line; std::getline(in, line);) {

@@ -5,9 +5,9 @@
 
 namespace shoehorn::kernels {
 
-#define SHOEHORN_KERNEL_SET(isa, features, automatic) \
-  namespace isa {                                     \
-  const KernelTable& table();                         \
+#define SHOEHORN_KERNEL_SET(isa, needed, wanted) \
+  namespace isa {                                \
+  const KernelTable& table();                    \
   }
 #include "kernels/kernels.inc"
 #undef SHOEHORN_KERNEL_SET
@@ -15,7 +15,7 @@ namespace shoehorn::kernels {
 namespace {
 
 constexpr KernelSet kSets[] = {
-#define SHOEHORN_KERNEL_SET(isa, features, automatic) {#isa, features, automatic, isa::table},
+#define SHOEHORN_KERNEL_SET(isa, needed, wanted) {#isa, needed, wanted, isa::table},
 #include "kernels/kernels.inc"
 #undef SHOEHORN_KERNEL_SET
 };
@@ -36,7 +36,7 @@ Expected<const KernelSet*> select_kernel_set() {
       if (!runs) return fail(ErrorCode::kUnsupported, "SHOEHORN_ISA={}: this CPU cannot run it", forced);
       return &set;
     }
-    if (runs && set.automatic) best = &set;
+    if (runs && (set.wanted_features & ~available) == 0) best = &set;
   }
   if (forced != nullptr && *forced != '\0') {
     return fail(ErrorCode::kInvalid, "SHOEHORN_ISA={} is not known; this build has {}", forced, names);

@@ -65,6 +65,8 @@ struct FewArgs {
   size_t float_stride, n_floats;
   float* y;
   size_t y_stride;
+  const std::byte* next;   ///< n_rows rows of next_stride_bytes that will be read soon, to be fetched meanwhile; or nullptr
+  size_t next_stride_bytes;
 };
 using FewFn = void (*)(const FewArgs&);
 
@@ -131,14 +133,14 @@ size_t layout_bytes(const KernelTable& table, Layout layout, size_t n_tokens, si
 struct KernelSet {
   const char* isa;              ///< name for SHOEHORN_ISA: "scalar", "avx2", ...
   uint32_t cpu_features;        ///< base/cpu.h bits that it needs
-  bool automatic;               ///< false: only when SHOEHORN_ISA asks for it
+  uint32_t wanted_features;     ///< bits without which it is used only when SHOEHORN_ISA asks for it
   const KernelTable& (*table)();
 };
 
 /// All sets in this build, slowest first, including ones that this CPU cannot run.
 std::span<const KernelSet> kernel_sets();
 
-/// The set in use: the last automatic one whose features the CPU has, or the one that the environment variable SHOEHORN_ISA
+/// The set in use: the last one whose needed and wanted features the CPU has, or the one that the environment variable SHOEHORN_ISA
 /// names. Fails when SHOEHORN_ISA names none or one that the CPU cannot run.
 Expected<const KernelSet*> select_kernel_set();
 

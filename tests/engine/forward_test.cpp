@@ -166,6 +166,38 @@ TEST(Session, BatchSizeThreadsAndSteppingDoNotChangeTheLogits) {
   for (size_t i = 0; i < expected.size(); ++i) ASSERT_NEAR((*last)[i], expected[i], 1e-4);
 }
 
+// Quantized weights go through int8 products, whose activations are rounded in groups of other sizes for few tokens than for many.
+TEST(Session, QuantizedLogitsDoNotDependOnThreadsAndLittleOnBatches) {
+  Json config = test::tiny_config();
+  config["hidden_size"] = 256;
+  config["intermediate_size"] = 512;
+  const auto checkpoint = test::make_tiny_checkpoint(config);
+  const auto tokens = some_tokens(70);
+  for (const char* mix : {"Q4_K_M", "Q8_0", "Q2_K", "Q4_0"}) {
+    const std::string path = to_gguf(checkpoint.directory, mix);
+    std::vector<float> expected;
+    for (const int n_threads : {1, 2, 3}) {
+      Session session = open_session(path, {.n_threads = n_threads});
+      const auto logits = session.eval(tokens, 2);
+      ASSERT_TRUE(logits.has_value());
+      if (n_threads == 1) expected.assign(logits->begin(), logits->end());
+      EXPECT_TRUE(std::equal(expected.begin(), expected.end(), logits->begin())) << mix << ": bytes depend on the number of threads";
+    }
+    double norm = 0;
+    for (const float logit : expected) norm += static_cast<double>(logit) * static_cast<double>(logit);
+    for (const size_t n_batch : {1, 5, 33}) {
+      Session session = open_session(path, {.n_batch = n_batch, .n_threads = 2});
+      const auto logits = session.eval(tokens, 2);
+      ASSERT_TRUE(logits.has_value());
+      double difference = 0;
+      for (size_t i = 0; i < expected.size(); ++i) {
+        difference += std::pow(static_cast<double>((*logits)[i] - expected[i]), 2);
+      }
+      EXPECT_LT(std::sqrt(difference / norm), 0.03) << mix << " in batches of " << n_batch;
+    }
+  }
+}
+
 TEST(Session, TruncateForgetsTheTail) {
   const auto checkpoint = test::make_tiny_checkpoint(test::tiny_config());
   const std::string path = to_gguf(checkpoint.directory, "F32");

@@ -16,6 +16,13 @@ TEST(Machine, ReadsMemoryAtAPlausibleRate) {
   }
 }
 
+TEST(Machine, MultipliesAtAPlausibleRate) {
+  ASSERT_EXPECTED(const kernels::KernelSet* const set, kernels::select_kernel_set());
+  const double peak = measure_multiply_peak(set->table(), 1);
+  EXPECT_GT(peak, 1e8);
+  EXPECT_LT(peak, 1e14) << "the products were optimized away";
+}
+
 TEST(Machine, HasAName) {
   EXPECT_NE(cpu_name(), "");
   EXPECT_EQ(cpu_name().find('\n'), std::string::npos);

@@ -297,7 +297,7 @@ TEST(KernelSelection, TakesTheLastSetThatTheCpuCanRun) {
   ASSERT_TRUE(chosen.has_value());
   const KernelSet* expected = nullptr;
   for (const KernelSet& set : kernel_sets()) {
-    if (set.automatic && (set.cpu_features & ~cpu_features()) == 0) expected = &set;
+    if (((set.cpu_features | set.wanted_features) & ~cpu_features()) == 0) expected = &set;
   }
   EXPECT_EQ(*chosen, expected);
 }

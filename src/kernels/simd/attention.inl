@@ -89,7 +89,8 @@ void attend_rows(const AttendArgs& a, size_t first_row, size_t n_rows) {
   for (size_t p0 = a.first; p0 < end; p0 += kPositions) {
     const size_t n = end - p0 < kPositions ? end - p0 : kPositions;
     if (few) {
-      a.key->scores({a.keys + p0 * a.key_stride, a.key_stride, n, head, q, width, n_rows, scores, kPositions});
+      a.key->scores({a.keys + p0 * a.key_stride, a.key_stride, n, head, q, width, n_rows, scores, kPositions,
+                     a.values + p0 * a.value_stride, a.value_stride});
     } else {
       for (size_t p = 0; p < n; ++p) a.key->expand(a.keys + (p0 + p) * a.key_stride, head, rows + p * width);
       __builtin_memset(scores, 0, padded_rows * kPositions * sizeof(float));
@@ -111,7 +112,9 @@ void attend_rows(const AttendArgs& a, size_t first_row, size_t n_rows) {
       }
     }
     if (few) {
-      a.value->mix({a.values + p0 * a.value_stride, a.value_stride, n, head, out, width, n_rows, scores, kPositions});
+      const bool last = p0 + 2 * kPositions > end;  // the next tile is not whole
+      a.value->mix({a.values + p0 * a.value_stride, a.value_stride, n, head, out, width, n_rows, scores, kPositions,
+                    last ? nullptr : a.keys + (p0 + kPositions) * a.key_stride, a.key_stride});
     } else {
       for (size_t p = 0; p < n; ++p) a.value->expand(a.values + (p0 + p) * a.value_stride, head, values + p * width);
       for (size_t d = 0; d < width; d += kPanelRows) {

@@ -53,38 +53,64 @@ void store_q4_0_row(const float* x, size_t n, std::byte* row) {
 /// Query heads that share the reading of a row.
 constexpr size_t kFew = 4;
 
+SHOEHORN_INLINE void fetch_next(const FewArgs& a, size_t row) {
+  if (a.next == nullptr) return;
+  const std::byte* from = a.next + row * a.next_stride_bytes;
+  for (size_t i = 0; i < a.next_stride_bytes; i += 64) __builtin_prefetch(from + i, 0, 3);
+}
+
+/// Scores of kFew query heads with kLanes / kFew rows at a time, whose sums over lanes are then taken together. kVectors: registers in
+/// a row, 0 when not known.
 template <class Rows, size_t kVectors>
-SHOEHORN_INLINE void scores_of_rows(const FewArgs& a, size_t first, const float* const (&q)[kFew]) {
-  for (size_t r = 0; r < a.n_rows; ++r) {
-    const std::byte* row = a.rows + r * a.row_stride_bytes;
-    F32 acc[kFew] = {};
-    const auto step = [&](size_t i) SHOEHORN_LAMBDA {
-      const F32 k = Rows::load(row, i);
-      unroll<kFew>([&](auto f) SHOEHORN_LAMBDA { acc[f] = multiply_add(k, load<F32>(q[f] + i), acc[f]); });
-    };
-    if constexpr (kVectors != 0) {
-      unroll<kVectors>([&](auto v) SHOEHORN_LAMBDA { step(v * kLanes); });
+SHOEHORN_INLINE void scores_of_heads(const FewArgs& a, const float* const (&q)[kFew], float* const (&y)[kFew]) {
+  constexpr size_t kAtOnce = kLanes / kFew;
+  for (size_t r = 0; r < a.n_rows; r += kAtOnce) {
+    F32 acc[kLanes] = {};  // [head][row]
+    unroll<kAtOnce>([&](auto k) SHOEHORN_LAMBDA {
+      const size_t row_index = r + k < a.n_rows ? r + k : a.n_rows - 1;
+      fetch_next(a, row_index);
+      const std::byte* row = a.rows + row_index * a.row_stride_bytes;
+      const auto step = [&](size_t i) SHOEHORN_LAMBDA {
+        const F32 key = Rows::load(row, i);
+        unroll<kFew>([&](auto f) SHOEHORN_LAMBDA {
+          F32& sum = acc[f * kAtOnce + k];
+          sum = multiply_add(key, load<F32>(q[f] + i), sum);
+        });
+      };
+      if constexpr (kVectors != 0) {
+        unroll<kVectors>([&](auto v) SHOEHORN_LAMBDA { step(v * kLanes); });
+      } else {
+        for (size_t i = 0; i < a.n_cols; i += kLanes) step(i);
+      }
+    });
+    alignas(64) float sums[kLanes];
+    store(sums, lane_sums(acc));
+    const size_t n = a.n_rows - r < kAtOnce ? a.n_rows - r : kAtOnce;
+    if (n == kAtOnce) {
+      unroll<kFew>([&](auto f) SHOEHORN_LAMBDA { __builtin_memcpy(y[f] + r, sums + f * kAtOnce, kAtOnce * sizeof(float)); });
     } else {
-      for (size_t i = 0; i < a.n_cols; i += kLanes) step(i);
+      for (size_t f = 0; f < kFew; ++f) __builtin_memcpy(y[f] + r, sums + f * kAtOnce, n * sizeof(float));
     }
-    float sums[kFew];
-    store_sums(sums, acc[0], acc[1], acc[2], acc[3]);
-    const size_t n = a.n_floats - first < kFew ? a.n_floats - first : kFew;
-    for (size_t f = 0; f < n; ++f) a.y[(first + f) * a.y_stride + r] = sums[f];
   }
 }
 
 template <class Rows>
 void scores(const FewArgs& a) {
   for (size_t first = 0; first < a.n_floats; first += kFew) {
+    // Heads that there are not repeat the last one.
     const float* q[kFew];
-    for (size_t f = 0; f < kFew; ++f) q[f] = a.floats + (first + f < a.n_floats ? first + f : first) * a.float_stride;
+    float* y[kFew];
+    for (size_t f = 0; f < kFew; ++f) {
+      const size_t head = first + f < a.n_floats ? first + f : a.n_floats - 1;
+      q[f] = a.floats + head * a.float_stride;
+      y[f] = a.y + head * a.y_stride;
+    }
     if (a.n_cols == 64) {
-      scores_of_rows<Rows, 64 / kLanes>(a, first, q);
+      scores_of_heads<Rows, 64 / kLanes>(a, q, y);
     } else if (a.n_cols == 128) {
-      scores_of_rows<Rows, 128 / kLanes>(a, first, q);
+      scores_of_heads<Rows, 128 / kLanes>(a, q, y);
     } else {
-      scores_of_rows<Rows, 0>(a, first, q);
+      scores_of_heads<Rows, 0>(a, q, y);
     }
   }
 }
@@ -98,6 +124,7 @@ SHOEHORN_INLINE void mix_columns(const FewArgs& a, size_t first, size_t column) 
   });
   for (size_t r = 0; r < a.n_rows; ++r) {
     const std::byte* row = a.rows + r * a.row_stride_bytes;
+    if (column == 0) fetch_next(a, r);
     F32 weight[kCount];
     unroll<kCount>([&](auto f) SHOEHORN_LAMBDA { weight[f] = splat(a.y[(first + f) * a.y_stride + r]); });
     unroll<kVectors>([&](auto v) SHOEHORN_LAMBDA {

@@ -2,7 +2,7 @@
 //   FloatRows        [token][column] floats
 //   Int8Rows         [token][column / 256] Int8Super
 //   FloatTiles       [granule][column][token in granule] floats
-//   Bf16Tiles        [granule][column / 2][token in granule][2] bfloat16
+//   Bf16Tiles        [granule][column / 2][token in granule][2] bfloat16, in the sets that have them
 //   Int8Tiles<G>     codes [granule][column / 4][token in granule][4] int8, then scales [granule][column / G][token in granule]
 //                    floats, then sums of codes, in the same order, int32, times -kPanelBias
 // Tokens past the end of the last granule are zero.

@@ -107,10 +107,13 @@ SHOEHORN_INLINE void store_f16(uint16_t* to, F32 v) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
 }
 
-/// The sums of four registers.
-SHOEHORN_INLINE void store_sums(float* to, F32 a, F32 b, F32 c, F32 d) {
-  const __m256 pairs = _mm256_hadd_ps(_mm256_hadd_ps((__m256)a, (__m256)b), _mm256_hadd_ps((__m256)c, (__m256)d));
-  _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1)));
+/// Lane i: the sum of register i.
+SHOEHORN_INLINE F32 lane_sums(const F32 (&v)[8]) {
+  const auto four = [&](size_t i) SHOEHORN_LAMBDA {
+    return _mm256_hadd_ps(_mm256_hadd_ps((__m256)v[i], (__m256)v[i + 1]), _mm256_hadd_ps((__m256)v[i + 2], (__m256)v[i + 3]));
+  };
+  const __m256 low = four(0), high = four(4);
+  return (F32)_mm256_add_ps(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));
 }
 
 /// v * 2^n for whole n in the range of normal floats

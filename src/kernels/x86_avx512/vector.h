@@ -73,13 +73,27 @@ SHOEHORN_INLINE void store_f16(uint16_t* to, F32 v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT));
 }
 
-/// The sums of four registers.
-SHOEHORN_INLINE void store_sums(float* to, F32 a, F32 b, F32 c, F32 d) {
-  const auto halved = [](F32 v) SHOEHORN_LAMBDA {
-    return _mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
-  };
-  const __m256 pairs = _mm256_hadd_ps(_mm256_hadd_ps(halved(a), halved(b)), _mm256_hadd_ps(halved(c), halved(d)));
-  _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1)));
+/// Lane i: the sum of register i.
+SHOEHORN_INLINE F32 lane_sums(const F32 (&v)[16]) {
+  __m512 a[8], b[4], c[2];
+  // Each step adds halves of two registers side by side; the order of the steps leaves register i in lane i.
+  unroll<8>([&](auto i) SHOEHORN_LAMBDA {
+    constexpr size_t k = i / 4 * 8 + i % 4;  // with k + 4: quarters of 128 bits
+    const __m512 x = (__m512)v[k], y = (__m512)v[k + 4];
+    a[i] = _mm512_add_ps(_mm512_shuffle_f32x4(x, y, 0x88), _mm512_shuffle_f32x4(x, y, 0xdd));
+  });
+  // a[i]: quarters [k, k, k + 4, k + 4]
+  unroll<4>([&](auto i) SHOEHORN_LAMBDA {
+    b[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a[i], a[4 + i], 0x88), _mm512_shuffle_f32x4(a[i], a[4 + i], 0xdd));
+  });
+  // b[i]: quarters [i, i + 4, i + 8, i + 12]
+  unroll<2>([&](auto i) SHOEHORN_LAMBDA {
+    c[i] = _mm512_add_ps(_mm512_unpacklo_ps(b[2 * i], b[2 * i + 1]), _mm512_unpackhi_ps(b[2 * i], b[2 * i + 1]));
+  });
+  // c[i]: lanes [2 i, 2 i + 1, 2 i, 2 i + 1] of each quarter
+  const __m512 low = _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(c[0]), _mm512_castps_pd(c[1])));
+  const __m512 high = _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(c[0]), _mm512_castps_pd(c[1])));
+  return (F32)_mm512_add_ps(low, high);
 }
 
 /// v * 2^n for whole n in the range of normal floats

@@ -17,7 +17,7 @@ namespace {
 
 /// What the kernels must know of a format's codes. kSigned: they may have the high bit set. kExact: int8 with a scale of 32 loses
 /// nothing, a code stands for code - kOffset. Otherwise kMaxCode bounds the weights of a group from their scales.
-struct AnyCodes {  // of the plain unpack, see rows.inl
+struct AnyCodes {  // of quant's plain unpack, which rows.inl falls back to for a format that has no unpack() in registers
   static constexpr bool kSigned = true, kExact = false;
   static constexpr int kMinCode = kSignedBias - 128, kMaxCode = kSignedBias + 127;
 };
@@ -57,6 +57,7 @@ template <> struct CodesOf<quant::Type::Q3_K> : Unsigned<3> {};
 template <> struct CodesOf<quant::Type::Q4_K> : Unsigned<4> {};
 template <> struct CodesOf<quant::Type::Q5_K> : Unsigned<5> {};
 template <> struct CodesOf<quant::Type::Q6_K> : Unsigned<6> {};
+template <> struct CodesOf<quant::Type::TQ1_0> : Ternary {};
 template <> struct CodesOf<quant::Type::TQ2_0> : Ternary {};
 
 template <quant::Type kType>

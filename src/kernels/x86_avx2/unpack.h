@@ -4,6 +4,7 @@
 
 #include "kernels/x86_avx2/vector.h"
 #include "kernels/simd/scales.h"
+#include "kernels/simd/ternary.h"
 #include "quant/all_formats.h"
 
 namespace shoehorn::kernels {

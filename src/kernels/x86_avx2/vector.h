@@ -99,6 +99,12 @@ SHOEHORN_INLINE F32 load_f16(const uint16_t* from) {
 SHOEHORN_INLINE F32 load_bf16(const uint16_t* from) {
   return (F32)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))), 16);
 }
+/// Twice 16 bytes.
+SHOEHORN_INLINE U8 join(const quant::Bytes* part) { return (U8)_mm256_set_m128i((__m128i)part[1], (__m128i)part[0]); }
+
+/// (a + b + 1) / 2
+SHOEHORN_INLINE U8 average(U8 a, U8 b) { return (U8)_mm256_avg_epu8((__m256i)a, (__m256i)b); }
+
 /// kLanes bytes as integers.
 SHOEHORN_INLINE I32 widen(const uint8_t* from) { return (I32)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))); }
 SHOEHORN_INLINE I32 widen(const int8_t* from) { return (I32)_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))); }

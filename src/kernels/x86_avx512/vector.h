@@ -65,6 +65,15 @@ SHOEHORN_INLINE F32 load_f16(const uint16_t* from) {
 SHOEHORN_INLINE F32 load_bf16(const uint16_t* from) {
   return (F32)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))), 16);
 }
+/// Four times 16 bytes.
+SHOEHORN_INLINE U8 join(const quant::Bytes* part) {
+  const __m512i low = _mm512_castsi256_si512(_mm256_set_m128i((__m128i)part[1], (__m128i)part[0]));
+  return (U8)_mm512_inserti64x4(low, _mm256_set_m128i((__m128i)part[3], (__m128i)part[2]), 1);
+}
+
+/// (a + b + 1) / 2
+SHOEHORN_INLINE U8 average(U8 a, U8 b) { return (U8)_mm512_avg_epu8((__m512i)a, (__m512i)b); }
+
 /// kLanes bytes as integers.
 SHOEHORN_INLINE I32 widen(const uint8_t* from) { return (I32)_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))); }
 SHOEHORN_INLINE I32 widen(const int8_t* from) { return (I32)_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))); }

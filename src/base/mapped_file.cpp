@@ -10,6 +10,14 @@
 #include <utility>
 
 namespace shoehorn {
+namespace {
+
+size_t page_size() {
+  static const auto size = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  return size;
+}
+
+}  // namespace
 
 MappedFile::MappedFile(MappedFile&& other) noexcept { *this = std::move(other); }
 
@@ -51,9 +59,15 @@ Expected<MappedFile> MappedFile::open(const std::string& path) {
   return file;
 }
 
+void MappedFile::expect(std::span<const std::byte> range) const {
+  if (data_ == nullptr || range.empty()) return;
+  const auto begin = static_cast<size_t>(range.data() - data_), first = begin / page_size() * page_size();
+  madvise(const_cast<std::byte*>(data_) + first, begin + range.size() - first, MADV_WILLNEED);
+}
+
 void MappedFile::release(std::span<const std::byte> range) const {
   if (data_ == nullptr || range.empty()) return;
-  static const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  const size_t page = page_size();
   // Only pages that lie wholly inside the range: a neighbour may still be in use.
   const auto begin = static_cast<size_t>(range.data() - data_);
   const size_t first = (begin + page - 1) / page * page;

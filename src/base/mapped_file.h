@@ -23,6 +23,9 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   const std::string& path() const { return path_; }
 
+  /// Tells the kernel that these pages will be read soon: it fetches them while other work goes on.
+  void expect(std::span<const std::byte> range) const;
+
   /// Tells the kernel that these pages will not be needed again: a stage that streams through a file larger than the
   /// memory calls this behind itself. Reading them again is correct, only slower.
   void release(std::span<const std::byte> range) const;

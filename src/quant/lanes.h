@@ -51,7 +51,10 @@ SHOEHORN_INLINE Floats rounded(Floats v) { return (v + kRounder) - kRounder; }
 
 using Mask = __mmask16;
 SHOEHORN_INLINE Mask less(Floats a, Floats b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ); }
+SHOEHORN_INLINE Mask equal(Floats a, Floats b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_EQ_OQ); }
 SHOEHORN_INLINE bool any(Mask mask) { return mask != 0; }
+/// The first lane that is set, the last if none is.
+SHOEHORN_INLINE size_t first_lane(Mask mask) { return static_cast<size_t>(__builtin_ctz(mask | 0x8000u)); }
 SHOEHORN_INLINE Mask both(Mask a, Mask b) { return static_cast<Mask>(a & b); }
 SHOEHORN_INLINE Floats pick(Mask mask, Floats yes, Floats no) {
   return (Floats)_mm512_mask_blend_ps(mask, (__m512)no, (__m512)yes);
@@ -69,6 +72,12 @@ SHOEHORN_INLINE void store_bytes_of(uint8_t* to, Ints v) {
 
 using Mask = Ints;
 SHOEHORN_INLINE Mask less(Floats a, Floats b) { return a < b; }
+SHOEHORN_INLINE Mask equal(Floats a, Floats b) { return a == b; }
+SHOEHORN_INLINE size_t first_lane(Mask mask) {
+  size_t lane = 0;
+  while (lane + 1 < kWidth && mask[lane] == 0) ++lane;
+  return lane;
+}
 SHOEHORN_INLINE Mask both(Mask a, Mask b) { return a & b; }
 
 #if defined(__AVX2__)

@@ -12,7 +12,7 @@ constexpr AffineFormat kFormat{.n_sub = 16,
                                .rms_share = 0.75f,
                                .shrink = 1.0f,
                                .grow = 1.0f,
-                               .step = 0.1f};
+                               .step = 0.15f};
 
 void pack(const AffineResult& result, Block& out) {
   out.d = result.d;

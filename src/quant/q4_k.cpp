@@ -10,9 +10,9 @@ constexpr AffineFormat kFormat{.n_sub = 8,
                                .hi = 15,
                                .scale_hi = 63,
                                .rms_share = 1.0f,
-                               .shrink = 1.0f,
+                               .shrink = 1.2f,
                                .grow = 1.0f,
-                               .step = 0.1f};
+                               .step = 0.2f};
 
 void pack(const AffineResult& result, Block& out) {
   out.d = result.d;

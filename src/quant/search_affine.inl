@@ -32,8 +32,9 @@ SHOEHORN_INLINE AffineFixed fixed_sums(const Columns& c) {
   return f;
 }
 
-/// Sums with the codes nearest to (x + min[k]) / scale, for several scales and mins at once.
-template <size_t kCount>
+/// Sums with the codes nearest to (x + min[k]) / scale, for several scales and mins at once. kAboveMin: no x + min[k] is
+/// negative.
+template <bool kAboveMin = false, size_t kCount>
 SHOEHORN_INLINE void round_against(const Columns& c, const Floats (&inverse_scale)[kCount], const Floats (&min)[kCount],
                                    Floats hi, AffineSums (&sums)[kCount]) {
 #pragma GCC unroll 4
@@ -43,7 +44,8 @@ SHOEHORN_INLINE void round_against(const Columns& c, const Floats (&inverse_scal
     const Floats x = load(c.x + i * kSearchLanes), w = load(c.w + i * kSearchLanes);
 #pragma GCC unroll 4
     for (size_t k = 0; k < kCount; ++k) {
-      const Floats q = rounded(clamped((x + min[k]) * inverse_scale[k], zero, hi)), wq = w * q;
+      const Floats exact = (x + min[k]) * inverse_scale[k];
+      const Floats q = rounded(min_of(kAboveMin ? exact : max_of(exact, zero), hi)), wq = w * q;
       sums[k].q += wq;
       sums[k].qq += wq * q;
       sums[k].xq += wq * x;
@@ -117,11 +119,11 @@ SHOEHORN_INLINE AffineFit fit_affine(const Columns& c, const AffineFixed& fixed,
       inverse[k] = (first + format.step * static_cast<float>(t + k < n_trials ? t + k : t)) * inverse_range;
       min[k] = -least;
     }
-    round_against(c, inverse, min, hi, sums);
+    round_against<true>(c, inverse, min, hi, sums);
 #pragma GCC unroll 4
     for (int k = 0; k < kAtOnce; ++k) keep_better(refit<kAnyMin>(fixed, sums[k]), best);
   }
-  for (int polish = 0; polish < 4; ++polish) {
+  for (int polish = 0; polish < 2; ++polish) {
     const Floats inverse[1] = {reciprocal(best.scale)}, min[1] = {best.min};
     AffineSums sums[1];
     round_against(c, inverse, min, hi, sums);
@@ -149,17 +151,21 @@ SHOEHORN_INLINE AffineChoice choose(const Columns& c, const AffineFixed& fixed, 
     return {one, one, only[0], error_of(fixed, only[0], d, dmin)};
   }
   const Floats top = splat(static_cast<float>(format.scale_hi));
-  const Floats inverse_d = reciprocal(d), inverse_dmin = reciprocal(dmin);
-  const Floats centre = rounded(clamped(wanted_scale * inverse_d, zero, top));
+  const Floats inverse_dmin = reciprocal(dmin), inverse_w_dmin = inverse_dmin / fixed.w;
+  const Floats centre = rounded(clamped(wanted_scale * reciprocal(d), zero, top));
   const Floats scale[3] = {max_of(centre - 1.0f, zero), centre, min_of(centre + 1.0f, top)};
-  const Floats wanted = rounded(clamped(wanted_min * inverse_dmin, zero, top));
-  Floats min[3] = {wanted, wanted, wanted}, inverse[3];
+  // The mean of the codes tells how the min follows the scale.
+  const Floats mean_x = fixed.x / fixed.w, mean_q = ratio(wanted_min + mean_x, wanted_scale);
+  Floats min[3], inverse[3];
 #pragma GCC unroll 3
-  for (size_t k = 0; k < 3; ++k) inverse[k] = reciprocal(d * scale[k]);
+  for (size_t k = 0; k < 3; ++k) {
+    inverse[k] = reciprocal(d * scale[k]);
+    min[k] = rounded(clamped((d * scale[k] * mean_q - mean_x) * inverse_dmin, zero, top));
+  }
   AffineChoice best{zero, zero, {zero, zero, zero}, splat(__builtin_inff())};
   AffineSums sums[3];
-  // The best min moves with the codes and the codes with the min: two looks settle nearly always.
-  for (int look = 0; look < 3; ++look) {
+  // The best min moves with the codes and the codes with the min: a second look settles nearly always.
+  for (int look = 0; look < 2; ++look) {
     Floats stored_min[3];
 #pragma GCC unroll 3
     for (size_t k = 0; k < 3; ++k) stored_min[k] = dmin * min[k];
@@ -175,7 +181,7 @@ SHOEHORN_INLINE AffineChoice choose(const Columns& c, const AffineFixed& fixed, 
       best.sums.qq = pick(better, sums[k].qq, best.sums.qq);
       best.sums.xq = pick(better, sums[k].xq, best.sums.xq);
       best.error = pick(better, error, best.error);
-      const Floats next = rounded(clamped((s * sums[k].q - fixed.x) / fixed.w * inverse_dmin, zero, top));
+      const Floats next = rounded(clamped((s * sums[k].q - fixed.x) * inverse_w_dmin, zero, top));
       moved |= any(less(zero, magnitude(next - min[k])));
       min[k] = next;
     }
@@ -266,19 +272,10 @@ SHOEHORN_INLINE void search(const Batch& batch, const AffineFormat& format, Affi
   state.d = state.wanted_scale;
   state.dmin = state.wanted_min;
   if (!kAnyMin) {
-    for (size_t first = 0; first < kSearchLanes; first += batch.n_sub) {
-      const float unit = batch.unit.at[first], inverse_unit = batch.inverse_unit.at[first];
-      const float d = fit_factor(state.wanted_scale.at + first, state.fixed_w.at + first, batch.n_sub, 0,
-                                 format.scale_hi, unit, inverse_unit);
-      const float dmin = fit_factor(state.wanted_min.at + first, state.fixed_w.at + first, batch.n_sub, 0,
-                                    format.scale_hi, unit, inverse_unit);
-      for (size_t s = first; s < first + batch.n_sub; ++s) {
-        state.d.at[s] = d;
-        state.dmin.at[s] = dmin;
-      }
-    }
+    state.d = fit_factors(batch, state.wanted_scale, state.fixed_w, 0, format.scale_hi);
+    state.dmin = fit_factors(batch, state.wanted_min, state.fixed_w, 0, format.scale_hi);
   }
-  for (int round = 0; round < 3; ++round) {
+  for (int round = 0; round < 6; ++round) {
     if (!improve<kAnyMin>(batch, format, state)) break;
   }
 }

@@ -178,64 +178,70 @@ SHOEHORN_INLINE Floats stored_scale(Floats x, Floats unit, Floats inverse_unit) 
 /// The bits of a value that came from the above.
 SHOEHORN_INLINE uint16_t stored_bits(float stored, float unit) { return fp32_to_fp16(stored * unit); }
 
-/// The factor d, as stored, with which d * integers of lo..hi come closest to value[n], errors squared and weighted with
-/// weight[n]. lo == 0 asks for d >= 0 and takes negative values for zero.
-SHOEHORN_INLINE float fit_factor(const float* value, const float* weight, size_t n, int lo, int hi, float unit,
-                                 float inverse_unit) {
-  float extreme = 0;
-  for (size_t i = 0; i < n; ++i) {
-    if (__builtin_fabsf(value[i]) > __builtin_fabsf(extreme) && (lo < 0 || value[i] > 0)) extreme = value[i];
-  }
-  if (__builtin_fabsf(extreme) < 1e-20f) return 0;
+/// The lane with the largest number, the first of them if there are several.
+SHOEHORN_INLINE size_t largest_lane(const PerLane& values) {
+  Floats largest = values.from(0);
+  for (size_t g = kWidth; g < kSearchLanes; g += kWidth) largest = max_of(largest, values.from(g));
+  for (size_t step = kWidth / 2; step > 0; step /= 2) largest = max_of(largest, exchanged(largest, step));
+  size_t g = 0;
+  while (g + kWidth < kSearchLanes && !any(equal(values.from(g), largest))) g += kWidth;
+  return g + first_lane(equal(values.from(g), largest));
+}
 
-  // A trial per lane.
-  struct Trials {
-    alignas(64) float stored[kWidth], gain[kWidth], refitted[kWidth];
-  };
-  const auto try_factors = [&](Floats d, Trials& trials) {
-    const Floats stored = stored_scale(d, splat(unit), splat(inverse_unit));
-    const Floats inverse = 1.0f / stored;
-    Floats vq = splat(0), qq = splat(0);
-    for (size_t i = 0; i < n; ++i) {
-      const Floats q =
-          rounded(clamped(value[i] * inverse, splat(static_cast<float>(lo)), splat(static_cast<float>(hi))));
-      const Floats wq = weight[i] * q;
-      vq += wq * value[i];
-      qq += wq * q;
-    }
-    store(trials.stored, stored);
-    store(trials.gain, stored * (2 * vq - stored * qq));
-    store(trials.refitted, ratio(vq, qq));
-  };
-  float best = 0, best_gain = -1, refitted = 0;
-  const auto take = [&](const Trials& trials, size_t i) {
-    if (!(trials.gain[i] > best_gain)) return false;
-    best_gain = trials.gain[i];
-    best = trials.stored[i];
-    refitted = trials.refitted[i];
-    return true;
-  };
+/// Per superblock the factor d, as stored, with which d * integers of lo..hi come closest to the values, errors squared
+/// and weighted. lo == 0 asks for d >= 0 and takes negative values for zero.
+SHOEHORN_INLINE PerLane fit_factors(const Batch& batch, const PerLane& value, const PerLane& weight, int lo, int hi) {
+  PerLane most = value, least, d;
+  for (size_t g = 0; g < kSearchLanes; g += kWidth) least.set(g, -value.from(g));
+  max_over_blocks(most, batch.n_sub);
+  max_over_blocks(least, batch.n_sub);
+  const Floats lowest = splat(static_cast<float>(lo)), highest = splat(static_cast<float>(hi));
 
-  Trials trials;
-  for (const int end : {lo, hi}) {
-    if (end == 0) continue;
-    // A subnormal factor has few digits; smaller integers times a larger one may then come closer.
-    const float top = __builtin_fabsf(static_cast<float>(end)), signed_extreme = end < 0 ? -extreme : extreme;
-    const bool coarse = __builtin_fabsf(extreme * unit / top) < 0x1p-14f;
-    const float first = coarse ? top / 4 : top - 1.5f;
-    const float step = coarse ? (top > 32 ? top / 64 : 0.5f) : 0.25f;
-    const int n_trials = static_cast<int>((top + 1 - first) / step) + 1;
-    for (int t = 0; t < n_trials; t += static_cast<int>(kWidth)) {
-      const Floats reach = first + step * __builtin_convertvector(t + kLaneNumber, Floats);
-      try_factors(signed_extreme / reach, trials);
-      for (int k = 0; k < static_cast<int>(kWidth) && t + k < n_trials; ++k) take(trials, static_cast<size_t>(k));
+  for (size_t first = 0; first < kSearchLanes; first += batch.n_sub) {
+    const bool downwards = lo < 0 && least.at[first] > most.at[first];
+    const float extreme = downwards ? -least.at[first] : most.at[first];
+    if (!(__builtin_fabsf(extreme) > 1e-20f)) continue;
+    const Floats unit = splat(batch.unit.at[first]), inverse_unit = splat(batch.inverse_unit.at[first]);
+
+    // Trials put the largest value near either end of the integers, in turn. A subnormal factor has few digits; smaller
+    // integers times a larger one may then come closer.
+    const float top = static_cast<float>(hi);
+    const bool coarse = __builtin_fabsf(extreme) * batch.unit.at[first] < 0x1p-14f * top;
+    const int n_trials = coarse ? 96 : 16, n_ends = lo < 0 ? 2 : 1;
+    const float below = coarse ? 0.75f * top : lo < 0 ? 2.5f : 1.5f;
+    const float step = (below + 1) / static_cast<float>(n_trials / n_ends - 1);
+    PerLane best, gain;
+    for (size_t g = 0; g < kSearchLanes; g += kWidth) {
+      Floats best_d = splat(0), best_gain = splat(-1), refitted = splat(0);
+      const auto try_factors = [&](Floats factor) {
+        const Floats stored = stored_scale(factor, unit, inverse_unit), inverse = reciprocal(stored);
+        Floats vq = splat(0), qq = splat(0);
+        for (size_t s = first; s < first + batch.n_sub; ++s) {
+          const Floats q = rounded(clamped(value.at[s] * inverse, lowest, highest)), wq = weight.at[s] * q;
+          vq += wq * value.at[s];
+          qq += wq * q;
+        }
+        const Floats gained = stored * (2 * vq - stored * qq);
+        const Mask better = less(best_gain, gained);
+        best_gain = pick(better, gained, best_gain);
+        best_d = pick(better, stored, best_d);
+        refitted = pick(better, ratio(vq, qq), refitted);
+      };
+      for (int t = static_cast<int>(g); t < n_trials; t += static_cast<int>(kSearchLanes)) {
+        const Ints trial = t + kLaneNumber;
+        const Mask at_bottom = less(splat(0), __builtin_convertvector(trial & (n_ends - 1), Floats));
+        const Floats rise = step * __builtin_convertvector(trial >> (n_ends - 1), Floats) - below;
+        try_factors(extreme / pick(at_bottom, lowest - rise, highest + rise));
+      }
+      // The best of each lane is refitted to its integers.
+      for (int pass = 0; pass < 2; ++pass) try_factors(refitted);
+      best.set(g, best_d);
+      gain.set(g, best_gain);
     }
+    const float chosen = best.at[largest_lane(gain)];
+    for (size_t s = first; s < first + batch.n_sub; ++s) d.at[s] = chosen;
   }
-  while (refitted != 0) {
-    try_factors(splat(refitted), trials);
-    if (!take(trials, 0)) break;
-  }
-  return best;
+  return d;
 }
 
 }  // namespace

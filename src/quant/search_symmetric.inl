@@ -171,11 +171,7 @@ SHOEHORN_INLINE void search(const Batch& batch, const Levels& levels, const Symm
   }
   state.d = state.wanted;
   // The scales are to be d times integers: the same question, one floor up.
-  for (size_t first = 0; batch.n_sub > 1 && first < kSearchLanes; first += batch.n_sub) {
-    const float d = fit_factor(state.wanted.at + first, weight.at + first, batch.n_sub, format.scale_lo,
-                               format.scale_hi, batch.unit.at[first], batch.inverse_unit.at[first]);
-    for (size_t s = first; s < first + batch.n_sub; ++s) state.d.at[s] = d;
-  }
+  if (batch.n_sub > 1) state.d = fit_factors(batch, state.wanted, weight, format.scale_lo, format.scale_hi);
   for (int round = 0; round < 3; ++round) {
     if (!improve(batch, levels, format, state)) break;
   }

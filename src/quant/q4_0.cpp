@@ -15,7 +15,7 @@ constexpr SymmetricFormat kFormat{.n_sub = 1,
                                   .rms_share = 0.5f,
                                   .shrink = 3.0f,
                                   .grow = 0.9f,
-                                  .step = 0.4f};
+                                  .step = 0.35f};
 
 void pack(const SymmetricResult& result, Block& out) {
   out.d = result.d;

@@ -6,7 +6,7 @@ namespace shoehorn::quant::q4_1 {
 namespace {
 
 constexpr AffineFormat kFormat{
-    .n_sub = 1, .sub_size = 32, .hi = 15, .scale_hi = 1, .rms_share = 0.5f, .shrink = 3.0f, .grow = 1.0f, .step = 0.2f};
+    .n_sub = 1, .sub_size = 32, .hi = 15, .scale_hi = 1, .rms_share = 0.5f, .shrink = 3.0f, .grow = 1.0f, .step = 0.16f};
 
 void pack(const AffineResult& result, Block& out) {
   out.d = result.d;

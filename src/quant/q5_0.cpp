@@ -15,7 +15,7 @@ constexpr SymmetricFormat kFormat{.n_sub = 1,
                                   .rms_share = 4.0f,
                                   .shrink = 3.0f,
                                   .grow = 0.9f,
-                                  .step = 0.5f};
+                                  .step = 0.39f};
 
 void pack(const SymmetricResult& result, Block& out) {
   out.d = result.d;

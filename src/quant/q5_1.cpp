@@ -12,7 +12,7 @@ constexpr AffineFormat kFormat{.n_sub = 1,
                                .rms_share = 4.0f,
                                .shrink = 3.0f,
                                .grow = 1.0f,
-                               .step = 0.25f};
+                               .step = 0.2f};
 
 void pack(const AffineResult& result, Block& out) {
   out.d = result.d;

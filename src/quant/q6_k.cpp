@@ -15,7 +15,7 @@ constexpr SymmetricFormat kFormat{.n_sub = 16,
                                   .rms_share = 8.0f,
                                   .shrink = 3.0f,
                                   .grow = 1.0f,
-                                  .step = 0.5f};
+                                  .step = 0.36f};
 
 void pack(const SymmetricResult& result, Block& out) {
   out.d = result.d;

@@ -21,6 +21,11 @@
 namespace shoehorn {
 namespace {
 
+size_t page_size() {
+  static const auto size = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  return size;
+}
+
 constexpr size_t kHugePage = size_t{2} << 20;
 // Several reads at a time keep the queue of a fast disk filled.
 constexpr int kReaders = 4;
@@ -149,9 +154,15 @@ Status MappedFile::lock() const {
   return fail(ErrorCode::kIo, "{}: cannot lock {} in memory: {}", path_, format_bytes(size_), std::strerror(error));
 }
 
+void MappedFile::expect(std::span<const std::byte> range) const {
+  if (data_ == nullptr || range.empty() || mode_ == FileMode::kCopy) return;
+  const auto begin = static_cast<size_t>(range.data() - data_), first = begin / page_size() * page_size();
+  madvise(const_cast<std::byte*>(data_) + first, begin + range.size() - first, MADV_WILLNEED);
+}
+
 void MappedFile::release(std::span<const std::byte> range) const {
   if (data_ == nullptr || range.empty() || mode_ == FileMode::kCopy) return;
-  static const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  const size_t page = page_size();
   // Only pages that lie wholly inside the range: a neighbour may still be in use.
   const auto begin = static_cast<size_t>(range.data() - data_);
   const size_t first = (begin + page - 1) / page * page;

@@ -33,6 +33,9 @@ class MappedFile {
   /// Loads all of it and keeps it in memory (mlock). Fails with kIo, the limit and how to raise it; then nothing is locked.
   Status lock() const;
 
+  /// Tells the kernel that these pages will be read soon: it fetches them while other work goes on.
+  void expect(std::span<const std::byte> range) const;
+
   /// Tells the kernel that these pages will not be needed again: a stage that streams through a file larger than the
   /// memory calls this behind itself. Reading them again is correct, only slower. Does nothing to a copy.
   void release(std::span<const std::byte> range) const;

@@ -47,6 +47,8 @@ Status write_model(const WriteOptions& o) {
   const auto progress = make_progress();
   SHOEHORN_TRY(const auto source, convert::ModelSource::open(o.in, *progress));
   SHOEHORN_TRY(const auto report, convert::write_gguf(source, o.out, options, *progress));
+  const double mb_per_second = 1e-6 * static_cast<double>(report.input_bytes) / report.seconds;
+  remark(fmt::format("read {} at {:.1f} MB/s", format_bytes(report.input_bytes), mb_per_second));
   if (o.json) {
     Json tensors = Json::array();
     for (const auto& tensor : report.tensors) {
@@ -64,6 +66,8 @@ Status write_model(const WriteOptions& o) {
                 {"tensor_bytes", report.tensor_bytes},
                 {"file_bytes", report.file_bytes},
                 {"bits_per_weight", report.bits_per_weight},
+                {"input_bytes", report.input_bytes},
+                {"mb_per_second", mb_per_second},
                 {"seconds", report.seconds},
                 {"peak_rss", peak_resident_bytes()},
                 {"tensors", std::move(tensors)}});

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <future>
 #include <regex>
 
 #include "convert/row_stream.h"
@@ -108,6 +109,7 @@ Expected<OutputReport> write_gguf(const ModelSource& source, const std::string& 
     const uint64_t bytes = quant::row_bytes(quant::format(types[i]), n);
     report.tensors.push_back({tensor.name, tensor.shape, tensor.stored_as, types[i], bytes});
     report.tensor_bytes += bytes;
+    report.input_bytes += tensor.data.size();
     if (tensor.name != "rope_freqs.weight") report.parameters += n;
     n_weights += n;
   }
@@ -116,7 +118,10 @@ Expected<OutputReport> write_gguf(const ModelSource& source, const std::string& 
   SHOEHORN_RETURN_IF_ERROR(writer.begin(path));
 
   ThreadPool pool(options.n_threads > 0 ? options.n_threads : default_thread_count());
-  std::vector<std::byte> encoded;
+  // A chunk is written while the next one is encoded.
+  std::vector<std::byte> encoded, being_written;
+  std::future<Status> written_behind;
+  const auto await_written = [&] { return written_behind.valid() ? written_behind.get() : Status{}; };
   progress.begin(fmt::format("writing {}", path), n_weights);
   for (size_t i = 0; i < types.size(); ++i) {
     const SourceTensor& tensor = source.tensors()[i];
@@ -124,10 +129,14 @@ Expected<OutputReport> write_gguf(const ModelSource& source, const std::string& 
     const auto written = for_each_chunk(tensor, progress, [&](uint64_t first, uint64_t count) -> Status {
       encoded.resize(count * quant::row_bytes(to, tensor.n_cols()));
       SHOEHORN_RETURN_IF_ERROR(encode_rows(tensor, first, count, to, pool, encoded.data()));
-      return writer.append(encoded);
+      SHOEHORN_RETURN_IF_ERROR(await_written());
+      std::swap(encoded, being_written);
+      written_behind = std::async(std::launch::async, [&] { return writer.append(being_written); });
+      return {};
     });
     if (!written) return annotate(written.error(), source.path());
   }
+  SHOEHORN_RETURN_IF_ERROR(await_written());
   SHOEHORN_RETURN_IF_ERROR(writer.commit());
   progress.end();
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

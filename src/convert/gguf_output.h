@@ -36,6 +36,7 @@ struct OutputReport {
   uint64_t parameters = 0;       ///< weights in the file, rope_freqs aside
   uint64_t tensor_bytes = 0;
   uint64_t file_bytes = 0;
+  uint64_t input_bytes = 0;      ///< of tensor data that was read
   double bits_per_weight = 0;    ///< of tensor data
   double seconds = 0;
 };

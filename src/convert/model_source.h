@@ -24,6 +24,8 @@ struct SourceTensor {
 
   /// Rows [first, first + count) as floats, row-major, to out. Thread-safe.
   std::function<void(uint64_t first, uint64_t count, float* out)> read;
+  /// The rows will be read soon: starts to fetch their mapped pages.
+  std::function<void(uint64_t first, uint64_t count)> expect;
   /// The rows will not be read again soon: lets go of their mapped pages.
   std::function<void(uint64_t first, uint64_t count)> release;
 

@@ -15,7 +15,8 @@ namespace shoehorn::convert {
 Status visit_rows(const SourceTensor& tensor, uint64_t first, uint64_t count, ThreadPool& pool,
                   const std::function<void(uint64_t row, const float* values)>& visit);
 
-/// Calls chunk(first, count) over all rows in order, chunks of about 16 Mi weights, letting go of pages after each. Fails with
+/// Calls chunk(first, count) over all rows in order, chunks of about 16 Mi weights, fetching the pages of the next and
+/// letting go of those behind. Fails with
 /// kCancelled when the user stops it.
 Status for_each_chunk(const SourceTensor& tensor, Progress& progress,
                       const std::function<Status(uint64_t first, uint64_t count)>& chunk);

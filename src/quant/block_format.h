@@ -1,7 +1,10 @@
 // What turns a block struct, its unpack and its encoder into a row of the format table.
 #pragma once
 
+#include <algorithm>
+
 #include "quant/format.h"
+#include "quant/search.h"
 #include "quant/unpacked.h"
 
 namespace shoehorn::quant {
@@ -73,6 +76,44 @@ Format block_format(Type type, const char* name) {
           true,
           decode_blocks<Block, kBlockSize, kUnpack>,
           encode_blocks<Block, kBlockSize, kEncodeBlock>,
+          dot_blocks<Block, kBlockSize, kUnpack>};
+}
+
+inline Search<SymmetricFormat> search_of(const SymmetricFormat&) { return search_set().symmetric; }
+inline Search<AffineFormat> search_of(const AffineFormat&) { return search_set().affine; }
+
+/// encode of a format that is searched: kPack(result, block) turns what was found into the bytes of a zeroed block.
+template <class Block, const auto& kFormat, auto kPack>
+void encode_searched(const float* in, const float* importance, void* out, size_t n) {
+  constexpr size_t kBlockSize = kFormat.n_sub * kFormat.sub_size, kAtOnce = kSearchLanes / kFormat.n_sub;
+  const auto search = search_of(kFormat);
+  auto* blocks = static_cast<Block*>(out);
+  typename std::remove_cvref_t<decltype(kFormat)>::Result results[kAtOnce];
+  for (size_t left = n / kBlockSize; left > 0;) {
+    const size_t count = std::min(left, kAtOnce);
+    search(in, importance, count, kFormat, results);
+    for (size_t b = 0; b < count; ++b) {
+      blocks[b] = {};
+      if (!results[b].zero) kPack(results[b], blocks[b]);
+    }
+    left -= count;
+    blocks += count;
+    in += count * kBlockSize;
+    if (importance != nullptr) importance += count * kBlockSize;
+  }
+}
+
+/// The table row of an integer format whose encoder is a search over a SymmetricFormat or AffineFormat.
+template <class Block, auto kUnpack, const auto& kFormat, auto kPack>
+Format searched_format(Type type, const char* name) {
+  constexpr size_t kBlockSize = kFormat.n_sub * kFormat.sub_size;
+  return {type,
+          name,
+          static_cast<uint32_t>(kBlockSize),
+          static_cast<uint32_t>(sizeof(Block)),
+          true,
+          decode_blocks<Block, kBlockSize, kUnpack>,
+          encode_searched<Block, kFormat, kPack>,
           dot_blocks<Block, kBlockSize, kUnpack>};
 }
 

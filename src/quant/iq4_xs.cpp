@@ -1,7 +1,6 @@
 #include "quant/iq4_xs.h"
 
 #include "quant/block_format.h"
-#include "quant/search.h"
 
 namespace shoehorn::quant::iq4_xs {
 namespace {
@@ -18,12 +17,7 @@ constexpr SymmetricFormat kFormat{.n_sub = 8,
                                   .grow = 25.0f,
                                   .step = 5.0f};
 
-void encode_block(const float* in, const float* importance, Block& out) {
-  out = {};
-  SearchBlock block;
-  if (!prepare(in, importance, kBlockSize, kFormat.sub_size, kFormat.rms_share, block)) return;
-  SymmetricResult result;
-  search_symmetric(block, kFormat, result);
+void pack(const SymmetricResult& result, Block& out) {
   out.d = result.d;
   for (size_t s = 0; s < 8; ++s) {
     const int scale = result.scale[s] + 32;
@@ -38,7 +32,7 @@ void encode_block(const float* in, const float* importance, Block& out) {
 }  // namespace
 
 Format table_row(Type type, const char* gguf_name) {
-  return block_format<Block, kBlockSize, unpack, encode_block>(type, gguf_name);
+  return searched_format<Block, unpack, kFormat, pack>(type, gguf_name);
 }
 
 }  // namespace shoehorn::quant::iq4_xs

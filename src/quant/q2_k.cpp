@@ -1,7 +1,6 @@
 #include "quant/q2_k.h"
 
 #include "quant/block_format.h"
-#include "quant/search.h"
 
 namespace shoehorn::quant::q2_k {
 namespace {
@@ -13,14 +12,9 @@ constexpr AffineFormat kFormat{.n_sub = 16,
                                .rms_share = 0.75f,
                                .shrink = 1.0f,
                                .grow = 1.0f,
-                               .step = 0.1f};
+                               .step = 0.15f};
 
-void encode_block(const float* in, const float* importance, Block& out) {
-  out = {};
-  SearchBlock block;
-  if (!prepare(in, importance, kBlockSize, kFormat.sub_size, kFormat.rms_share, block)) return;
-  AffineResult result;
-  search_affine(block, kFormat, result);
+void pack(const AffineResult& result, Block& out) {
   out.d = result.d;
   out.dmin = result.dmin;
   for (size_t s = 0; s < 16; ++s) out.scales[s] = static_cast<uint8_t>(result.scale[s] | (result.min[s] << 4));
@@ -36,7 +30,7 @@ void encode_block(const float* in, const float* importance, Block& out) {
 }  // namespace
 
 Format table_row(Type type, const char* gguf_name) {
-  return block_format<Block, kBlockSize, unpack, encode_block>(type, gguf_name);
+  return searched_format<Block, unpack, kFormat, pack>(type, gguf_name);
 }
 
 }  // namespace shoehorn::quant::q2_k

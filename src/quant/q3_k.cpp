@@ -1,7 +1,6 @@
 #include "quant/q3_k.h"
 
 #include "quant/block_format.h"
-#include "quant/search.h"
 
 namespace shoehorn::quant::q3_k {
 namespace {
@@ -18,12 +17,7 @@ constexpr SymmetricFormat kFormat{.n_sub = 16,
                                   .grow = 1.5f,
                                   .step = 0.3f};
 
-void encode_block(const float* in, const float* importance, Block& out) {
-  out = {};
-  SearchBlock block;
-  if (!prepare(in, importance, kBlockSize, kFormat.sub_size, kFormat.rms_share, block)) return;
-  SymmetricResult result;
-  search_symmetric(block, kFormat, result);
+void pack(const SymmetricResult& result, Block& out) {
   out.d = result.d;
   for (size_t i = 0; i < 4; ++i) {
     const auto scale = [&](size_t s) { return result.scale[s] + 32; };
@@ -49,7 +43,7 @@ void encode_block(const float* in, const float* importance, Block& out) {
 }  // namespace
 
 Format table_row(Type type, const char* gguf_name) {
-  return block_format<Block, kBlockSize, unpack, encode_block>(type, gguf_name);
+  return searched_format<Block, unpack, kFormat, pack>(type, gguf_name);
 }
 
 }  // namespace shoehorn::quant::q3_k

@@ -1,7 +1,6 @@
 #include "quant/q4_0.h"
 
 #include "quant/block_format.h"
-#include "quant/search.h"
 
 namespace shoehorn::quant::q4_0 {
 namespace {
@@ -16,14 +15,9 @@ constexpr SymmetricFormat kFormat{.n_sub = 1,
                                   .rms_share = 0.5f,
                                   .shrink = 3.0f,
                                   .grow = 0.9f,
-                                  .step = 0.4f};
+                                  .step = 0.35f};
 
-void encode_block(const float* in, const float* importance, Block& out) {
-  out = {};
-  SearchBlock block;
-  if (!prepare(in, importance, kBlockSize, kFormat.sub_size, kFormat.rms_share, block)) return;
-  SymmetricResult result;
-  search_symmetric(block, kFormat, result);
+void pack(const SymmetricResult& result, Block& out) {
   out.d = result.d;
   for (size_t i = 0; i < 16; ++i) {
     out.qs[i] = static_cast<uint8_t>((result.code[i] & 15) | ((result.code[16 + i] & 15) << 4));
@@ -33,7 +27,7 @@ void encode_block(const float* in, const float* importance, Block& out) {
 }  // namespace
 
 Format table_row(Type type, const char* gguf_name) {
-  return block_format<Block, kBlockSize, unpack, encode_block>(type, gguf_name);
+  return searched_format<Block, unpack, kFormat, pack>(type, gguf_name);
 }
 
 }  // namespace shoehorn::quant::q4_0

@@ -1,20 +1,14 @@
 #include "quant/q4_1.h"
 
 #include "quant/block_format.h"
-#include "quant/search.h"
 
 namespace shoehorn::quant::q4_1 {
 namespace {
 
 constexpr AffineFormat kFormat{
-    .n_sub = 1, .sub_size = 32, .hi = 15, .scale_hi = 1, .rms_share = 0.5f, .shrink = 3.0f, .grow = 1.0f, .step = 0.2f};
+    .n_sub = 1, .sub_size = 32, .hi = 15, .scale_hi = 1, .rms_share = 0.5f, .shrink = 3.0f, .grow = 1.0f, .step = 0.16f};
 
-void encode_block(const float* in, const float* importance, Block& out) {
-  out = {};
-  SearchBlock block;
-  if (!prepare(in, importance, kBlockSize, kFormat.sub_size, kFormat.rms_share, block)) return;
-  AffineResult result;
-  search_affine(block, kFormat, result);
+void pack(const AffineResult& result, Block& out) {
   out.d = result.d;
   out.m = result.dmin ^ 0x8000u;  // m is added, a min subtracted
   for (size_t i = 0; i < 16; ++i) {
@@ -25,7 +19,7 @@ void encode_block(const float* in, const float* importance, Block& out) {
 }  // namespace
 
 Format table_row(Type type, const char* gguf_name) {
-  return block_format<Block, kBlockSize, unpack, encode_block>(type, gguf_name);
+  return searched_format<Block, unpack, kFormat, pack>(type, gguf_name);
 }
 
 }  // namespace shoehorn::quant::q4_1

@@ -1,7 +1,6 @@
 #include "quant/q4_k.h"
 
 #include "quant/block_format.h"
-#include "quant/search.h"
 
 namespace shoehorn::quant::q4_k {
 namespace {
@@ -11,16 +10,11 @@ constexpr AffineFormat kFormat{.n_sub = 8,
                                .hi = 15,
                                .scale_hi = 63,
                                .rms_share = 1.0f,
-                               .shrink = 1.0f,
+                               .shrink = 1.2f,
                                .grow = 1.0f,
-                               .step = 0.1f};
+                               .step = 0.2f};
 
-void encode_block(const float* in, const float* importance, Block& out) {
-  out = {};
-  SearchBlock block;
-  if (!prepare(in, importance, kBlockSize, kFormat.sub_size, kFormat.rms_share, block)) return;
-  AffineResult result;
-  search_affine(block, kFormat, result);
+void pack(const AffineResult& result, Block& out) {
   out.d = result.d;
   out.dmin = result.dmin;
   pack_k_scales(result.scale, result.min, out.scales);
@@ -35,7 +29,7 @@ void encode_block(const float* in, const float* importance, Block& out) {
 }  // namespace
 
 Format table_row(Type type, const char* gguf_name) {
-  return block_format<Block, kBlockSize, unpack, encode_block>(type, gguf_name);
+  return searched_format<Block, unpack, kFormat, pack>(type, gguf_name);
 }
 
 }  // namespace shoehorn::quant::q4_k

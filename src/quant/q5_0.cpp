@@ -1,7 +1,6 @@
 #include "quant/q5_0.h"
 
 #include "quant/block_format.h"
-#include "quant/search.h"
 
 namespace shoehorn::quant::q5_0 {
 namespace {
@@ -16,14 +15,9 @@ constexpr SymmetricFormat kFormat{.n_sub = 1,
                                   .rms_share = 4.0f,
                                   .shrink = 3.0f,
                                   .grow = 0.9f,
-                                  .step = 0.5f};
+                                  .step = 0.39f};
 
-void encode_block(const float* in, const float* importance, Block& out) {
-  out = {};
-  SearchBlock block;
-  if (!prepare(in, importance, kBlockSize, kFormat.sub_size, kFormat.rms_share, block)) return;
-  SymmetricResult result;
-  search_symmetric(block, kFormat, result);
+void pack(const SymmetricResult& result, Block& out) {
   out.d = result.d;
   gather_fifth_bits(result.code, out.qh);
   for (size_t i = 0; i < 16; ++i) {
@@ -34,7 +28,7 @@ void encode_block(const float* in, const float* importance, Block& out) {
 }  // namespace
 
 Format table_row(Type type, const char* gguf_name) {
-  return block_format<Block, kBlockSize, unpack, encode_block>(type, gguf_name);
+  return searched_format<Block, unpack, kFormat, pack>(type, gguf_name);
 }
 
 }  // namespace shoehorn::quant::q5_0

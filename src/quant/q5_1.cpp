@@ -1,7 +1,6 @@
 #include "quant/q5_1.h"
 
 #include "quant/block_format.h"
-#include "quant/search.h"
 
 namespace shoehorn::quant::q5_1 {
 namespace {
@@ -13,14 +12,9 @@ constexpr AffineFormat kFormat{.n_sub = 1,
                                .rms_share = 4.0f,
                                .shrink = 3.0f,
                                .grow = 1.0f,
-                               .step = 0.25f};
+                               .step = 0.2f};
 
-void encode_block(const float* in, const float* importance, Block& out) {
-  out = {};
-  SearchBlock block;
-  if (!prepare(in, importance, kBlockSize, kFormat.sub_size, kFormat.rms_share, block)) return;
-  AffineResult result;
-  search_affine(block, kFormat, result);
+void pack(const AffineResult& result, Block& out) {
   out.d = result.d;
   out.m = result.dmin ^ 0x8000u;  // m is added, a min subtracted
   gather_fifth_bits(result.code, out.qh);
@@ -32,7 +26,7 @@ void encode_block(const float* in, const float* importance, Block& out) {
 }  // namespace
 
 Format table_row(Type type, const char* gguf_name) {
-  return block_format<Block, kBlockSize, unpack, encode_block>(type, gguf_name);
+  return searched_format<Block, unpack, kFormat, pack>(type, gguf_name);
 }
 
 }  // namespace shoehorn::quant::q5_1

@@ -1,7 +1,6 @@
 #include "quant/q5_k.h"
 
 #include "quant/block_format.h"
-#include "quant/search.h"
 
 namespace shoehorn::quant::q5_k {
 namespace {
@@ -13,14 +12,9 @@ constexpr AffineFormat kFormat{.n_sub = 8,
                                .rms_share = 4.0f,
                                .shrink = 0.5f,
                                .grow = 1.0f,
-                               .step = 0.1f};
+                               .step = 0.2f};
 
-void encode_block(const float* in, const float* importance, Block& out) {
-  out = {};
-  SearchBlock block;
-  if (!prepare(in, importance, kBlockSize, kFormat.sub_size, kFormat.rms_share, block)) return;
-  AffineResult result;
-  search_affine(block, kFormat, result);
+void pack(const AffineResult& result, Block& out) {
   out.d = result.d;
   out.dmin = result.dmin;
   pack_k_scales(result.scale, result.min, out.scales);
@@ -40,7 +34,7 @@ void encode_block(const float* in, const float* importance, Block& out) {
 }  // namespace
 
 Format table_row(Type type, const char* gguf_name) {
-  return block_format<Block, kBlockSize, unpack, encode_block>(type, gguf_name);
+  return searched_format<Block, unpack, kFormat, pack>(type, gguf_name);
 }
 
 }  // namespace shoehorn::quant::q5_k

@@ -1,7 +1,6 @@
 #include "quant/q6_k.h"
 
 #include "quant/block_format.h"
-#include "quant/search.h"
 
 namespace shoehorn::quant::q6_k {
 namespace {
@@ -16,14 +15,9 @@ constexpr SymmetricFormat kFormat{.n_sub = 16,
                                   .rms_share = 8.0f,
                                   .shrink = 3.0f,
                                   .grow = 1.0f,
-                                  .step = 0.5f};
+                                  .step = 0.36f};
 
-void encode_block(const float* in, const float* importance, Block& out) {
-  out = {};
-  SearchBlock block;
-  if (!prepare(in, importance, kBlockSize, kFormat.sub_size, kFormat.rms_share, block)) return;
-  SymmetricResult result;
-  search_symmetric(block, kFormat, result);
+void pack(const SymmetricResult& result, Block& out) {
   out.d = result.d;
   for (size_t s = 0; s < 16; ++s) out.scales[s] = result.scale[s];
   for (size_t half = 0; half < 2; ++half) {
@@ -41,7 +35,7 @@ void encode_block(const float* in, const float* importance, Block& out) {
 }  // namespace
 
 Format table_row(Type type, const char* gguf_name) {
-  return block_format<Block, kBlockSize, unpack, encode_block>(type, gguf_name);
+  return searched_format<Block, unpack, kFormat, pack>(type, gguf_name);
 }
 
 }  // namespace shoehorn::quant::q6_k

@@ -1,7 +1,6 @@
 #include "quant/q8_0.h"
 
 #include "quant/block_format.h"
-#include "quant/search.h"
 
 namespace shoehorn::quant::q8_0 {
 namespace {
@@ -18,12 +17,7 @@ constexpr SymmetricFormat kFormat{.n_sub = 1,
                                   .grow = 0.5f,
                                   .step = 0.25f};
 
-void encode_block(const float* in, const float* importance, Block& out) {
-  out = {};
-  SearchBlock block;
-  if (!prepare(in, importance, kBlockSize, kFormat.sub_size, kFormat.rms_share, block)) return;
-  SymmetricResult result;
-  search_symmetric(block, kFormat, result);
+void pack(const SymmetricResult& result, Block& out) {
   out.d = result.d;
   for (size_t i = 0; i < kBlockSize; ++i) out.qs[i] = static_cast<int8_t>(result.code[i] + kFormat.lo);
 }
@@ -31,7 +25,7 @@ void encode_block(const float* in, const float* importance, Block& out) {
 }  // namespace
 
 Format table_row(Type type, const char* gguf_name) {
-  return block_format<Block, kBlockSize, unpack, encode_block>(type, gguf_name);
+  return searched_format<Block, unpack, kFormat, pack>(type, gguf_name);
 }
 
 }  // namespace shoehorn::quant::q8_0

@@ -71,12 +71,13 @@ std::vector<fs::path> files_below(const fs::path& dir, const std::string& extens
   return found;
 }
 
-// An object compiled from a folder of src/kernels/ (the files right in src/kernels/ use the baseline ISA).
+// An object compiled for a particular CPU: from a folder x86_* or arm_* of src/kernels/ or src/quant/. The files right in
+// the rooms use the baseline ISA.
 bool is_isa_kernel(const fs::path& object) {
   const std::string path = object.string();
-  const size_t at =
-      path.find("/kernels/x86_") != std::string::npos ? path.find("/kernels/x86_") : path.find("/kernels/arm_");
-  return at != std::string::npos && path.find("/tests/") == std::string::npos;
+  const auto holds = [&](const char* folder) { return path.find(folder) != std::string::npos; };
+  return (holds("/kernels/x86_") || holds("/kernels/arm_") || holds("/quant/x86_") || holds("/quant/arm_")) &&
+         !holds("/tests/");
 }
 
 TEST(LibrarySymbols, NeitherPrintNorEndTheProcess) {

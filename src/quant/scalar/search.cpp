@@ -1,0 +1,2 @@
+#define SHOEHORN_SEARCH_SET_NAME scalar
+#include "quant/search.inl"

@@ -2,6 +2,9 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 namespace shoehorn {
@@ -27,6 +30,11 @@ uint32_t cpu_features() {
         }
       }
     }
+#elif defined(__aarch64__)
+    const unsigned long first = getauxval(AT_HWCAP), second = getauxval(AT_HWCAP2);
+    if ((first & HWCAP_ASIMD) != 0) bits |= kCpuNeon;
+    if ((first & HWCAP_ASIMDDP) != 0) bits |= kCpuDotProduct;
+    if ((second & HWCAP2_I8MM) != 0) bits |= kCpuInt8Matrix;
 #endif
     return bits;
   }();

@@ -13,10 +13,14 @@ enum CpuFeature : uint32_t {
   kCpuAvx512Vnni = 1u << 3,
   kCpuAvx512Bf16 = 1u << 4,
   kCpuFastBf16 = 1u << 5,  ///< AVX512-BF16 that multiplies more a cycle than float FMA does: AMD's, not Intel's without AMX
+  kCpuNeon = 1u << 6,      ///< Advanced SIMD (every 64-bit ARM in use)
+  kCpuDotProduct = 1u << 7,  ///< sdot (ARMv8.2 option; Cortex-A76)
+  kCpuInt8Matrix = 1u << 8,  ///< smmla (ARMv8.2 option; Neoverse V1, Cortex-A510 and later)
   kCpuNever = 1u << 31,    ///< no CPU has it
 };
 
-/// Features of this machine, detected once (CPUID, and the operating system's consent to wide registers).
+/// Features of this machine, detected once (x86: CPUID, and the operating system's consent to wide
+/// registers; ARM: what the kernel reports).
 uint32_t cpu_features();
 
 }  // namespace shoehorn

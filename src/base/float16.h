@@ -15,6 +15,8 @@ namespace shoehorn {
 SHOEHORN_INLINE float fp16_to_fp32(uint16_t h) {
 #if defined(__F16C__) && defined(__AVX__)
   return static_cast<float>(std::bit_cast<_Float16>(h));
+#elif defined(__aarch64__)
+  return static_cast<float>(std::bit_cast<__fp16>(h));
 #else
   const uint32_t sign = static_cast<uint32_t>(h & 0x8000u) << 16;
   const uint32_t magnitude = static_cast<uint32_t>(h & 0x7fffu) << 13;

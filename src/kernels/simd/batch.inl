@@ -52,7 +52,8 @@ SHOEHORN_INLINE void requantize(const Codes& c, size_t row, Int8Panel& panel, U8
   });
   unroll<kCodeVectors>([&](auto i) SHOEHORN_LAMBDA {
     const U16 codes = (U16)c.q[i], f = spread_to_pairs(factor, i), o = spread_to_pairs(offset, i);
-    const U16 even = (codes & 255) * f + o, odd = (codes >> 8) * f + o;
+    const U16 low = kMinCode < 0 ? (U16)((I16)(codes << 8) >> 8) : codes & 255, high = kMinCode < 0 ? (U16)((I16)codes >> 8) : codes >> 8;
+    const U16 even = low * f + o, odd = high * f + o;
     out[i] = (U8)((even >> 8) | (odd & 0xff00));
     if constexpr (kPanelBias == 0) out[i] ^= 128;
   });
@@ -92,15 +93,37 @@ SHOEHORN_INLINE void expand_panel(const MatmulArgs& a, size_t super, Int8Panel& 
     for (size_t i = 0; i < kCodeVectors; ++i) {
       I32 r[kLanes];
       unroll<kLanes>([&](auto lane) SHOEHORN_LAMBDA { r[lane] = (I32)units[i][lane]; });
-      transpose(r);
+      interleave(r);
       unroll<kLanes>([&](auto k) SHOEHORN_LAMBDA { panel.units[i * kLanes + k][v] = r[k]; });
     }
   }
 }
 
-/// y += panel * tokens for kTiles granules of tokens.
+#if !defined(SHOEHORN_OWN_PANEL_PRODUCT)
+/// Registers of one row each to the units of a panel.
+SHOEHORN_INLINE void interleave(I32 (&r)[kLanes]) { transpose(r); }
+
+/// acc[token][v] += the columns [first, end) of a panel times those of kTiles granules of tokens; lanes are rows of the panel.
+template <size_t kTiles>
+SHOEHORN_INLINE void multiply_columns(I32 (&acc)[kTiles * kGranule][kPanelVectors], const I32 (*units)[kPanelVectors],
+                                      const std::byte* codes, size_t code_stride, size_t first, size_t end) {
+  for (size_t k = first / 4; k < end / 4; ++k) {
+    unroll<kTiles>([&](auto g) SHOEHORN_LAMBDA {
+      const std::byte* quads = codes + g * code_stride + k * 4 * kGranule;
+      unroll<kGranule>([&](auto lane) SHOEHORN_LAMBDA {
+        unroll<kPanelVectors>([&](auto v) SHOEHORN_LAMBDA {
+          I32& sum = acc[g * kGranule + lane][v];
+          sum = dot_token<lane>(sum, (U8)units[k][v], quads);
+        });
+      });
+    });
+  }
+}
+#endif
+
+/// y += panel * tokens for kTiles granules of tokens. Out of line: it is the same for all formats.
 template <size_t kTiles, size_t kGroup>
-SHOEHORN_INLINE void multiply_int8(const Int8Panel& panel, const Int8Tiles<kGroup>& x, size_t granule, size_t first_column, size_t n,
+[[gnu::noinline]] void multiply_int8(const Int8Panel& panel, const Int8Tiles<kGroup>& x, size_t granule, size_t first_column, size_t n,
                                    float* y) {
   constexpr size_t kTokens = kTiles * kGranule;
   const std::byte* codes = x.codes + x.code_offset(granule, first_column);
@@ -114,17 +137,7 @@ SHOEHORN_INLINE void multiply_int8(const Int8Panel& panel, const Int8Tiles<kGrou
     });
     // A row is a multiple of 32, so only larger groups can end early.
     const size_t end = kGroup > 32 && n - first < kGroup ? n : first + kGroup;
-    for (size_t k = first / 4; k < end / 4; ++k) {
-      unroll<kTiles>([&](auto g) SHOEHORN_LAMBDA {
-        const std::byte* quads = codes + g * code_stride + k * 4 * kGranule;
-        unroll<kGranule>([&](auto lane) SHOEHORN_LAMBDA {
-          unroll<kPanelVectors>([&](auto v) SHOEHORN_LAMBDA {
-            I32& sum = acc[g * kGranule + lane][v];
-            sum = dot_token<lane>(sum, (U8)panel.units[k][v], quads);
-          });
-        });
-      });
-    }
+    multiply_columns<kTiles>(acc, panel.units, codes, code_stride, first, end);
     F32 scale[kPanelVectors];
     unroll<kPanelVectors>([&](auto v) SHOEHORN_LAMBDA { scale[v] = load<F32>(panel.scale[first / kGroup] + v * kLanes); });
     unroll<kTokens>([&](auto t) SHOEHORN_LAMBDA {

@@ -3,6 +3,14 @@
 namespace shoehorn::kernels {
 namespace {
 
+constexpr size_t supers(size_t n_cols) { return (n_cols + kSuper - 1) / kSuper; }
+
+// One stream of addresses does not fill the memory's pipes: with one token, four rows that lie far apart are read side by side, each
+// prefetched far enough ahead that a line has arrived when its turn comes.
+constexpr size_t kPrefetchBytes = 2048;
+constexpr size_t rows_at_once(size_t n_tokens) { return n_tokens == 1 ? 4 : n_tokens == 2 ? 2 : 1; }
+
+#if !defined(SHOEHORN_OWN_INT8_SUPER)
 /// Int8Rows: 256 activations.
 struct Int8Super {
   int8_t q[kSuper];
@@ -10,12 +18,25 @@ struct Int8Super {
   float sum[kGroups];    ///< of the scaled values, for the mins
 };
 
-constexpr size_t supers(size_t n_cols) { return (n_cols + kSuper - 1) / kSuper; }
+SHOEHORN_INLINE void set_group(Int8Super& to, size_t group, float scale, float sum) {
+  to.scale[group] = scale;
+  to.sum[group] = sum;
+}
 
-// One stream of addresses does not fill the memory's pipes: with one token, four rows that lie far apart are read side by side, each
-// prefetched far enough ahead that a line has arrived when its turn comes.
-constexpr size_t kPrefetchBytes = 2048;
-constexpr size_t rows_at_once(size_t n_tokens) { return n_tokens == 1 ? 4 : n_tokens == 2 ? 2 : 1; }
+/// acc += the products of 256 weights and activations but for the mins, which go to `mins`.
+template <class Rows>
+SHOEHORN_INLINE void add_super(const Codes& c, const Int8Super& x, F32& acc, F32& mins) {
+  F32 scale[kGroupVectors];
+  unroll<kGroupVectors>([&](auto i) SHOEHORN_LAMBDA {
+    scale[i] = c.scale[i] * load<F32>(x.scale + i * kLanes);
+    mins = multiply_add(c.min[i], load<F32>(x.sum + i * kLanes), mins);
+  });
+  unroll<kCodeVectors>([&](auto i) SHOEHORN_LAMBDA {
+    const I32 d = dot<Rows::kSigned>(I32{}, c.q[i], load<U8>(x.q + i * kBytes));
+    acc = multiply_add(to_float(d), spread_to_lanes(scale, i), acc);
+  });
+}
+#endif
 
 template <size_t kBytesRead>
 SHOEHORN_INLINE void prefetch(const std::byte* from) {
@@ -34,18 +55,8 @@ SHOEHORN_INLINE void int8_rows(const MatmulArgs& a, const std::byte* rows, size_
       Codes c;
       Rows::load(row, s, a.n_cols, c);
       prefetch<kSuperBytes>(row + s * kSuperBytes);
-      unroll<kTokens>([&](auto t) SHOEHORN_LAMBDA {
-        const Int8Super& b = x[t * n_supers + s];
-        F32 scale[kGroupVectors];
-        unroll<kGroupVectors>([&](auto i) SHOEHORN_LAMBDA {
-          scale[i] = c.scale[i] * load<F32>(b.scale + i * kLanes);
-          mins[r][t] = multiply_add(c.min[i], load<F32>(b.sum + i * kLanes), mins[r][t]);
-        });
-        unroll<kCodeVectors>([&](auto i) SHOEHORN_LAMBDA {
-          const I32 d = dot<Rows::kSigned>(I32{}, c.q[i], load<U8>(b.q + i * kBytes));
-          acc[r][t] = multiply_add(to_float(d), spread_to_lanes(scale, i), acc[r][t]);
-        });
-      });
+      unroll<kTokens>([&](auto t) SHOEHORN_LAMBDA { add_super<Rows>(c, x[t * n_supers + s], acc[r][t], mins[r][t]); });
+      if constexpr (SHOEHORN_ROW_BY_ROW) asm volatile("" : : : "memory");
     });
   }
   unroll<kRows>([&](auto r) SHOEHORN_LAMBDA {

@@ -3,7 +3,7 @@
 //   Int8Rows         [token][column / 256] Int8Super
 //   FloatTiles       [granule][column][token in granule] floats
 //   Bf16Tiles        [granule][column / 2][token in granule][2] bfloat16, in the sets that have them
-//   Int8Tiles<G>     codes [granule][column / 4][token in granule][4] int8, then scales [granule][column / G][token in granule]
+//   Int8Tiles<G>     codes [granule][column / kUnit][token in granule][kUnit] int8, then scales [granule][column / G][token in granule]
 //                    floats, then sums of codes, in the same order, int32, times -kPanelBias
 // Tokens past the end of the last granule are zero.
 
@@ -66,8 +66,7 @@ void pack_int8_rows(const PackArgs& a) {
         const float* from = x + s * kSuper + i;
         const float most = largest_magnitude(from, 32), scale = most / 127, inverse = most > 0 ? 127 / most : 0;
         for (size_t h = 0; h < 2; ++h) {
-          b.scale[i / 16 + h] = scale;
-          b.sum[i / 16 + h] = scale * static_cast<float>(quantize_16(from + 16 * h, inverse, b.q + i + 16 * h));
+          set_group(b, i / 16 + h, scale, scale * static_cast<float>(quantize_16(from + 16 * h, inverse, b.q + i + 16 * h)));
         }
       }
     }
@@ -109,8 +108,8 @@ void pack_int8_tiles(const PackArgs& a) {
       }
       scales[tiles.group_offset(granule, g) + lane] = scale;
       sums[tiles.group_offset(granule, g) + lane] = -static_cast<int32_t>(kPanelBias) * total;
-      std::byte* to = codes + tiles.code_offset(granule, first) + 4 * lane;
-      for (size_t i = 0; i < n; i += 4) __builtin_memcpy(to + i * kGranule, q + i, 4);
+      std::byte* to = codes + tiles.code_offset(granule, first) + kUnit * lane;
+      for (size_t i = 0; i < n; i += kUnit) __builtin_memcpy(to + i * kGranule, q + i, kUnit);
     }
   }
 }

@@ -6,6 +6,7 @@ namespace {
 
 template <class Block, size_t kSize, void (*kUnpack)(const Block&, quant::Unpacked&)>
 struct IntegerRows {
+  using BlockType = Block;
   static constexpr size_t kBlockSize = kSize, kBlockBytes = sizeof(Block);
   static constexpr size_t kBlocks = kSuper / kSize;  // blocks in 256 weights
 

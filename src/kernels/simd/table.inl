@@ -26,6 +26,10 @@ struct Unsigned {
   static constexpr bool kSigned = false, kExact = false;
   static constexpr int kMinCode = 0, kMaxCode = (1 << kBits) - 1;
 };
+template <int kBits>
+struct Centred : Unsigned<kBits> {
+  static constexpr int kMinCode = kCentredCodes ? -(1 << (kBits - 1)) : 0, kMaxCode = kMinCode + (1 << kBits) - 1;
+};
 struct Ternary : Unsigned<2> {
   static constexpr int kMaxCode = 2;
 };
@@ -46,16 +50,16 @@ struct ExactSigned {
 template <quant::Type kType>
 struct CodesOf : AnyCodes {};
 template <> struct CodesOf<quant::Type::Q4_0> : ExactUnsigned<4, 8> {};
-template <> struct CodesOf<quant::Type::Q5_0> : ExactUnsigned<5, 16> {};
+template <> struct CodesOf<quant::Type::Q5_0> : ExactUnsigned<5, kCentredCodes ? 0 : 16> {};
 template <> struct CodesOf<quant::Type::Q8_0> : ExactSigned {};
 template <> struct CodesOf<quant::Type::IQ4_NL> : ExactSigned {};
 template <> struct CodesOf<quant::Type::IQ4_XS> : Levels {};
 template <> struct CodesOf<quant::Type::Q4_1> : Unsigned<4> {};
-template <> struct CodesOf<quant::Type::Q5_1> : Unsigned<5> {};
+template <> struct CodesOf<quant::Type::Q5_1> : Centred<5> {};
 template <> struct CodesOf<quant::Type::Q2_K> : Unsigned<2> {};
-template <> struct CodesOf<quant::Type::Q3_K> : Unsigned<3> {};
+template <> struct CodesOf<quant::Type::Q3_K> : Centred<3> {};
 template <> struct CodesOf<quant::Type::Q4_K> : Unsigned<4> {};
-template <> struct CodesOf<quant::Type::Q5_K> : Unsigned<5> {};
+template <> struct CodesOf<quant::Type::Q5_K> : Centred<5> {};
 template <> struct CodesOf<quant::Type::Q6_K> : Unsigned<6> {};
 template <> struct CodesOf<quant::Type::TQ1_0> : Ternary {};
 template <> struct CodesOf<quant::Type::TQ2_0> : Ternary {};

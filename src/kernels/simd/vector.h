@@ -9,6 +9,17 @@
 #include "base/float16.h"
 #include "quant/unpacked.h"
 
+// What an instruction set may say before it includes this file.
+#if !defined(SHOEHORN_UNIT_BYTES)
+#define SHOEHORN_UNIT_BYTES 4
+#endif
+#if !defined(SHOEHORN_CENTRED_CODES)
+#define SHOEHORN_CENTRED_CODES false
+#endif
+#if !defined(SHOEHORN_ROW_BY_ROW)
+#define SHOEHORN_ROW_BY_ROW false
+#endif
+
 namespace shoehorn::kernels {
 namespace {
 
@@ -26,6 +37,8 @@ constexpr size_t kSuper = 256;                                    // weights tha
 constexpr size_t kGroups = kSuper / quant::kGroup;                // (scale, min) pairs of them
 constexpr size_t kCodeVectors = kSuper / kBytes;                  // registers that hold their codes
 constexpr size_t kGroupVectors = kGroups / kLanes;                // registers that hold their scales
+constexpr size_t kUnit = SHOEHORN_UNIT_BYTES;                     // columns of a row that lie together in tiles and panels
+constexpr bool kCentredCodes = SHOEHORN_CENTRED_CODES;            // codes of 3 and 5 bits are unpacked to -4 ... 3 and -16 ... 15
 
 template <class V>
 SHOEHORN_INLINE V load(const void* from) {
@@ -56,6 +69,9 @@ struct Codes {
   U8 q[kCodeVectors];
   F32 scale[kGroupVectors];
   F32 min[kGroupVectors];
+#if defined(SHOEHORN_OWN_INT8_SUPER)
+  F32 scale_of_32[kGroupVectors / 2], min_of_32[kGroupVectors / 2];  ///< of formats with one per 32: the same without repetition
+#endif
 };
 
 }  // namespace

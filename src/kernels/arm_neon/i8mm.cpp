@@ -1,0 +1,4 @@
+#include "kernels/arm_neon/int8_super.h"
+
+#define SHOEHORN_KERNEL_SET_NAME i8mm
+#include "kernels/simd/table.inl"

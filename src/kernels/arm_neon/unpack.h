@@ -1,0 +1,318 @@
+// Blocks of every format to registers of signed codes (simd/vector.h, Codes). Formats whose codes are shifted carry the shift in
+// the min. Where bits of two bytes make a code, one insert puts them together (sli, sri: shift and keep the bits of the target that
+// nothing is shifted to), and the bits above are its sign. Layouts: quant/<format>.h.
+#pragma once
+
+#include "kernels/arm_neon/products.h"
+#include "kernels/simd/scales.h"
+#include "quant/all_formats.h"
+
+namespace shoehorn::kernels {
+namespace {
+
+/// What decode must know of a format: the weights that share a scale, the largest magnitude of a code, whether there are mins.
+template <size_t kGroup, int kMost, bool kHasMins>
+struct Format {
+  static constexpr size_t kScaleGroup = kGroup;
+  static constexpr int kMostCode = kMost;
+  static constexpr bool kMins = kHasMins;
+};
+template <class Block> struct FormatOf;
+template <> struct FormatOf<quant::q4_0::Block> : Format<32, 15, true> {};
+template <> struct FormatOf<quant::q4_1::Block> : Format<32, 15, true> {};
+template <> struct FormatOf<quant::q5_0::Block> : Format<32, 16, false> {};
+template <> struct FormatOf<quant::q5_1::Block> : Format<32, 16, true> {};
+template <> struct FormatOf<quant::q8_0::Block> : Format<32, 128, false> {};
+template <> struct FormatOf<quant::iq4_nl::Block> : Format<32, 127, false> {};
+template <> struct FormatOf<quant::q2_k::Block> : Format<16, 3, true> {};
+template <> struct FormatOf<quant::q3_k::Block> : Format<16, 4, false> {};
+template <> struct FormatOf<quant::q4_k::Block> : Format<32, 15, true> {};
+template <> struct FormatOf<quant::q5_k::Block> : Format<32, 16, true> {};
+template <> struct FormatOf<quant::q6_k::Block> : Format<16, 63, true> {};
+template <> struct FormatOf<quant::iq4_xs::Block> : Format<32, 127, false> {};
+template <> struct FormatOf<quant::tq1_0::Block> : Format<32, 1, false> {};
+template <> struct FormatOf<quant::tq2_0::Block> : Format<32, 2, true> {};
+
+SHOEHORN_INLINE uint8x16_t bytes(int value) { return vdupq_n_u8(static_cast<uint8_t>(value)); }
+SHOEHORN_INLINE uint8x16_t low_nibbles(uint8x16_t v) { return vandq_u8(v, bytes(15)); }
+SHOEHORN_INLINE uint8x16_t high_nibbles(uint8x16_t v) { return vshrq_n_u8(v, 4); }
+/// All ones where v has one of the bits.
+SHOEHORN_INLINE uint8x16_t any_of(uint8x16_t v, uint8x16_t bits) { return vtstq_u8(v, bits); }
+
+/// v >> n
+template <size_t n>
+SHOEHORN_INLINE uint8x16_t right(uint8x16_t v) {
+  if constexpr (n == 0) {
+    return v;
+  } else {
+    return vshrq_n_u8(v, n);
+  }
+}
+
+/// Each lane of the low (kHalf 0) or high half of v twice.
+template <size_t kHalf>
+SHOEHORN_INLINE F32 twice(F32 v) {
+  return kHalf == 0 ? (F32)vzip1q_f32((float32x4_t)v, (float32x4_t)v) : (F32)vzip2q_f32((float32x4_t)v, (float32x4_t)v);
+}
+SHOEHORN_INLINE void set_twice(F32 (&to)[4], const F32 (&from)[2]) {
+  to[0] = twice<0>(from[0]);
+  to[1] = twice<1>(from[0]);
+  to[2] = twice<0>(from[1]);
+  to[3] = twice<1>(from[1]);
+}
+SHOEHORN_INLINE void set_scale_of_32(Codes& c, F32 first, F32 second) {
+  c.scale_of_32[0] = first;
+  c.scale_of_32[1] = second;
+  set_twice(c.scale, c.scale_of_32);
+}
+SHOEHORN_INLINE void set_min_of_32(Codes& c, F32 first, F32 second) {
+  c.min_of_32[0] = first;
+  c.min_of_32[1] = second;
+  set_twice(c.min, c.min_of_32);
+}
+SHOEHORN_INLINE void set_no_mins(Codes& c) {
+  set_min_of_32(c, F32{}, F32{});
+}
+
+SHOEHORN_INLINE F32 low_floats(uint16x8_t v) { return (F32)vcvtq_f32_u32(vmovl_u16(vget_low_u16(v))); }
+SHOEHORN_INLINE F32 high_floats(uint16x8_t v) { return (F32)vcvtq_f32_u32(vmovl_high_u16(v)); }
+SHOEHORN_INLINE F32 low_floats(int16x8_t v) { return (F32)vcvtq_f32_s32(vmovl_s16(vget_low_s16(v))); }
+SHOEHORN_INLINE F32 high_floats(int16x8_t v) { return (F32)vcvtq_f32_s32(vmovl_high_s16(v)); }
+
+SHOEHORN_INLINE void unpack_k(const uint8_t (&scales)[12], uint16_t d, uint16_t dmin, float shift, Codes& c) {
+  const KScales k = unpack_k_scales(scales);
+  const uint16x8_t scale = vmovl_u8(vcreate_u8(k.scale)), min = vmovl_u8(vcreate_u8(k.min));
+  set_scale_of_32(c, low_floats(scale) * fp16_to_fp32(d), high_floats(scale) * fp16_to_fp32(d));
+  F32 first = low_floats(min) * fp16_to_fp32(dmin), second = high_floats(min) * fp16_to_fp32(dmin);
+  if (shift != 0) {
+    first -= c.scale_of_32[0] * shift;
+    second -= c.scale_of_32[1] * shift;
+  }
+  set_min_of_32(c, first, second);
+}
+
+SHOEHORN_INLINE void unpack(const quant::q4_k::Block* b, Codes& c) {
+  unroll<8>([&](auto i) SHOEHORN_LAMBDA {
+    const uint8x16_t packed = vld1q_u8(b->qs + 16 * i);
+    c.q[i / 2 * 4 + i % 2] = (U8)low_nibbles(packed);
+    c.q[i / 2 * 4 + 2 + i % 2] = (U8)high_nibbles(packed);
+  });
+  unpack_k(b->scales, b->d, b->dmin, 0, c);
+}
+
+SHOEHORN_INLINE void unpack(const quant::q5_k::Block* b, Codes& c) {
+  // A code of five bits without its high one is negative: code - 16.
+  const uint8x16_t clear[2] = {vmvnq_u8(vld1q_u8(b->qh)), vmvnq_u8(vld1q_u8(b->qh + 16))};
+  unroll<8>([&](auto i) SHOEHORN_LAMBDA {
+    const uint8x16_t packed = vld1q_u8(b->qs + 16 * i);
+    constexpr int kBit = 1 << (i / 2 * 2);
+    c.q[i / 2 * 4 + i % 2] = (U8)vsliq_n_u8(packed, any_of(clear[i % 2], bytes(kBit)), 4);
+    c.q[i / 2 * 4 + 2 + i % 2] = (U8)vsriq_n_u8(any_of(clear[i % 2], bytes(2 * kBit)), packed, 4);
+  });
+  unpack_k(b->scales, b->d, b->dmin, 16, c);
+}
+
+SHOEHORN_INLINE void set_signed_scales(int8x16_t v, float d, Codes& c) {
+  const int16x8_t first = vmovl_s8(vget_low_s8(v)), second = vmovl_high_s8(v);
+  c.scale[0] = low_floats(first) * d;
+  c.scale[1] = high_floats(first) * d;
+  c.scale[2] = low_floats(second) * d;
+  c.scale[3] = high_floats(second) * d;
+}
+
+SHOEHORN_INLINE void unpack(const quant::q6_k::Block* b, Codes& c) {
+  unroll<4>([&](auto i) SHOEHORN_LAMBDA {
+    constexpr size_t kHalf = i / 2, kPart = i % 2;
+    const uint8x16_t high = vld1q_u8(b->qh + 32 * kHalf + 16 * kPart), shifted = right<2>(high);
+    const uint8x16_t first = vld1q_u8(b->ql + 64 * kHalf + 16 * kPart), second = vld1q_u8(b->ql + 64 * kHalf + 32 + 16 * kPart);
+    U8* q = c.q + 8 * kHalf + kPart;
+    q[0] = (U8)vandq_u8(vsliq_n_u8(first, high, 4), bytes(63));
+    q[2] = (U8)vandq_u8(vsliq_n_u8(second, shifted, 4), bytes(63));
+    q[4] = (U8)vandq_u8(vsriq_n_u8(high, first, 4), bytes(63));
+    q[6] = (U8)vsriq_n_u8(shifted, second, 4);
+  });
+  set_signed_scales(vld1q_s8(b->scales), fp16_to_fp32(b->d), c);
+  unroll<4>([&](auto i) SHOEHORN_LAMBDA { c.min[i] = c.scale[i] * 32.0f; });
+}
+
+/// Two bits each: byte i of half h holds the codes 128 h + 32 k + i.
+SHOEHORN_INLINE void unpack_pairs(const uint8_t* qs, Codes& c) {
+  unroll<4>([&](auto i) SHOEHORN_LAMBDA {
+    const uint8x16_t packed = vld1q_u8(qs + 16 * i);
+    U8* q = c.q + 8 * (i / 2) + i % 2;
+    q[0] = (U8)vandq_u8(packed, bytes(3));
+    q[2] = (U8)vandq_u8(right<2>(packed), bytes(3));
+    q[4] = (U8)vandq_u8(right<4>(packed), bytes(3));
+    q[6] = (U8)right<6>(packed);
+  });
+}
+
+SHOEHORN_INLINE void unpack(const quant::q2_k::Block* b, Codes& c) {
+  unpack_pairs(b->qs, c);
+  const uint8x16_t packed = vld1q_u8(b->scales);
+  const uint8x16_t scale = low_nibbles(packed), min = high_nibbles(packed);
+  const float d = fp16_to_fp32(b->d), dmin = fp16_to_fp32(b->dmin);
+  const uint16x8_t scales[2] = {vmovl_u8(vget_low_u8(scale)), vmovl_high_u8(scale)};
+  const uint16x8_t mins[2] = {vmovl_u8(vget_low_u8(min)), vmovl_high_u8(min)};
+  unroll<2>([&](auto i) SHOEHORN_LAMBDA {
+    c.scale[2 * i] = low_floats(scales[i]) * d;
+    c.scale[2 * i + 1] = high_floats(scales[i]) * d;
+    c.min[2 * i] = low_floats(mins[i]) * dmin;
+    c.min[2 * i + 1] = high_floats(mins[i]) * dmin;
+  });
+}
+
+SHOEHORN_INLINE void unpack(const quant::q3_k::Block* b, Codes& c) {
+  // A code of three bits without its high one is negative: code - 4.
+  const uint8x16_t clear[2] = {vmvnq_u8(vld1q_u8(b->hmask)), vmvnq_u8(vld1q_u8(b->hmask + 16))};
+  unroll<4>([&](auto i) SHOEHORN_LAMBDA {
+    const uint8x16_t packed = vld1q_u8(b->qs + 16 * i);
+    U8* q = c.q + 8 * (i / 2) + i % 2;
+    const auto sign = [&](auto k) SHOEHORN_LAMBDA { return any_of(clear[i % 2], bytes(1 << (4 * (i / 2) + k))); };
+    unroll<3>([&](auto k) SHOEHORN_LAMBDA { q[2 * k] = (U8)vsliq_n_u8(right<2 * k>(packed), sign(k), 2); });
+    q[6] = (U8)vsriq_n_u8(sign(std::integral_constant<size_t, 3>()), packed, 6);
+  });
+  const Q3Scales s = unpack_q3_scales(b->scales);
+  const uint8x16_t scale = vcombine_u8(vcreate_u8(s.low), vcreate_u8(s.high));
+  set_signed_scales(vsubq_s8((int8x16_t)scale, vdupq_n_s8(32)), fp16_to_fp32(b->d), c);
+  set_no_mins(c);
+}
+
+SHOEHORN_INLINE void unpack(const quant::tq2_0::Block* b, Codes& c) {
+  unpack_pairs(b->qs, c);
+  const F32 d = splat(fp16_to_fp32(b->d));
+  set_scale_of_32(c, d, d);
+  set_min_of_32(c, d, d);
+}
+
+/// The top trits of fractions, less one.
+SHOEHORN_INLINE U8 top_trits(uint8x16_t fraction) {
+  return (U8)vsubq_u8(vcleq_u8(fraction, bytes(85)), vcgtq_u8(fraction, bytes(170)));
+}
+
+SHOEHORN_INLINE void unpack(const quant::tq1_0::Block* b, Codes& c) {
+  unroll<3>([&](auto i) SHOEHORN_LAMBDA {
+    uint8x16_t fraction = vld1q_u8(b->qs + 16 * i);
+    U8* q = i < 2 ? c.q + i : c.q + 10;
+    constexpr size_t kStep = i < 2 ? 2 : 1;
+    unroll<5>([&](auto k) SHOEHORN_LAMBDA {
+      q[kStep * k] = top_trits(fraction);
+      fraction = vaddq_u8(fraction, vaddq_u8(fraction, fraction));
+    });
+  });
+  const uint8x16_t powers = (uint8x16_t)(uint32x4_t){0x01010101, 0x03030303, 0x09090909, 0x1b1b1b1b};
+  c.q[15] = top_trits(vmulq_u8((uint8x16_t)vdupq_n_u32(load<uint32_t>(b->qh)), powers));
+  const F32 d = splat(fp16_to_fp32(b->d));
+  set_scale_of_32(c, d, d);
+  set_no_mins(c);
+}
+
+SHOEHORN_INLINE U8 iq4_levels(uint8x16_t codes) { return (U8)vqtbl1q_s8(vld1q_s8(quant::kIq4Levels), codes); }
+
+SHOEHORN_INLINE void unpack(const quant::iq4_xs::Block* b, Codes& c) {
+  unroll<8>([&](auto i) SHOEHORN_LAMBDA {
+    const uint8x16_t packed = vld1q_u8(b->qs + 16 * i);
+    c.q[2 * i] = iq4_levels(low_nibbles(packed));
+    c.q[2 * i + 1] = iq4_levels(high_nibbles(packed));
+  });
+  const int8x8_t packed = vsub_s8((int8x8_t)vcreate_u8(unpack_iq4_scales(b->scales_l, b->scales_h)), vdup_n_s8(32));
+  const int16x8_t scale = vmovl_s8(packed);
+  set_scale_of_32(c, low_floats(scale) * fp16_to_fp32(b->d), high_floats(scale) * fp16_to_fp32(b->d));
+  set_no_mins(c);
+}
+
+// Formats of 32 weights: eight blocks at a time.
+
+/// The binary16 at offset kOffset of four blocks as floats. Put together in general registers, whose units have nothing else to do.
+template <size_t kOffset, class Block>
+SHOEHORN_INLINE F32 four_halves(const Block* b) {
+  uint64_t h = 0;
+  unroll<4>([&](auto i) SHOEHORN_LAMBDA {
+    h |= static_cast<uint64_t>(load<uint16_t>(reinterpret_cast<const std::byte*>(b + i) + kOffset)) << (16 * i);
+  });
+  return (F32)vcvt_f32_f16(vreinterpret_f16_u64(vcreate_u64(h)));
+}
+
+template <class Block>
+SHOEHORN_INLINE void set_scales(const Block* b, Codes& c) {
+  set_scale_of_32(c, four_halves<offsetof(Block, d)>(b), four_halves<offsetof(Block, d)>(b + 4));
+}
+/// min = per_scale * scale
+SHOEHORN_INLINE void set_mins(Codes& c, float per_scale) {
+  set_min_of_32(c, c.scale_of_32[0] * per_scale, c.scale_of_32[1] * per_scale);
+}
+/// min = -m - shift * scale
+template <class Block>
+SHOEHORN_INLINE void set_offsets(const Block* b, float shift, Codes& c) {
+  const F32 first = four_halves<offsetof(Block, m)>(b), second = four_halves<offsetof(Block, m)>(b + 4);
+  if (shift == 0) {
+    set_min_of_32(c, -first, -second);
+  } else {
+    set_min_of_32(c, -first - c.scale_of_32[0] * shift, -second - c.scale_of_32[1] * shift);
+  }
+}
+
+template <class Block>
+SHOEHORN_INLINE void unpack_nibbles(const Block* b, Codes& c) {
+  unroll<8>([&](auto i) SHOEHORN_LAMBDA {
+    const uint8x16_t packed = vld1q_u8(b[i].qs);
+    c.q[2 * i] = (U8)low_nibbles(packed);
+    c.q[2 * i + 1] = (U8)high_nibbles(packed);
+  });
+}
+
+/// Five bits, as code - 16: the nibbles get four ones above where the fifth bit is clear.
+template <class Block>
+SHOEHORN_INLINE void unpack_five_bits(const Block* b, Codes& c) {
+  const uint8x16_t bit = (uint8x16_t)vdupq_n_u64(0x8040201008040201ull);
+  const uint8x16_t low_bytes = vcombine_u8(vdup_n_u8(0), vdup_n_u8(1)), high_bytes = vcombine_u8(vdup_n_u8(2), vdup_n_u8(3));
+  unroll<8>([&](auto i) SHOEHORN_LAMBDA {
+    const uint8x16_t packed = vld1q_u8(b[i].qs);
+    const uint8x16_t clear = (uint8x16_t)vdupq_n_u32(~load<uint32_t>(b[i].qh));
+    c.q[2 * i] = (U8)vsliq_n_u8(packed, any_of(vqtbl1q_u8(clear, low_bytes), bit), 4);
+    c.q[2 * i + 1] = (U8)vsriq_n_u8(any_of(vqtbl1q_u8(clear, high_bytes), bit), packed, 4);
+  });
+}
+
+SHOEHORN_INLINE void unpack(const quant::q4_0::Block* b, Codes& c) {
+  unpack_nibbles(b, c);
+  set_scales(b, c);
+  set_mins(c, 8);
+}
+
+SHOEHORN_INLINE void unpack(const quant::q4_1::Block* b, Codes& c) {
+  unpack_nibbles(b, c);
+  set_scales(b, c);
+  set_offsets(b, 0, c);
+}
+
+SHOEHORN_INLINE void unpack(const quant::q5_0::Block* b, Codes& c) {
+  unpack_five_bits(b, c);
+  set_scales(b, c);
+  set_no_mins(c);
+}
+
+SHOEHORN_INLINE void unpack(const quant::q5_1::Block* b, Codes& c) {
+  unpack_five_bits(b, c);
+  set_scales(b, c);
+  set_offsets(b, 16, c);
+}
+
+SHOEHORN_INLINE void unpack(const quant::q8_0::Block* b, Codes& c) {
+  unroll<16>([&](auto i) SHOEHORN_LAMBDA { c.q[i] = load<U8>(b[i / 2].qs + 16 * (i % 2)); });
+  set_scales(b, c);
+  set_no_mins(c);
+}
+
+SHOEHORN_INLINE void unpack(const quant::iq4_nl::Block* b, Codes& c) {
+  unroll<8>([&](auto i) SHOEHORN_LAMBDA {
+    const uint8x16_t packed = vld1q_u8(b[i].qs);
+    c.q[2 * i] = iq4_levels(low_nibbles(packed));
+    c.q[2 * i + 1] = iq4_levels(high_nibbles(packed));
+  });
+  set_scales(b, c);
+  set_no_mins(c);
+}
+
+}  // namespace
+}  // namespace shoehorn::kernels

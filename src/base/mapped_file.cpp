@@ -47,7 +47,7 @@ std::byte* allocate(size_t size) {
   if (data == MAP_FAILED) return nullptr;
   auto* const bytes = static_cast<std::byte*>(data);
   const size_t before = (kHugePage - reinterpret_cast<uintptr_t>(bytes) % kHugePage) % kHugePage;
-  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  const size_t page = page_size();
   const size_t end = round_up(before + size, page);
   if (before > 0) munmap(bytes, before);
   if (end < size + kHugePage) munmap(bytes + end, size + kHugePage - end);

@@ -70,6 +70,28 @@ SHOEHORN_INLINE void rebias(const Codes& c, size_t row, Int8Panel& panel, U8 (&o
   });
 }
 
+#if !defined(SHOEHORN_OWN_PANEL_PRODUCT)
+/// Registers of one row each to the units of a panel.
+SHOEHORN_INLINE void interleave(I32 (&r)[kLanes]) { transpose(r); }
+
+/// acc[token][v] += the columns [first, end) of a panel times those of kTiles granules of tokens; lanes are rows of the panel.
+template <size_t kTiles>
+SHOEHORN_INLINE void multiply_columns(I32 (&acc)[kTiles * kGranule][kPanelVectors], const I32 (*units)[kPanelVectors],
+                                      const std::byte* codes, size_t code_stride, size_t first, size_t end) {
+  for (size_t k = first / 4; k < end / 4; ++k) {
+    unroll<kTiles>([&](auto g) SHOEHORN_LAMBDA {
+      const std::byte* quads = codes + g * code_stride + k * 4 * kGranule;
+      unroll<kGranule>([&](auto lane) SHOEHORN_LAMBDA {
+        unroll<kPanelVectors>([&](auto v) SHOEHORN_LAMBDA {
+          I32& sum = acc[g * kGranule + lane][v];
+          sum = dot_token<lane>(sum, (U8)units[k][v], quads);
+        });
+      });
+    });
+  }
+}
+#endif
+
 template <class Rows, size_t kGroup>
 SHOEHORN_INLINE void expand_panel(const MatmulArgs& a, size_t super, Int8Panel& panel) {
   for (size_t v = 0; v < kPanelVectors; ++v) {
@@ -98,28 +120,6 @@ SHOEHORN_INLINE void expand_panel(const MatmulArgs& a, size_t super, Int8Panel& 
     }
   }
 }
-
-#if !defined(SHOEHORN_OWN_PANEL_PRODUCT)
-/// Registers of one row each to the units of a panel.
-SHOEHORN_INLINE void interleave(I32 (&r)[kLanes]) { transpose(r); }
-
-/// acc[token][v] += the columns [first, end) of a panel times those of kTiles granules of tokens; lanes are rows of the panel.
-template <size_t kTiles>
-SHOEHORN_INLINE void multiply_columns(I32 (&acc)[kTiles * kGranule][kPanelVectors], const I32 (*units)[kPanelVectors],
-                                      const std::byte* codes, size_t code_stride, size_t first, size_t end) {
-  for (size_t k = first / 4; k < end / 4; ++k) {
-    unroll<kTiles>([&](auto g) SHOEHORN_LAMBDA {
-      const std::byte* quads = codes + g * code_stride + k * 4 * kGranule;
-      unroll<kGranule>([&](auto lane) SHOEHORN_LAMBDA {
-        unroll<kPanelVectors>([&](auto v) SHOEHORN_LAMBDA {
-          I32& sum = acc[g * kGranule + lane][v];
-          sum = dot_token<lane>(sum, (U8)units[k][v], quads);
-        });
-      });
-    });
-  }
-}
-#endif
 
 /// y += panel * tokens for kTiles granules of tokens. Out of line: it is the same for all formats.
 template <size_t kTiles, size_t kGroup>

@@ -1,8 +1,8 @@
-# Kernel files per instruction set, each compiled with the flags of that set alone.
+# Kernel files per instruction set, each compiled with the flags of that set alone. They throw nothing, so that they export nothing for it.
 target_sources(shoehorn_kernels PRIVATE src/kernels/scalar/scalar.cpp)
 
 function(shoehorn_kernel_set file)
-  set_source_files_properties(src/kernels/${file} PROPERTIES COMPILE_OPTIONS "${ARGN}")
+  set_source_files_properties(src/kernels/${file} PROPERTIES COMPILE_OPTIONS "-fno-exceptions;${ARGN}")
   target_sources(shoehorn_kernels PRIVATE src/kernels/${file})
 endfunction()
 

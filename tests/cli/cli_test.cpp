@@ -261,7 +261,7 @@ TEST(Bench, TheTableHasARowPerTestAndTheHashBelow) {
   const Result result = run({"bench", "-m", model(), "-p", "16", "-n", "4", "-r", "2"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(result.out.rfind("| model ", 0), 0u) << result.out;
-  for (const char* part : {"| pp16 |", "|  tg4 |", " ± ", " % |", "\n\nlogits hash ", "GB/s with "}) {
+  for (const char* part : {"| pp16 |", "|  tg4 |", " ± ", " % |", "\n\nlogits hash ", "GB/s, multiplies ", " GMAC/s"}) {
     EXPECT_NE(result.out.find(part), std::string::npos) << part << "\n" << result.out;
   }
 }

@@ -6,7 +6,7 @@ namespace shoehorn::engine {
 namespace {
 
 /// Rows of a decode task: long enough a stretch of memory to stream, short enough to share out.
-constexpr size_t kDecodeBytes = 128 << 10;
+constexpr size_t kDecodeBytes = 384 << 10;
 constexpr size_t kMinDecodeRows = 16;
 constexpr size_t kPackGranules = 4;
 

@@ -182,6 +182,7 @@ TEST_P(EveryKernel, AttendEqualsSoftmaxTimesValues) {
     std::vector<float> out(s.n_tokens * width), max(rows), sum(rows);
     Aligned scratch(table->attend_scratch(s.head_dim) * sizeof(float));
     const float scale = 0.3f;
+    const bool rounds_queries = format->type == quant::Type::Q8_0 && kernels->scores != nullptr;
     for (const size_t split : {n_positions, n_positions / 2}) {
       std::vector<float> merged(s.n_tokens * width), total(rows);
       for (size_t first = 0; first < n_positions; first += std::max<size_t>(1, split)) {
@@ -209,7 +210,8 @@ TEST_P(EveryKernel, AttendEqualsSoftmaxTimesValues) {
           }
           for (size_t d = 0; d < s.head_dim; ++d) {
             const size_t r = t * s.n_heads + h;
-            ASSERT_NEAR(merged[r * s.head_dim + d] / total[r], expected[d] / weights, 5e-5)
+            // A few query rows meet keys in Q8_0 as int8: each score is off by up to about 1 %.
+            ASSERT_NEAR(merged[r * s.head_dim + d] / total[r], expected[d] / weights, rounds_queries && rows <= 16 ? 0.04 : 5e-5)
                 << "token " << t << " head " << h << " element " << d << " of " << s.head_dim << ", ranges of " << split;
           }
         }

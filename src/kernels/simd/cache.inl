@@ -115,6 +115,60 @@ void scores(const FewArgs& a) {
   }
 }
 
+/// Scores of keys in Q8_0: int8 products with the query rounded to int8, one scale per head. kVectors: registers in a row.
+template <size_t kVectors>
+SHOEHORN_INLINE void int8_scores(const FewArgs& a, size_t first) {
+  constexpr size_t kAtOnce = kLanes / kFew;
+  U8 q[kFew][kVectors];
+  I32 start[kFew][kVectors];  // takes out the bias of the keys' codes
+  alignas(64) float scale[kLanes];
+  float* y[kFew];
+  for (size_t f = 0; f < kFew; ++f) {
+    const size_t head = first + f < a.n_floats ? first + f : a.n_floats - 1;  // heads that there are not repeat the last one
+    const float* x = a.floats + head * a.float_stride;
+    y[f] = a.y + head * a.y_stride;
+    const float most = largest_magnitude(x, a.n_cols), inverse = most > 1e-30f ? 127 / most : 0;
+    alignas(64) int8_t codes[kVectors * kBytes];
+    for (size_t i = 0; i < a.n_cols; i += 16) quantize_16(x + i, inverse, codes + i);
+    for (size_t k = 0; k < kAtOnce; ++k) scale[f * kAtOnce + k] = most / 127;
+    unroll<kVectors>([&](auto v) SHOEHORN_LAMBDA {
+      q[f][v] = load<U8>(codes + v * kBytes);
+      start[f][v] = kSignedBias == 0 ? I32{} : -dot<false>(I32{}, U8{} + static_cast<uint8_t>(kSignedBias), q[f][v]);
+    });
+  }
+  const F32 scales = load<F32>(scale);
+  for (size_t r = 0; r < a.n_rows; r += kAtOnce) {
+    F32 acc[kLanes] = {};  // [head][row]
+    unroll<kAtOnce>([&](auto k) SHOEHORN_LAMBDA {
+      const size_t row_index = r + k < a.n_rows ? r + k : a.n_rows - 1;
+      fetch_next(a, row_index);
+      const auto* blocks = reinterpret_cast<const quant::q8_0::Block*>(a.rows + row_index * a.row_stride_bytes);
+      unroll<kVectors>([&](auto v) SHOEHORN_LAMBDA {
+        F32 d;
+        const U8 key = load_q8_0(blocks, v, d);
+        unroll<kFew>([&](auto f) SHOEHORN_LAMBDA {
+          F32& sum = acc[f * kAtOnce + k];
+          sum = multiply_add(to_float(dot<true>(start[f][v], key, q[f][v])), d, sum);
+        });
+      });
+    });
+    alignas(64) float sums[kLanes];
+    store(sums, lane_sums(acc) * scales);
+    const size_t n = a.n_rows - r < kAtOnce ? a.n_rows - r : kAtOnce;
+    for (size_t f = 0; f < kFew; ++f) __builtin_memcpy(y[f] + r, sums + f * kAtOnce, n * sizeof(float));
+  }
+}
+
+void scores_q8_0(const FewArgs& a) {
+  if (a.n_cols == 64) {
+    for (size_t first = 0; first < a.n_floats; first += kFew) int8_scores<64 / kBytes>(a, first);
+  } else if (a.n_cols == 128) {
+    for (size_t first = 0; first < a.n_floats; first += kFew) int8_scores<128 / kBytes>(a, first);
+  } else {
+    scores<Q8Rows>(a);
+  }
+}
+
 /// kCount query heads, kVectors registers of columns from `column` on, in registers over all rows.
 template <class Rows, size_t kCount, size_t kVectors>
 SHOEHORN_INLINE void mix_columns(const FewArgs& a, size_t first, size_t column) {

@@ -93,7 +93,7 @@ template <>
 constexpr void add_cache_kernels<quant::Type::Q8_0>(Kernels& kernels) {
   kernels.expand = expand_blocks<Q8Rows>;
   kernels.store = store_q8_0_row;
-  kernels.scores = scores<Q8Rows>;
+  kernels.scores = scores_q8_0;
   kernels.mix = mix<Q8Rows>;
 }
 template <>

@@ -194,6 +194,12 @@ SHOEHORN_INLINE void unpack(const quant::q8_0::Block* b, Codes& c) {
   set_mins(c, kSignedBias);
 }
 
+/// Register i of codes of a row of Q8_0, biased where kSignedBias says so, and the scale of each lane.
+SHOEHORN_INLINE U8 load_q8_0(const quant::q8_0::Block* b, size_t i, F32& scale) {
+  scale = splat(fp16_to_fp32(b[i].d));
+  return (U8)_mm256_add_epi8(load_bytes32(b[i].qs), bytes(kSignedBias));
+}
+
 SHOEHORN_INLINE void unpack(const quant::iq4_nl::Block* b, Codes& c) {
   unroll<8>([&](auto i) SHOEHORN_LAMBDA { c.q[i] = (U8)iq4_levels(nibbles(b[i].qs)); });
   set_halves<offsetof(quant::iq4_nl::Block, d)>(c.scale, b);

@@ -116,19 +116,34 @@ SHOEHORN_INLINE void unpack(const quant::iq4_xs::Block* b, Codes& c) {
 
 // Formats of 32 weights: eight blocks at a time.
 
-/// The binary16 at offset kOffset of eight blocks, each twice, as floats.
+/// Indices of 16-bit words: word kFirst + kStride * i - kBase of block i, each twice.
+template <size_t kFirst, size_t kStride, size_t kBase>
+struct WordIndex {
+  constexpr WordIndex() {
+    for (size_t i = 0; i < 16; ++i) word[i] = static_cast<uint16_t>((kFirst + kStride * (i / 2) - kBase) % 64);
+  }
+  alignas(64) uint16_t word[32] = {};
+};
+
+/// The binary16 at offset kOffset of eight blocks, each twice, as floats: picked out of the first 128 bytes, and out of later ones
+/// for the blocks that lie there.
 template <size_t kOffset, class Block>
 SHOEHORN_INLINE __m512 halves(const Block* b) {
-  // Put together in general registers: a load of what was just stored in parts would stall.
-  const auto four = [&](size_t first) SHOEHORN_LAMBDA {
-    uint64_t h = 0;
-    unroll<4>([&](auto i) SHOEHORN_LAMBDA {
-      h |= static_cast<uint64_t>(load<uint16_t>(reinterpret_cast<const std::byte*>(b + first + i) + kOffset)) << (16 * i);
-    });
-    return static_cast<long long>(h);
+  constexpr size_t kStride = sizeof(Block) / 2, kFirst = kOffset / 2, kAll = 8 * sizeof(Block);
+  const auto* bytes = reinterpret_cast<const std::byte*>(b);
+  const auto pick = [&](size_t from, const uint16_t* index) SHOEHORN_LAMBDA {
+    return _mm512_castsi512_si256(_mm512_permutex2var_epi16(_mm512_loadu_si512(bytes + from), _mm512_load_si512(index),
+                                                            _mm512_loadu_si512(bytes + from + 64)));
   };
-  const __m128i x = _mm_set_epi64x(four(4), four(0));
-  return _mm512_cvtph_ps(_mm256_set_m128i(_mm_unpackhi_epi16(x, x), _mm_unpacklo_epi16(x, x)));
+  static constexpr WordIndex<kFirst, kStride, 0> kEarly;
+  __m256i words = pick(0, kEarly.word);
+  if constexpr (kFirst + 7 * kStride >= 64) {
+    constexpr size_t kFrom = kAll - 128 < 128 ? kAll - 128 : 128;
+    constexpr size_t kInFirst = (64 - kFirst + kStride - 1) / kStride;  // blocks whose word is in the first 128 bytes
+    static constexpr WordIndex<kFirst, kStride, kFrom / 2> kLate;
+    words = _mm256_mask_mov_epi16(words, static_cast<__mmask16>(0xffff << (2 * kInFirst)), pick(kFrom, kLate.word));
+  }
+  return _mm512_cvtph_ps(words);
 }
 
 /// Nibbles of the blocks 2 i and 2 i + 1: low, high, low, high.
@@ -175,6 +190,17 @@ SHOEHORN_INLINE void unpack(const quant::q8_0::Block* b, Codes& c) {
   });
   const __m512 d = halves<offsetof(quant::q8_0::Block, d)>(b);
   set(c, d, d * 128.0f);
+}
+
+/// Register i of codes of a row of Q8_0, biased, and the scale of each lane.
+SHOEHORN_INLINE U8 load_q8_0(const quant::q8_0::Block* b, size_t i, F32& scale) {
+  const auto& first = b[2 * i];
+  const auto& second = b[2 * i + 1];
+  const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(load<__m256i>(first.qs)), load<__m256i>(second.qs), 1);
+  const __m128i d = _mm_cvtsi32_si128(static_cast<int>(first.d | static_cast<uint32_t>(second.d) << 16));
+  scale = (F32)_mm512_permutexvar_ps(_mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0),
+                                     _mm512_castps128_ps512(_mm_cvtph_ps(d)));
+  return (U8)_mm512_xor_si512(both, bytes(128));
 }
 
 SHOEHORN_INLINE void unpack(const quant::iq4_nl::Block* b, Codes& c) {

@@ -1,8 +1,18 @@
 # Kernel files per instruction set, each compiled with the flags of that set alone. They throw nothing, so that they export nothing for it.
 target_sources(shoehorn_kernels PRIVATE src/kernels/scalar/scalar.cpp)
 
+# Sanitizers still see every load and store of the kernels, but not the scopes of their thousands of inlined temporaries: that alone
+# takes the compiler ten times as long.
+set(kernel_options -fno-exceptions)
+if(SHOEHORN_SANITIZE MATCHES "address")
+  list(APPEND kernel_options -fno-sanitize-address-use-after-scope --param=asan-instrumentation-with-call-threshold=0)
+endif()
+if(SHOEHORN_SANITIZE MATCHES "undefined")
+  list(APPEND kernel_options -fno-sanitize=undefined)
+endif()
+
 function(shoehorn_kernel_set file)
-  set_source_files_properties(src/kernels/${file} PROPERTIES COMPILE_OPTIONS "-fno-exceptions;${ARGN}")
+  set_source_files_properties(src/kernels/${file} PROPERTIES COMPILE_OPTIONS "${kernel_options};${ARGN}")
   target_sources(shoehorn_kernels PRIVATE src/kernels/${file})
 endfunction()
 

@@ -32,7 +32,7 @@ template <> struct FormatOf<quant::q4_k::Block> : Format<32, 15, true, true> {};
 template <> struct FormatOf<quant::q5_k::Block> : Format<32, 16, true, true> {};
 template <> struct FormatOf<quant::q6_k::Block> : Format<16, 63, true, true> {};
 template <> struct FormatOf<quant::iq4_xs::Block> : Format<32, 127, false, true> {};
-template <> struct FormatOf<quant::tq1_0::Block> : Format<32, 1, false, true> {};
+template <> struct FormatOf<quant::tq1_0::Block> : Format<32, 2, true, true> {};
 template <> struct FormatOf<quant::tq2_0::Block> : Format<32, 2, true, true> {};
 
 SHOEHORN_INLINE uint8x16_t bytes(int value) { return vdupq_n_u8(static_cast<uint8_t>(value)); }
@@ -181,16 +181,19 @@ SHOEHORN_INLINE void unpack(const quant::q3_k::Block* b, Codes& c) {
   set_no_mins(c);
 }
 
-SHOEHORN_INLINE void unpack(const quant::tq2_0::Block* b, Codes& c) {
-  unpack_pairs(b->qs, c);
-  set_scales_of_32(c, splat(1.0f), splat(1.0f), fp16_to_fp32(b->d));
-  set_mins_of_32(c, splat(1.0f), splat(1.0f), fp16_to_fp32(b->d));
+/// w = d * (code - 1)
+SHOEHORN_INLINE void set_ternary_scales(uint16_t d, Codes& c) {
+  set_scales_of_32(c, splat(1.0f), splat(1.0f), fp16_to_fp32(d));
+  set_mins_of_32(c, splat(1.0f), splat(1.0f), fp16_to_fp32(d));
 }
 
-/// The top trits of fractions, less one.
-SHOEHORN_INLINE U8 top_trits(uint8x16_t fraction) {
-  return (U8)vsubq_u8(vcleq_u8(fraction, bytes(85)), vcgtq_u8(fraction, bytes(170)));
+SHOEHORN_INLINE void unpack(const quant::tq2_0::Block* b, Codes& c) {
+  unpack_pairs(b->qs, c);
+  set_ternary_scales(b->d, c);
 }
+
+/// The top trits of fractions, 3 fraction / 256: half of 1.5 fraction without overflow, then its top two bits.
+SHOEHORN_INLINE U8 top_trits(uint8x16_t fraction) { return (U8)right<6>(vhaddq_u8(fraction, right<1>(fraction))); }
 
 SHOEHORN_INLINE void unpack(const quant::tq1_0::Block* b, Codes& c) {
   unroll<3>([&](auto i) SHOEHORN_LAMBDA {
@@ -203,8 +206,7 @@ SHOEHORN_INLINE void unpack(const quant::tq1_0::Block* b, Codes& c) {
   });
   const uint8x16_t powers = (uint8x16_t)(uint32x4_t){0x01010101, 0x03030303, 0x09090909, 0x1b1b1b1b};
   c.q[15] = top_trits(vmulq_u8((uint8x16_t)vdupq_n_u32(load<uint32_t>(b->qh)), powers));
-  set_scales_of_32(c, splat(1.0f), splat(1.0f), fp16_to_fp32(b->d));
-  set_no_mins(c);
+  set_ternary_scales(b->d, c);
 }
 
 SHOEHORN_INLINE U8 iq4_levels(uint8x16_t codes) { return (U8)vqtbl1q_s8(vld1q_s8(quant::kIq4Levels), codes); }
@@ -302,6 +304,12 @@ SHOEHORN_INLINE void unpack(const quant::q8_0::Block* b, Codes& c) {
   unroll<16>([&](auto i) SHOEHORN_LAMBDA { c.q[i] = load<U8>(b[i / 2].qs + 16 * (i % 2)); });
   set_scales(b, c);
   set_no_mins(c);
+}
+
+/// Register i of codes of a row of Q8_0, and the scale of each lane.
+SHOEHORN_INLINE U8 load_q8_0(const quant::q8_0::Block* b, size_t i, F32& scale) {
+  scale = splat(fp16_to_fp32(b[i / 2].d));
+  return load<U8>(b[i / 2].qs + 16 * (i % 2));
 }
 
 SHOEHORN_INLINE void unpack(const quant::iq4_nl::Block* b, Codes& c) {

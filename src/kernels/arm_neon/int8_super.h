@@ -10,14 +10,16 @@ namespace {
 /// Int8Rows: 256 activations.
 struct Int8Super {
   int8_t q[kSuper];
-  float scale[kSuper / 32];      ///< x = scale * q
-  float sum[kGroups];            ///< of the scaled values, for the mins
-  float sum_of_32[kSuper / 32];  ///< the same for formats with a min per 32
+  float scale[kGroups];            ///< x = scale * q; pairs are equal, the scale is of 32
+  float sum[kGroups];              ///< of the scaled values, for the mins
+  float scale_of_32[kSuper / 32];  ///< the same without repetition,
+  float sum_of_32[kSuper / 32];    ///< and for formats with a min per 32
 };
 
 SHOEHORN_INLINE void set_group(Int8Super& to, size_t group, float scale, float sum) {
-  to.scale[group / 2] = scale;
+  to.scale[group] = scale;
   to.sum[group] = sum;
+  to.scale_of_32[group / 2] = scale;
   to.sum_of_32[group / 2] = group % 2 == 0 ? sum : to.sum_of_32[group / 2] + sum;
 }
 
@@ -26,21 +28,16 @@ template <class Rows>
 SHOEHORN_INLINE void add_super(const Codes& c, const Int8Super& x, F32& acc, F32& mins) {
   using Format = FormatOf<typename Rows::BlockType>;
   constexpr size_t kVectors = Format::kScaleGroup / kBytes;  // registers of a group's codes
+  const float* scales = kVectors == 1 ? x.scale : x.scale_of_32;
+  const float* sums = kVectors == 1 ? x.sum : x.sum_of_32;
+  F32 total = Format::kFactors ? F32{} : acc, total_mins = {};
   unroll<kGroupVectors / kVectors>([&](auto i) SHOEHORN_LAMBDA {
-    const I32 sums = four_groups<kVectors, Format::kMostCode>(c.q + 4 * kVectors * i, x.q + 4 * Format::kScaleGroup * i);
-    F32 scale, min, sum;
-    if constexpr (kVectors == 2) {
-      scale = c.scale_of_32[i] * load<F32>(x.scale + i * kLanes);
-      min = c.min_of_32[i];
-      sum = load<F32>(x.sum_of_32 + i * kLanes);
-    } else {
-      scale = c.scale[i] * twice<i % 2>(load<F32>(x.scale + i / 2 * kLanes));
-      min = c.min[i];
-      sum = load<F32>(x.sum + i * kLanes);
-    }
-    acc = multiply_add(to_float(sums), scale, acc);
-    if constexpr (Format::kMins) mins = multiply_add(min, sum, mins);
+    const I32 dots = four_groups<kVectors, Format::kMostCode>(c.q + 4 * kVectors * i, x.q + 4 * Format::kScaleGroup * i);
+    total = multiply_add(to_float(dots), c.step[i] * load<F32>(scales + i * kLanes), total);
+    if constexpr (Format::kMins) total_mins = multiply_add(c.offset[i], load<F32>(sums + i * kLanes), total_mins);
   });
+  acc = Format::kFactors ? multiply_add(total, splat(c.step_factor), acc) : total;
+  if constexpr (Format::kMins) mins = multiply_add(total_mins, splat(c.offset_factor), mins);
 }
 
 }  // namespace

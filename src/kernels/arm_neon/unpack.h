@@ -10,12 +10,14 @@
 namespace shoehorn::kernels {
 namespace {
 
-/// What decode must know of a format: the weights that share a scale, the largest magnitude of a code, whether there are mins.
-template <size_t kGroup, int kMost, bool kHasMins>
+/// What decode must know of a format: the weights that share a scale, the largest magnitude of a code, whether there are mins, and
+/// whether steps have a factor (that of mins may also be of superblocks, or the same for all).
+template <size_t kGroup, int kMost, bool kHasMins, bool kSuperblock = false>
 struct Format {
   static constexpr size_t kScaleGroup = kGroup;
   static constexpr int kMostCode = kMost;
   static constexpr bool kMins = kHasMins;
+  static constexpr bool kFactors = kSuperblock;
 };
 template <class Block> struct FormatOf;
 template <> struct FormatOf<quant::q4_0::Block> : Format<32, 15, true> {};
@@ -24,14 +26,14 @@ template <> struct FormatOf<quant::q5_0::Block> : Format<32, 16, false> {};
 template <> struct FormatOf<quant::q5_1::Block> : Format<32, 16, true> {};
 template <> struct FormatOf<quant::q8_0::Block> : Format<32, 128, false> {};
 template <> struct FormatOf<quant::iq4_nl::Block> : Format<32, 127, false> {};
-template <> struct FormatOf<quant::q2_k::Block> : Format<16, 3, true> {};
-template <> struct FormatOf<quant::q3_k::Block> : Format<16, 4, false> {};
-template <> struct FormatOf<quant::q4_k::Block> : Format<32, 15, true> {};
-template <> struct FormatOf<quant::q5_k::Block> : Format<32, 16, true> {};
-template <> struct FormatOf<quant::q6_k::Block> : Format<16, 63, true> {};
-template <> struct FormatOf<quant::iq4_xs::Block> : Format<32, 127, false> {};
-template <> struct FormatOf<quant::tq1_0::Block> : Format<32, 1, false> {};
-template <> struct FormatOf<quant::tq2_0::Block> : Format<32, 2, true> {};
+template <> struct FormatOf<quant::q2_k::Block> : Format<16, 3, true, true> {};
+template <> struct FormatOf<quant::q3_k::Block> : Format<16, 4, false, true> {};
+template <> struct FormatOf<quant::q4_k::Block> : Format<32, 15, true, true> {};
+template <> struct FormatOf<quant::q5_k::Block> : Format<32, 16, true, true> {};
+template <> struct FormatOf<quant::q6_k::Block> : Format<16, 63, true, true> {};
+template <> struct FormatOf<quant::iq4_xs::Block> : Format<32, 127, false, true> {};
+template <> struct FormatOf<quant::tq1_0::Block> : Format<32, 2, true, true> {};
+template <> struct FormatOf<quant::tq2_0::Block> : Format<32, 2, true, true> {};
 
 SHOEHORN_INLINE uint8x16_t bytes(int value) { return vdupq_n_u8(static_cast<uint8_t>(value)); }
 SHOEHORN_INLINE uint8x16_t low_nibbles(uint8x16_t v) { return vandq_u8(v, bytes(15)); }
@@ -54,41 +56,49 @@ template <size_t kHalf>
 SHOEHORN_INLINE F32 twice(F32 v) {
   return kHalf == 0 ? (F32)vzip1q_f32((float32x4_t)v, (float32x4_t)v) : (F32)vzip2q_f32((float32x4_t)v, (float32x4_t)v);
 }
-SHOEHORN_INLINE void set_twice(F32 (&to)[4], const F32 (&from)[2]) {
-  to[0] = twice<0>(from[0]);
-  to[1] = twice<1>(from[0]);
-  to[2] = twice<0>(from[1]);
-  to[3] = twice<1>(from[1]);
+/// Scales (or mins) per 32 weights, or per 16: as decode reads them, and as every other kernel does.
+SHOEHORN_INLINE void set_per_32(F32 (&step)[4], float& step_factor, F32 (&all)[4], F32 first, F32 second, float factor) {
+  step[0] = first;
+  step[1] = second;
+  step_factor = factor;
+  all[0] = twice<0>(first * factor);
+  all[1] = twice<1>(first * factor);
+  all[2] = twice<0>(second * factor);
+  all[3] = twice<1>(second * factor);
 }
-SHOEHORN_INLINE void set_scale_of_32(Codes& c, F32 first, F32 second) {
-  c.scale_of_32[0] = first;
-  c.scale_of_32[1] = second;
-  set_twice(c.scale, c.scale_of_32);
+SHOEHORN_INLINE void set_per_16(F32 (&step)[4], float& step_factor, F32 (&all)[4], const F32 (&values)[4], float factor) {
+  step_factor = factor;
+  unroll<4>([&](auto i) SHOEHORN_LAMBDA {
+    step[i] = values[i];
+    all[i] = values[i] * factor;
+  });
 }
-SHOEHORN_INLINE void set_min_of_32(Codes& c, F32 first, F32 second) {
-  c.min_of_32[0] = first;
-  c.min_of_32[1] = second;
-  set_twice(c.min, c.min_of_32);
+SHOEHORN_INLINE void set_scales_of_32(Codes& c, F32 first, F32 second, float factor) {
+  set_per_32(c.step, c.step_factor, c.scale, first, second, factor);
 }
-SHOEHORN_INLINE void set_no_mins(Codes& c) {
-  set_min_of_32(c, F32{}, F32{});
+SHOEHORN_INLINE void set_mins_of_32(Codes& c, F32 first, F32 second, float factor) {
+  set_per_32(c.offset, c.offset_factor, c.min, first, second, factor);
 }
+SHOEHORN_INLINE void set_no_mins(Codes& c) { set_mins_of_32(c, F32{}, F32{}, 1); }
 
 SHOEHORN_INLINE F32 low_floats(uint16x8_t v) { return (F32)vcvtq_f32_u32(vmovl_u16(vget_low_u16(v))); }
 SHOEHORN_INLINE F32 high_floats(uint16x8_t v) { return (F32)vcvtq_f32_u32(vmovl_high_u16(v)); }
 SHOEHORN_INLINE F32 low_floats(int16x8_t v) { return (F32)vcvtq_f32_s32(vmovl_s16(vget_low_s16(v))); }
 SHOEHORN_INLINE F32 high_floats(int16x8_t v) { return (F32)vcvtq_f32_s32(vmovl_high_s16(v)); }
 
-SHOEHORN_INLINE void unpack_k(const uint8_t (&scales)[12], uint16_t d, uint16_t dmin, float shift, Codes& c) {
+/// The scales of Q4_K and Q5_K, whose codes are above those of the format by kShift.
+template <int kShift>
+SHOEHORN_INLINE void unpack_k(const uint8_t (&scales)[12], uint16_t d, uint16_t dmin, Codes& c) {
   const KScales k = unpack_k_scales(scales);
   const uint16x8_t scale = vmovl_u8(vcreate_u8(k.scale)), min = vmovl_u8(vcreate_u8(k.min));
-  set_scale_of_32(c, low_floats(scale) * fp16_to_fp32(d), high_floats(scale) * fp16_to_fp32(d));
-  F32 first = low_floats(min) * fp16_to_fp32(dmin), second = high_floats(min) * fp16_to_fp32(dmin);
-  if (shift != 0) {
-    first -= c.scale_of_32[0] * shift;
-    second -= c.scale_of_32[1] * shift;
+  set_scales_of_32(c, low_floats(scale), high_floats(scale), fp16_to_fp32(d));
+  if constexpr (kShift == 0) {
+    set_mins_of_32(c, low_floats(min), high_floats(min), fp16_to_fp32(dmin));
+  } else {
+    const F32 per_min = splat(fp16_to_fp32(dmin)), per_scale = splat(kShift * fp16_to_fp32(d));
+    set_mins_of_32(c, multiply_add(c.step[0], per_scale, low_floats(min) * per_min),
+                   multiply_add(c.step[1], per_scale, high_floats(min) * per_min), 1);
   }
-  set_min_of_32(c, first, second);
 }
 
 SHOEHORN_INLINE void unpack(const quant::q4_k::Block* b, Codes& c) {
@@ -97,7 +107,7 @@ SHOEHORN_INLINE void unpack(const quant::q4_k::Block* b, Codes& c) {
     c.q[i / 2 * 4 + i % 2] = (U8)low_nibbles(packed);
     c.q[i / 2 * 4 + 2 + i % 2] = (U8)high_nibbles(packed);
   });
-  unpack_k(b->scales, b->d, b->dmin, 0, c);
+  unpack_k<0>(b->scales, b->d, b->dmin, c);
 }
 
 SHOEHORN_INLINE void unpack(const quant::q5_k::Block* b, Codes& c) {
@@ -109,15 +119,16 @@ SHOEHORN_INLINE void unpack(const quant::q5_k::Block* b, Codes& c) {
     c.q[i / 2 * 4 + i % 2] = (U8)vsliq_n_u8(packed, any_of(clear[i % 2], bytes(kBit)), 4);
     c.q[i / 2 * 4 + 2 + i % 2] = (U8)vsriq_n_u8(any_of(clear[i % 2], bytes(2 * kBit)), packed, 4);
   });
-  unpack_k(b->scales, b->d, b->dmin, 16, c);
+  unpack_k<-16>(b->scales, b->d, b->dmin, c);
 }
 
 SHOEHORN_INLINE void set_signed_scales(int8x16_t v, float d, Codes& c) {
   const int16x8_t first = vmovl_s8(vget_low_s8(v)), second = vmovl_high_s8(v);
-  c.scale[0] = low_floats(first) * d;
-  c.scale[1] = high_floats(first) * d;
-  c.scale[2] = low_floats(second) * d;
-  c.scale[3] = high_floats(second) * d;
+  set_per_16(c.step, c.step_factor, c.scale, {low_floats(first), high_floats(first), low_floats(second), high_floats(second)}, d);
+}
+SHOEHORN_INLINE void set_unsigned(uint8x16_t v, float d, F32 (&step)[4], float& factor, F32 (&all)[4]) {
+  const uint16x8_t first = vmovl_u8(vget_low_u8(v)), second = vmovl_high_u8(v);
+  set_per_16(step, factor, all, {low_floats(first), high_floats(first), low_floats(second), high_floats(second)}, d);
 }
 
 SHOEHORN_INLINE void unpack(const quant::q6_k::Block* b, Codes& c) {
@@ -132,7 +143,7 @@ SHOEHORN_INLINE void unpack(const quant::q6_k::Block* b, Codes& c) {
     q[6] = (U8)vsriq_n_u8(shifted, second, 4);
   });
   set_signed_scales(vld1q_s8(b->scales), fp16_to_fp32(b->d), c);
-  unroll<4>([&](auto i) SHOEHORN_LAMBDA { c.min[i] = c.scale[i] * 32.0f; });
+  set_per_16(c.offset, c.offset_factor, c.min, c.step, 32 * c.step_factor);
 }
 
 /// Two bits each: byte i of half h holds the codes 128 h + 32 k + i.
@@ -150,16 +161,8 @@ SHOEHORN_INLINE void unpack_pairs(const uint8_t* qs, Codes& c) {
 SHOEHORN_INLINE void unpack(const quant::q2_k::Block* b, Codes& c) {
   unpack_pairs(b->qs, c);
   const uint8x16_t packed = vld1q_u8(b->scales);
-  const uint8x16_t scale = low_nibbles(packed), min = high_nibbles(packed);
-  const float d = fp16_to_fp32(b->d), dmin = fp16_to_fp32(b->dmin);
-  const uint16x8_t scales[2] = {vmovl_u8(vget_low_u8(scale)), vmovl_high_u8(scale)};
-  const uint16x8_t mins[2] = {vmovl_u8(vget_low_u8(min)), vmovl_high_u8(min)};
-  unroll<2>([&](auto i) SHOEHORN_LAMBDA {
-    c.scale[2 * i] = low_floats(scales[i]) * d;
-    c.scale[2 * i + 1] = high_floats(scales[i]) * d;
-    c.min[2 * i] = low_floats(mins[i]) * dmin;
-    c.min[2 * i + 1] = high_floats(mins[i]) * dmin;
-  });
+  set_unsigned(low_nibbles(packed), fp16_to_fp32(b->d), c.step, c.step_factor, c.scale);
+  set_unsigned(high_nibbles(packed), fp16_to_fp32(b->dmin), c.offset, c.offset_factor, c.min);
 }
 
 SHOEHORN_INLINE void unpack(const quant::q3_k::Block* b, Codes& c) {
@@ -178,33 +181,32 @@ SHOEHORN_INLINE void unpack(const quant::q3_k::Block* b, Codes& c) {
   set_no_mins(c);
 }
 
-SHOEHORN_INLINE void unpack(const quant::tq2_0::Block* b, Codes& c) {
-  unpack_pairs(b->qs, c);
-  const F32 d = splat(fp16_to_fp32(b->d));
-  set_scale_of_32(c, d, d);
-  set_min_of_32(c, d, d);
+/// w = d * (code - 1)
+SHOEHORN_INLINE void set_ternary_scales(uint16_t d, Codes& c) {
+  set_scales_of_32(c, splat(1.0f), splat(1.0f), fp16_to_fp32(d));
+  set_mins_of_32(c, splat(1.0f), splat(1.0f), fp16_to_fp32(d));
 }
 
-/// The top trits of fractions, less one.
-SHOEHORN_INLINE U8 top_trits(uint8x16_t fraction) {
-  return (U8)vsubq_u8(vcleq_u8(fraction, bytes(85)), vcgtq_u8(fraction, bytes(170)));
+SHOEHORN_INLINE void unpack(const quant::tq2_0::Block* b, Codes& c) {
+  unpack_pairs(b->qs, c);
+  set_ternary_scales(b->d, c);
 }
+
+/// The top trits of fractions, 3 fraction / 256: half of 1.5 fraction without overflow, then its top two bits.
+SHOEHORN_INLINE U8 top_trits(uint8x16_t fraction) { return (U8)right<6>(vhaddq_u8(fraction, right<1>(fraction))); }
 
 SHOEHORN_INLINE void unpack(const quant::tq1_0::Block* b, Codes& c) {
   unroll<3>([&](auto i) SHOEHORN_LAMBDA {
     uint8x16_t fraction = vld1q_u8(b->qs + 16 * i);
     U8* q = i < 2 ? c.q + i : c.q + 10;
-    constexpr size_t kStep = i < 2 ? 2 : 1;
     unroll<5>([&](auto k) SHOEHORN_LAMBDA {
-      q[kStep * k] = top_trits(fraction);
+      q[(i < 2 ? 2 : 1) * k] = top_trits(fraction);
       fraction = vaddq_u8(fraction, vaddq_u8(fraction, fraction));
     });
   });
   const uint8x16_t powers = (uint8x16_t)(uint32x4_t){0x01010101, 0x03030303, 0x09090909, 0x1b1b1b1b};
   c.q[15] = top_trits(vmulq_u8((uint8x16_t)vdupq_n_u32(load<uint32_t>(b->qh)), powers));
-  const F32 d = splat(fp16_to_fp32(b->d));
-  set_scale_of_32(c, d, d);
-  set_no_mins(c);
+  set_ternary_scales(b->d, c);
 }
 
 SHOEHORN_INLINE U8 iq4_levels(uint8x16_t codes) { return (U8)vqtbl1q_s8(vld1q_s8(quant::kIq4Levels), codes); }
@@ -217,7 +219,7 @@ SHOEHORN_INLINE void unpack(const quant::iq4_xs::Block* b, Codes& c) {
   });
   const int8x8_t packed = vsub_s8((int8x8_t)vcreate_u8(unpack_iq4_scales(b->scales_l, b->scales_h)), vdup_n_s8(32));
   const int16x8_t scale = vmovl_s8(packed);
-  set_scale_of_32(c, low_floats(scale) * fp16_to_fp32(b->d), high_floats(scale) * fp16_to_fp32(b->d));
+  set_scales_of_32(c, low_floats(scale), high_floats(scale), fp16_to_fp32(b->d));
   set_no_mins(c);
 }
 
@@ -235,21 +237,21 @@ SHOEHORN_INLINE F32 four_halves(const Block* b) {
 
 template <class Block>
 SHOEHORN_INLINE void set_scales(const Block* b, Codes& c) {
-  set_scale_of_32(c, four_halves<offsetof(Block, d)>(b), four_halves<offsetof(Block, d)>(b + 4));
+  set_scales_of_32(c, four_halves<offsetof(Block, d)>(b), four_halves<offsetof(Block, d)>(b + 4), 1);
 }
 /// min = per_scale * scale
 SHOEHORN_INLINE void set_mins(Codes& c, float per_scale) {
-  set_min_of_32(c, c.scale_of_32[0] * per_scale, c.scale_of_32[1] * per_scale);
+  set_mins_of_32(c, c.step[0], c.step[1], per_scale);
 }
-/// min = -m - shift * scale
-template <class Block>
-SHOEHORN_INLINE void set_offsets(const Block* b, float shift, Codes& c) {
-  const F32 first = four_halves<offsetof(Block, m)>(b), second = four_halves<offsetof(Block, m)>(b + 4);
-  if (shift == 0) {
-    set_min_of_32(c, -first, -second);
-  } else {
-    set_min_of_32(c, -first - c.scale_of_32[0] * shift, -second - c.scale_of_32[1] * shift);
+/// -min = m + kShift * scale
+template <int kShift, class Block>
+SHOEHORN_INLINE void set_offsets(const Block* b, Codes& c) {
+  F32 first = four_halves<offsetof(Block, m)>(b), second = four_halves<offsetof(Block, m)>(b + 4);
+  if constexpr (kShift != 0) {
+    first = multiply_add(c.step[0], splat(static_cast<float>(kShift)), first);
+    second = multiply_add(c.step[1], splat(static_cast<float>(kShift)), second);
   }
+  set_mins_of_32(c, first, second, -1);
 }
 
 template <class Block>
@@ -283,7 +285,7 @@ SHOEHORN_INLINE void unpack(const quant::q4_0::Block* b, Codes& c) {
 SHOEHORN_INLINE void unpack(const quant::q4_1::Block* b, Codes& c) {
   unpack_nibbles(b, c);
   set_scales(b, c);
-  set_offsets(b, 0, c);
+  set_offsets<0>(b, c);
 }
 
 SHOEHORN_INLINE void unpack(const quant::q5_0::Block* b, Codes& c) {
@@ -295,13 +297,19 @@ SHOEHORN_INLINE void unpack(const quant::q5_0::Block* b, Codes& c) {
 SHOEHORN_INLINE void unpack(const quant::q5_1::Block* b, Codes& c) {
   unpack_five_bits(b, c);
   set_scales(b, c);
-  set_offsets(b, 16, c);
+  set_offsets<16>(b, c);
 }
 
 SHOEHORN_INLINE void unpack(const quant::q8_0::Block* b, Codes& c) {
   unroll<16>([&](auto i) SHOEHORN_LAMBDA { c.q[i] = load<U8>(b[i / 2].qs + 16 * (i % 2)); });
   set_scales(b, c);
   set_no_mins(c);
+}
+
+/// Register i of codes of a row of Q8_0, and the scale of each lane.
+SHOEHORN_INLINE U8 load_q8_0(const quant::q8_0::Block* b, size_t i, F32& scale) {
+  scale = splat(fp16_to_fp32(b[i / 2].d));
+  return load<U8>(b[i / 2].qs + 16 * (i % 2));
 }
 
 SHOEHORN_INLINE void unpack(const quant::iq4_nl::Block* b, Codes& c) {

@@ -70,7 +70,9 @@ struct Codes {
   F32 scale[kGroupVectors];
   F32 min[kGroupVectors];
 #if defined(SHOEHORN_OWN_INT8_SUPER)
-  F32 scale_of_32[kGroupVectors / 2], min_of_32[kGroupVectors / 2];  ///< of formats with one per 32: the same without repetition
+  // The same as decode reads it, one per scale of the format: scale = step * step_factor, min = offset * offset_factor.
+  F32 step[kGroupVectors], offset[kGroupVectors];
+  float step_factor, offset_factor;
 #endif
 };
 

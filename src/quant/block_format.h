@@ -66,17 +66,24 @@ void encode_blocks(const float* in, const float* importance, void* out, size_t n
   }
 }
 
-/// The table row of an integer format. kEncodeBlock(in[kBlockSize], importance[kBlockSize] or nullptr, block).
-template <class Block, size_t kBlockSize, auto kUnpack, auto kEncodeBlock>
-Format block_format(Type type, const char* name) {
+/// The table row of an integer format.
+template <class Block, size_t kBlockSize, auto kUnpack>
+Format integer_format(Type type, const char* name, decltype(Format::encode) encode) {
   return {type,
           name,
           static_cast<uint32_t>(kBlockSize),
           static_cast<uint32_t>(sizeof(Block)),
           true,
           decode_blocks<Block, kBlockSize, kUnpack>,
-          encode_blocks<Block, kBlockSize, kEncodeBlock>,
+          encode,
           dot_blocks<Block, kBlockSize, kUnpack>};
+}
+
+/// The table row of an integer format that is encoded block by block: kEncodeBlock(in[kBlockSize], importance[kBlockSize] or nullptr,
+/// block).
+template <class Block, size_t kBlockSize, auto kUnpack, auto kEncodeBlock>
+Format block_format(Type type, const char* name) {
+  return integer_format<Block, kBlockSize, kUnpack>(type, name, encode_blocks<Block, kBlockSize, kEncodeBlock>);
 }
 
 inline Search<SymmetricFormat> search_of(const SymmetricFormat&) { return search_set().symmetric; }
@@ -106,15 +113,7 @@ void encode_searched(const float* in, const float* importance, void* out, size_t
 /// The table row of an integer format whose encoder is a search over a SymmetricFormat or AffineFormat.
 template <class Block, auto kUnpack, const auto& kFormat, auto kPack>
 Format searched_format(Type type, const char* name) {
-  constexpr size_t kBlockSize = kFormat.n_sub * kFormat.sub_size;
-  return {type,
-          name,
-          static_cast<uint32_t>(kBlockSize),
-          static_cast<uint32_t>(sizeof(Block)),
-          true,
-          decode_blocks<Block, kBlockSize, kUnpack>,
-          encode_searched<Block, kFormat, kPack>,
-          dot_blocks<Block, kBlockSize, kUnpack>};
+  return integer_format<Block, kFormat.n_sub * kFormat.sub_size, kUnpack>(type, name, encode_searched<Block, kFormat, kPack>);
 }
 
 /// The table row of a float format of one weight per block. kLoad(Block) is the weight; kStore(float) the block.

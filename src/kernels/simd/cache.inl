@@ -59,58 +59,57 @@ SHOEHORN_INLINE void fetch_next(const FewArgs& a, size_t row) {
   for (size_t i = 0; i < a.next_stride_bytes; i += 64) __builtin_prefetch(from + i, 0, 3);
 }
 
-/// Scores of kFew query heads with kLanes / kFew rows at a time, whose sums over lanes are then taken together. kVectors: registers in
-/// a row, 0 when not known.
-template <class Rows, size_t kVectors>
-SHOEHORN_INLINE void scores_of_heads(const FewArgs& a, const float* const (&q)[kFew], float* const (&y)[kFew]) {
+/// The head that place f of the kFew from `first` on works for: places without one repeat the last.
+SHOEHORN_INLINE size_t head_of(const FewArgs& a, size_t first, size_t f) { return first + f < a.n_floats ? first + f : a.n_floats - 1; }
+
+/// Scores of kFew query heads with kLanes / kFew rows at a time, whose sums over lanes are then taken together, times `factor`.
+/// add_row(row, f -> the sum of head f with this row).
+template <class AddRow>
+SHOEHORN_INLINE void score_rows(const FewArgs& a, size_t first, F32 factor, const AddRow& add_row) {
   constexpr size_t kAtOnce = kLanes / kFew;
   for (size_t r = 0; r < a.n_rows; r += kAtOnce) {
     F32 acc[kLanes] = {};  // [head][row]
     unroll<kAtOnce>([&](auto k) SHOEHORN_LAMBDA {
       const size_t row_index = r + k < a.n_rows ? r + k : a.n_rows - 1;
       fetch_next(a, row_index);
-      const std::byte* row = a.rows + row_index * a.row_stride_bytes;
-      const auto step = [&](size_t i) SHOEHORN_LAMBDA {
-        const F32 key = Rows::load(row, i);
-        unroll<kFew>([&](auto f) SHOEHORN_LAMBDA {
-          F32& sum = acc[f * kAtOnce + k];
-          sum = multiply_add(key, load<F32>(q[f] + i), sum);
-        });
-      };
-      if constexpr (kVectors != 0) {
-        unroll<kVectors>([&](auto v) SHOEHORN_LAMBDA { step(v * kLanes); });
-      } else {
-        for (size_t i = 0; i < a.n_cols; i += kLanes) step(i);
-      }
+      add_row(a.rows + row_index * a.row_stride_bytes, [&](auto f) SHOEHORN_LAMBDA -> F32& { return acc[f * kAtOnce + k]; });
     });
     alignas(64) float sums[kLanes];
-    store(sums, lane_sums(acc));
+    store(sums, lane_sums(acc) * factor);
     const size_t n = a.n_rows - r < kAtOnce ? a.n_rows - r : kAtOnce;
-    if (n == kAtOnce) {
-      unroll<kFew>([&](auto f) SHOEHORN_LAMBDA { __builtin_memcpy(y[f] + r, sums + f * kAtOnce, kAtOnce * sizeof(float)); });
-    } else {
-      for (size_t f = 0; f < kFew; ++f) __builtin_memcpy(y[f] + r, sums + f * kAtOnce, n * sizeof(float));
+    for (size_t f = 0; f < kFew; ++f) {
+      __builtin_memcpy(a.y + head_of(a, first, f) * a.y_stride + r, sums + f * kAtOnce, n * sizeof(float));
     }
   }
+}
+
+/// kVectors: registers in a row, 0 when not known.
+template <class Rows, size_t kVectors>
+SHOEHORN_INLINE void scores_of_heads(const FewArgs& a, size_t first) {
+  const float* q[kFew];
+  for (size_t f = 0; f < kFew; ++f) q[f] = a.floats + head_of(a, first, f) * a.float_stride;
+  score_rows(a, first, splat(1.0f), [&](const std::byte* row, const auto& sum) SHOEHORN_LAMBDA {
+    const auto step = [&](size_t i) SHOEHORN_LAMBDA {
+      const F32 key = Rows::load(row, i);
+      unroll<kFew>([&](auto f) SHOEHORN_LAMBDA { sum(f) = multiply_add(key, load<F32>(q[f] + i), sum(f)); });
+    };
+    if constexpr (kVectors != 0) {
+      unroll<kVectors>([&](auto v) SHOEHORN_LAMBDA { step(v * kLanes); });
+    } else {
+      for (size_t i = 0; i < a.n_cols; i += kLanes) step(i);
+    }
+  });
 }
 
 template <class Rows>
 void scores(const FewArgs& a) {
   for (size_t first = 0; first < a.n_floats; first += kFew) {
-    // Heads that there are not repeat the last one.
-    const float* q[kFew];
-    float* y[kFew];
-    for (size_t f = 0; f < kFew; ++f) {
-      const size_t head = first + f < a.n_floats ? first + f : a.n_floats - 1;
-      q[f] = a.floats + head * a.float_stride;
-      y[f] = a.y + head * a.y_stride;
-    }
     if (a.n_cols == 64) {
-      scores_of_heads<Rows, 64 / kLanes>(a, q, y);
+      scores_of_heads<Rows, 64 / kLanes>(a, first);
     } else if (a.n_cols == 128) {
-      scores_of_heads<Rows, 128 / kLanes>(a, q, y);
+      scores_of_heads<Rows, 128 / kLanes>(a, first);
     } else {
-      scores_of_heads<Rows, 0>(a, q, y);
+      scores_of_heads<Rows, 0>(a, first);
     }
   }
 }
@@ -118,45 +117,30 @@ void scores(const FewArgs& a) {
 /// Scores of keys in Q8_0: int8 products with the query rounded to int8, one scale per head. kVectors: registers in a row.
 template <size_t kVectors>
 SHOEHORN_INLINE void int8_scores(const FewArgs& a, size_t first) {
-  constexpr size_t kAtOnce = kLanes / kFew;
   U8 q[kFew][kVectors];
   I32 start[kFew][kVectors];  // takes out the bias of the keys' codes
   alignas(64) float scale[kLanes];
-  float* y[kFew];
   for (size_t f = 0; f < kFew; ++f) {
-    const size_t head = first + f < a.n_floats ? first + f : a.n_floats - 1;  // heads that there are not repeat the last one
-    const float* x = a.floats + head * a.float_stride;
-    y[f] = a.y + head * a.y_stride;
+    const float* x = a.floats + head_of(a, first, f) * a.float_stride;
     const float most = largest_magnitude(x, a.n_cols), inverse = most > 1e-30f ? 127 / most : 0;
     alignas(64) int8_t codes[kVectors * kBytes];
     for (size_t i = 0; i < a.n_cols; i += 16) quantize_16(x + i, inverse, codes + i);
-    for (size_t k = 0; k < kAtOnce; ++k) scale[f * kAtOnce + k] = most / 127;
+    for (size_t k = 0; k < kLanes / kFew; ++k) scale[f * (kLanes / kFew) + k] = most / 127;
     unroll<kVectors>([&](auto v) SHOEHORN_LAMBDA {
       q[f][v] = load<U8>(codes + v * kBytes);
       start[f][v] = kSignedBias == 0 ? I32{} : -dot<false>(I32{}, U8{} + static_cast<uint8_t>(kSignedBias), q[f][v]);
     });
   }
-  const F32 scales = load<F32>(scale);
-  for (size_t r = 0; r < a.n_rows; r += kAtOnce) {
-    F32 acc[kLanes] = {};  // [head][row]
-    unroll<kAtOnce>([&](auto k) SHOEHORN_LAMBDA {
-      const size_t row_index = r + k < a.n_rows ? r + k : a.n_rows - 1;
-      fetch_next(a, row_index);
-      const auto* blocks = reinterpret_cast<const quant::q8_0::Block*>(a.rows + row_index * a.row_stride_bytes);
-      unroll<kVectors>([&](auto v) SHOEHORN_LAMBDA {
-        F32 d;
-        const U8 key = load_q8_0(blocks, v, d);
-        unroll<kFew>([&](auto f) SHOEHORN_LAMBDA {
-          F32& sum = acc[f * kAtOnce + k];
-          sum = multiply_add(to_float(dot<true>(start[f][v], key, q[f][v])), d, sum);
-        });
+  score_rows(a, first, load<F32>(scale), [&](const std::byte* row, const auto& sum) SHOEHORN_LAMBDA {
+    const auto* blocks = reinterpret_cast<const quant::q8_0::Block*>(row);
+    unroll<kVectors>([&](auto v) SHOEHORN_LAMBDA {
+      F32 d;
+      const U8 key = load_q8_0(blocks, v, d);
+      unroll<kFew>([&](auto f) SHOEHORN_LAMBDA {
+        sum(f) = multiply_add(to_float(dot<true>(start[f][v], key, q[f][v])), d, sum(f));
       });
     });
-    alignas(64) float sums[kLanes];
-    store(sums, lane_sums(acc) * scales);
-    const size_t n = a.n_rows - r < kAtOnce ? a.n_rows - r : kAtOnce;
-    for (size_t f = 0; f < kFew; ++f) __builtin_memcpy(y[f] + r, sums + f * kAtOnce, n * sizeof(float));
-  }
+  });
 }
 
 void scores_q8_0(const FewArgs& a) {

@@ -29,4 +29,21 @@ Expected<Json> read_json(const std::string& path, uint64_t max_bytes) {
   return value;
 }
 
+Status for_each_json_line(const std::string& path, FunctionRef<Status(const Json& value)> visit, uint64_t max_bytes) {
+  SHOEHORN_TRY(const std::string text, read_file(path, max_bytes));
+  size_t line_number = 0;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find('\n', at), text.size());
+    const std::string_view line = std::string_view(text).substr(at, end - at);
+    at = end + 1;
+    ++line_number;
+    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    const std::string where = fmt::format("{}:{}", path, line_number);
+    const auto value = parse_json(line);
+    if (!value) return annotate(value.error(), where);
+    if (const Status visited = visit(*value); !visited) return annotate(visited.error(), where);
+  }
+  return {};
+}
+
 }  // namespace shoehorn

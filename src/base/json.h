@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/function_ref.h"
 #include "base/status.h"
 
 namespace shoehorn {
@@ -15,6 +16,10 @@ using Json = nlohmann::json;
 Expected<Json> parse_json(std::string_view text, int max_depth = 64);
 /// Reads and parses a file of at most max_bytes (default 256 MiB); errors name the file.
 Expected<Json> read_json(const std::string& path, uint64_t max_bytes = uint64_t{256} << 20);
+
+/// Reads a file with one JSON value per line (jsonl) and calls visit(value) for each; empty lines are passed over. What is no JSON,
+/// or what visit refuses, fails with "PATH:LINE: ...".
+Status for_each_json_line(const std::string& path, FunctionRef<Status(const Json& value)> visit, uint64_t max_bytes = uint64_t{4} << 30);
 
 /// j[key] as T when present and of that type, else fallback. Never throws.
 template <class T>

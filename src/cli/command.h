@@ -18,7 +18,8 @@ inline constexpr int kExitOk = 0;
 inline constexpr int kExitFailed = 1;
 inline constexpr int kExitUsage = 2;
 
-/// A row of commands.inc. `define` adds the command's options to its parser and returns the work, run after parsing.
+/// A row of commands.inc. `define` adds the command's options to its parser and returns the work, run after parsing; nullptr: the
+/// command is shoehorn-workshop's.
 struct Command {
   const char* name;
   const char* summary;

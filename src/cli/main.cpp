@@ -1,17 +1,33 @@
 // shoehorn: fit a large language model into a small machine.
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <exception>
+#include <filesystem>
 
 #include "cli/command.h"
 
 namespace shoehorn::cli {
 
+// The same main in two programs: shoehorn, which a device gets, and shoehorn-workshop, which links libtorch and has all commands.
+#ifdef SHOEHORN_WORKSHOP
+#define SHOEHORN_WORKSHOP_COMMAND(name, summary) SHOEHORN_COMMAND(name, summary)
+#endif
+
 #define SHOEHORN_COMMAND(name, summary) std::function<Status()> define_##name(CLI::App& app);
+#ifndef SHOEHORN_WORKSHOP
+#define SHOEHORN_WORKSHOP_COMMAND(name, summary)
+#endif
 #include "cli/commands.inc"
 #undef SHOEHORN_COMMAND
+#ifndef SHOEHORN_WORKSHOP
+#undef SHOEHORN_WORKSHOP_COMMAND
+#define SHOEHORN_WORKSHOP_COMMAND(name, summary) {#name, summary, nullptr},
+#endif
 
 std::span<const Command> commands() {
   static constexpr Command kCommands[] = {
@@ -29,6 +45,17 @@ CommonOptions& common() {
 
 namespace {
 
+/// Hands over to shoehorn-workshop beside this program. Returns only when it is not there.
+int exec_workshop(const char* command, char** argv) {
+  std::error_code error;
+  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
+  const std::string program = (self.parent_path() / "shoehorn-workshop").string();
+  execv(program.c_str(), argv);
+  fmt::print(stderr, "shoehorn {}: this command needs {}, which is not there: {}\n", command, program,
+             SHOEHORN_HAS_WORKSHOP ? std::strerror(errno) : "it was built without libtorch (libtorch-dev)");
+  return kExitFailed;
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"Fits a large language model into a small machine: checkpoint -> GGUF -> text.", "shoehorn"};
   app.require_subcommand(1);
@@ -37,6 +64,11 @@ int run(int argc, char** argv) {
 
   std::vector<std::pair<CLI::App*, std::function<Status()>>> work;
   for (const Command& command : commands()) {
+    if (command.define == nullptr) {
+      if (argc > 1 && argv[1] == std::string_view(command.name)) return exec_workshop(command.name, argv);
+      app.add_subcommand(command.name, command.summary);
+      continue;
+    }
     CLI::App* sub = app.add_subcommand(command.name, command.summary);
     sub->add_flag("-q,--quiet", common().quiet, "No progress and no remarks on stderr");
     work.emplace_back(sub, command.define(*sub));

@@ -5,9 +5,9 @@
 #include <set>
 
 #include "convert/naming.h"
-#include "io/checkpoint.h"
+#include "convert/opened_checkpoint.h"
+#include "convert/rope_rows.h"
 #include "models/gguf_hparams.h"
-#include "models/hf_config.h"
 #include "tokenizer/vocab.h"
 
 namespace shoehorn::convert {
@@ -15,14 +15,6 @@ namespace {
 
 using models::RopeRows;
 using models::TensorSpec;
-
-/// Row `row` of a NORM-rope matrix as a row of Hugging Face's: within each head, NORM's (2i, 2i + 1) are NEOX's (i, i + n_rot / 2);
-/// rows past n_rot stay where they are.
-uint64_t hf_row(uint64_t row, uint64_t head_dim, uint64_t n_rot) {
-  const uint64_t head = row / head_dim, i = row % head_dim;
-  if (i >= n_rot) return row;
-  return head * head_dim + i / 2 + (i % 2) * (n_rot / 2);
-}
 
 std::optional<quant::Type> gguf_type(io::DType dtype) {
   switch (dtype) {
@@ -108,27 +100,19 @@ Expected<ModelSource> ModelSource::open(const std::string& path, Progress& progr
 Expected<ModelSource> ModelSource::from_checkpoint(const std::string& directory, Progress& progress) {
   ModelSource out;
   out.path_ = directory;
-  SHOEHORN_TRY(const auto config, models::read_model_config(directory));
+  SHOEHORN_TRY(const auto opened, open_checkpoint(directory, progress));
+  const models::ModelConfig& config = opened.config;
   out.architecture_ = config.architecture;
   out.hparams_ = config.hparams;
   const std::set<int> padded = give_bare_attention_an_mlp(out.hparams_);
   const models::Hparams& h = out.hparams_;
-  if (config.sliding_window > 0 && config.sliding_window < h.n_ctx_train) {
-    progress.note(fmt::format("the model was trained with a sliding window of {} tokens; past that it will differ",
-                              config.sliding_window));
-  }
-  SHOEHORN_TRY(auto opened, io::Checkpoint::open(directory));
-  const auto checkpoint = std::make_shared<io::Checkpoint>(std::move(opened));
-  out.owner_ = checkpoint;
-  for (const std::string& dropped : checkpoint->dropped()) progress.note("dropped " + dropped);
-
+  out.owner_ = opened.weights;
   SHOEHORN_TRY(const auto vocab, tokenizer::vocab_from_directory(directory, h.n_vocab));
   const uint64_t n_parameters = models::count_parameters(*config.architecture, h);
   write_general_names(parse_model_name(directory, n_parameters), out.metadata_);
   models::write_gguf_hparams(*config.architecture, h, out.metadata_);
   tokenizer::vocab_to_gguf(vocab, out.metadata_);
 
-  std::set<std::string_view> used;
   for (const TensorSpec& spec : models::tensor_specs(*config.architecture, h)) {
     if (spec.rule->role == models::Role::kRopeFreqs) {
       out.tensors_.push_back(computed(spec, models::llama3_rope_freqs(h)));
@@ -138,29 +122,8 @@ Expected<ModelSource> ModelSource::from_checkpoint(const std::string& directory,
       out.tensors_.push_back(silent_mlp_tensor(spec));
       continue;
     }
-    const io::CheckpointTensor* source = checkpoint->find(spec.hf_name);
-    if (source == nullptr) return fail(ErrorCode::kInvalid, "{}: tensor {} is missing", directory, spec.hf_name);
-    std::vector<uint64_t> shape(source->shape.rbegin(), source->shape.rend());
-    if (shape != spec.shape) {
-      return fail(ErrorCode::kInvalid, "{}: tensor {} has shape [{}], config.json calls for [{}]", directory, spec.hf_name,
-                  fmt::join(source->shape, ", "), fmt::join(spec.shape.rbegin(), spec.shape.rend(), ", "));
-    }
-    if (!io::dtype_info(source->dtype).floating) {
-      return fail(ErrorCode::kInvalid, "{}: tensor {} has dtype {}, weights must be floating point", directory, spec.hf_name,
-                  io::dtype_info(source->dtype).name);
-    }
-    used.insert(source->name);
     const bool permute = config.architecture->rope == models::RopeType::kNorm && spec.rule->rope_rows != RopeRows::kNone;
-    out.tensors_.push_back(from_checkpoint_tensor(spec, *source, permute, h.head_dim, h.n_rot));
-  }
-  for (const io::CheckpointTensor& tensor : checkpoint->tensors()) {
-    if (used.contains(tensor.name)) continue;
-    if (h.tied_embeddings && tensor.name == "lm_head.weight") {
-      progress.note("lm_head.weight is not used: tie_word_embeddings is set");
-      continue;
-    }
-    return fail(ErrorCode::kUnsupported, "{}: tensor {} has no place in architecture {}", directory, tensor.name,
-                config.hf_architecture);
+    out.tensors_.push_back(from_checkpoint_tensor(spec, *opened.weights->find(spec.hf_name), permute, h.head_dim, h.n_rot));
   }
   return out;
 }

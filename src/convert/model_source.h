@@ -58,7 +58,7 @@ class ModelSource {
   models::Hparams hparams_;
   io::GgufMetadata metadata_;
   std::vector<SourceTensor> tensors_;
-  std::shared_ptr<void> owner_;
+  std::shared_ptr<const void> owner_;
 };
 
 }  // namespace shoehorn::convert

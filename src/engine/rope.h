@@ -1,11 +1,9 @@
-// Rotary position embedding (Su et al. 2021, arXiv:2104.09864) with linear, YaRN (Peng et al. 2023, arXiv:2309.00071) and Llama 3
-// scaling.
+// Rotary position embedding of heads; the frequencies are models/rope.h's.
 #pragma once
 
 #include <cstddef>
-#include <vector>
 
-#include "models/model.h"
+#include "models/rope.h"
 
 namespace shoehorn::engine {
 
@@ -26,8 +24,7 @@ class Rope {
  private:
   models::RopeType type_;
   size_t n_rot_;
-  double magnitude_ = 1;
-  std::vector<double> frequencies_;  // [n_rot / 2], radians per position
+  models::RopeFrequencies frequencies_;
 };
 
 }  // namespace shoehorn::engine

@@ -37,6 +37,9 @@ class SafetensorsWriter {
   /// reader would mix up with the new ones.
   Status begin(const std::string& directory, uint64_t max_shard_bytes = kDefaultShardBytes);
 
+  /// Starts writing all tensors to the one file `path`.
+  Status begin_file(const std::string& path);
+
   /// Appends row-major bytes of the current tensor, any number at a time but not past its end; moves on when it is
   /// complete.
   Status append(std::span<const std::byte> bytes);
@@ -53,6 +56,8 @@ class SafetensorsWriter {
     size_t shard;
   };
 
+  Status check_names() const;
+  Status start();
   size_t assign_shards(uint64_t max_shard_bytes);
   std::string shard_name(size_t shard) const;
   std::string header(size_t shard) const;
@@ -62,6 +67,7 @@ class SafetensorsWriter {
   std::vector<Info> tensors_;
   uint64_t total_bytes_ = 0;
   std::string directory_;
+  std::string file_name_ = "model.safetensors";  // when there is one file
   size_t n_shards_ = 0;
   std::vector<OutputFile> shards_;
   size_t current_ = 0;    // tensor being written

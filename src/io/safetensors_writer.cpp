@@ -50,7 +50,7 @@ size_t SafetensorsWriter::assign_shards(uint64_t max_shard_bytes) {
 }
 
 std::string SafetensorsWriter::shard_name(size_t shard) const {
-  if (n_shards_ == 1) return "model.safetensors";
+  if (n_shards_ == 1) return file_name_;
   return fmt::format("model-{:05}-of-{:05}.safetensors", shard + 1, n_shards_);
 }
 
@@ -68,11 +68,25 @@ std::string SafetensorsWriter::header(size_t shard) const {
   return text;
 }
 
-Status SafetensorsWriter::begin(const std::string& directory, uint64_t max_shard_bytes) {
+Status SafetensorsWriter::check_names() const {
   std::set<std::string_view> names;
   for (const Info& info : tensors_) {
     if (!names.insert(info.name).second) return fail(ErrorCode::kInvalid, "tensor {} is declared twice", info.name);
   }
+  return {};
+}
+
+Status SafetensorsWriter::begin_file(const std::string& path) {
+  SHOEHORN_RETURN_IF_ERROR(check_names());
+  const fs::path target(path);
+  directory_ = target.has_parent_path() ? target.parent_path().string() : ".";
+  file_name_ = target.filename().string();
+  n_shards_ = assign_shards(0);
+  return start();
+}
+
+Status SafetensorsWriter::begin(const std::string& directory, uint64_t max_shard_bytes) {
+  SHOEHORN_RETURN_IF_ERROR(check_names());
   directory_ = directory;
   n_shards_ = assign_shards(max_shard_bytes);
 
@@ -94,6 +108,10 @@ Status SafetensorsWriter::begin(const std::string& directory, uint64_t max_shard
     return fail(ErrorCode::kTooLarge, "{}: the weights take {} bytes, the disk has {} free", directory, total_bytes_,
                 static_cast<uint64_t>(space.available));
   }
+  return start();
+}
+
+Status SafetensorsWriter::start() {
   shards_.clear();
   current_ = 0;
   written_ = 0;

@@ -211,9 +211,10 @@ Expected<ModelConfig> parse_model_config(const Json& config) {
   }
   h.tied_embeddings = json_or(config, "tie_word_embeddings", false);
   h.attention_bias = json_or(config, "attention_bias", architecture->default_attention_bias);
-  h.attention_output_bias =
-      h.attention_bias && std::any_of(architecture->tensors.begin(), architecture->tensors.end(),
-                                      [](const TensorRule& rule) { return rule.role == Role::kAttnOutputBias; });
+  const bool can_have_output_bias = std::any_of(architecture->tensors.begin(), architecture->tensors.end(),
+                                                [](const TensorRule& rule) { return rule.role == Role::kAttnOutputBias; });
+  // Our own key, for pruned models: an output bias although q, k and v have none.
+  h.attention_output_bias = can_have_output_bias && json_or(config, "attention_output_bias", h.attention_bias);
   h.mlp_bias = json_or(config, "mlp_bias", false);
   const bool uses_window = json_or(config, "use_sliding_window", true);
   if (uses_window) {

@@ -62,7 +62,7 @@ const std::string& model(const std::string& type = "Q8_0") {
 TEST(Cli, HelpIsOnStdoutAndExitsZero) {
   const Result all = run({"--help"});
   EXPECT_EQ(all.exit_code, 0);
-  for (const char* command : {"inspect", "tokenize", "verify", "convert", "quantize", "run", "perplexity", "bench"}) {
+  for (const char* command : {"inspect", "tokenize", "verify", "convert", "quantize", "run", "perplexity", "bench", "prune", "heal"}) {
     EXPECT_NE(all.out.find(command), std::string::npos) << command;
     const Result help = run({command, "--help"});
     EXPECT_EQ(help.exit_code, 0);

@@ -196,35 +196,44 @@ std::string tiny_tokenizer_json(int n_vocab) {
 }
 
 TinyCheckpoint make_tiny_checkpoint(const Json& config, uint32_t seed) {
-  TinyCheckpoint out{temp_dir(), config, {}};
+  TinyCheckpoint out{"", config, {}};
   auto parsed = models::parse_model_config(config);
   if (!parsed) std::abort();
-  write_text(out.directory + "/config.json", config.dump());
-  write_text(out.directory + "/tokenizer.json", tiny_tokenizer_json(static_cast<int>(parsed->hparams.n_vocab)));
-  write_text(out.directory + "/tokenizer_config.json", R"({"bos_token": "<|begin|>", "eos_token": "<|end|>", "add_bos_token": true})");
-
   std::mt19937 random(seed);
   std::normal_distribution<float> normal(0, 1);
+  for (const models::TensorSpec& spec : models::tensor_specs(*parsed->architecture, parsed->hparams)) {
+    if (spec.hf_name.empty()) continue;
+    uint64_t n = 1;
+    for (const uint64_t dim : spec.shape) n *= dim;
+    std::vector<float>& values = out.weights[spec.hf_name];
+    const bool gain = spec.hf_name.ends_with("norm.weight");
+    const float scale = spec.shape.size() == 2 ? 1.5f / std::sqrt(static_cast<float>(spec.shape[0])) : 0.3f;
+    for (uint64_t i = 0; i < n; ++i) values.push_back((gain ? 1.0f : 0.0f) + scale * normal(random));
+  }
+  out.directory = write_checkpoint(out);
+  return out;
+}
+
+std::string write_checkpoint(const TinyCheckpoint& checkpoint) {
+  const std::string directory = temp_dir();
+  auto parsed = models::parse_model_config(checkpoint.config);
+  if (!parsed) std::abort();
+  write_text(directory + "/config.json", checkpoint.config.dump());
+  write_text(directory + "/tokenizer.json", tiny_tokenizer_json(static_cast<int>(parsed->hparams.n_vocab)));
+  write_text(directory + "/tokenizer_config.json", R"({"bos_token": "<|begin|>", "eos_token": "<|end|>", "add_bos_token": true})");
   io::SafetensorsWriter writer;
   std::vector<const std::vector<float>*> order;
   for (const models::TensorSpec& spec : models::tensor_specs(*parsed->architecture, parsed->hparams)) {
     if (spec.hf_name.empty()) continue;
-    const std::vector<uint64_t> shape(spec.shape.rbegin(), spec.shape.rend());
-    uint64_t n = 1;
-    for (const uint64_t dim : shape) n *= dim;
-    std::vector<float>& values = out.weights[spec.hf_name];
-    const bool gain = spec.hf_name.ends_with("norm.weight");
-    const float scale = shape.size() == 2 ? 1.5f / std::sqrt(static_cast<float>(shape[1])) : 0.3f;
-    for (uint64_t i = 0; i < n; ++i) values.push_back((gain ? 1.0f : 0.0f) + scale * normal(random));
-    if (!writer.add_tensor(spec.hf_name, io::DType::F32, shape)) std::abort();
-    order.push_back(&values);
+    if (!writer.add_tensor(spec.hf_name, io::DType::F32, {spec.shape.rbegin(), spec.shape.rend()})) std::abort();
+    order.push_back(&checkpoint.weights.at(spec.hf_name));
   }
-  if (!writer.begin(out.directory)) std::abort();
+  if (!writer.begin(directory)) std::abort();
   for (const auto* values : order) {
     if (!writer.append(std::as_bytes(std::span(*values)))) std::abort();
   }
   if (!writer.commit()) std::abort();
-  return out;
+  return directory;
 }
 
 std::vector<std::vector<double>> plain_forward(const TinyCheckpoint& checkpoint, const std::vector<int>& tokens) {

@@ -22,6 +22,9 @@ Json tiny_config();
 /// Writes config.json, random F32 weights of the shapes that it calls for and a byte-level tokenizer to a new directory.
 TinyCheckpoint make_tiny_checkpoint(const Json& config, uint32_t seed = 1);
 
+/// Writes a checkpoint as it is now, after a change of its weights, to a new directory.
+std::string write_checkpoint(const TinyCheckpoint& checkpoint);
+
 /// A byte-level BPE tokenizer.json of n_vocab tokens (at least 260) that encodes any text.
 std::string tiny_tokenizer_json(int n_vocab);
 

@@ -1,0 +1,92 @@
+#include "compress/heal/heal.h"
+
+#include <cmath>
+#include <memory>
+
+#include "base/memory.h"
+#include "cli/command.h"
+#include "cli/workshop_flags.h"
+
+namespace shoehorn::cli {
+namespace {
+
+struct Options {
+  compress::HealOptions heal;
+  std::string targets = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj";
+  bool json = false;
+};
+
+std::string format_hours(double seconds) {
+  if (seconds < 120) return fmt::format("{:.0f} s", seconds);
+  return seconds < 7200 ? fmt::format("{:.0f} min", seconds / 60) : fmt::format("{:.1f} h", seconds / 3600);
+}
+
+Status run(Options& o) {
+  compress::HealOptions& h = o.heal;
+  SHOEHORN_TRY(h.lora.targets, compress::parse_projections(CLI::detail::split(o.targets, ',')));
+  const auto progress = make_progress();
+  SHOEHORN_TRY(const auto report, compress::heal(h, *progress));
+  if (o.json) {
+    Json json = report.json();
+    json["in"] = h.model;
+    json["out"] = h.out;
+    json["seconds"] = report.seconds;
+    json["seconds_per_step"] = report.seconds_per_step;
+    json["tokens_per_second"] = report.tokens_per_second;
+    if (std::isfinite(report.rounding_kl)) json["rounding_kld"] = report.rounding_kl;
+    json["peak_rss"] = peak_resident_bytes();
+    print_json(json);
+    return {};
+  }
+  std::string text = fmt::format("{}: {} steps, {} trainable parameters, {:.1f} s a step, {:.0f} tokens/s, peak memory {}", h.out, report.steps,
+                                 report.parameters, report.seconds_per_step, report.tokens_per_second, format_bytes(peak_resident_bytes()));
+  if (!report.losses.empty()) text += fmt::format("\nloss {:.4f} -> {:.4f}", report.losses.front(), report.losses.back());
+  if (std::isfinite(report.validation_before)) {
+    text += fmt::format("\nvalidation {:.4f} -> {:.4f} (step {}); writing it as it is stored costs a KL of {:.2e}", report.validation_before,
+                        report.validation_after, report.best_step, report.rounding_kl);
+  }
+  if (report.steps < report.steps_planned) {
+    text += fmt::format("\nall {} steps would take {}", report.steps_planned,
+                        format_hours(report.seconds_per_step * static_cast<double>(report.steps_planned)));
+  }
+  print(text);
+  return {};
+}
+
+}  // namespace
+
+std::function<Status()> define_heal(CLI::App& app) {
+  const auto o = std::make_shared<Options>();
+  compress::HealOptions& h = o->heal;
+  app.add_option("MODEL", h.model, "Checkpoint directory")->required();
+  app.add_option("-o,--output", h.out, "Directory to write: the merged model, and the adapter in adapter/")->required();
+  app.add_option("--data", h.data, "Examples: .json or .jsonl with instruction, input and output, or with text; or a plain text file")->required();
+  app.add_option("--teacher", h.teacher, "Checkpoint whose predictions are learned (KL divergence) in place of the data's next tokens");
+  app.add_option("--rank", h.lora.rank, "Rank of the adapters")->capture_default_str();
+  app.add_option("--alpha", h.lora.alpha, "Adapters are scaled by alpha / rank")->capture_default_str();
+  app.add_option("--dropout", h.lora.dropout, "Dropout before the adapters")->capture_default_str();
+  app.add_option("--targets", o->targets, "Projections that get one")->capture_default_str();
+  app.add_option("--epochs", h.epochs, "Passes over the examples")->check(CLI::Range(1, 1000))->capture_default_str();
+  app.add_option("--max-steps", h.max_steps, "Stop after this many optimizer steps")->check(CLI::Range(1, 1 << 30));
+  app.add_option("--lr", h.adamw.lr, "Learning rate")->check(CLI::Range(0.0, 10.0))->capture_default_str();
+  app.add_option("--warmup", h.adamw.warmup, "Steps until the full rate")->check(CLI::Range(0, 1 << 30))->capture_default_str();
+  app.add_option("--schedule", h.adamw.schedule, "linear, cosine or constant")->check(CLI::IsMember({"linear", "cosine", "constant"}))->capture_default_str();
+  app.add_option("--weight-decay", h.adamw.weight_decay, "AdamW's")->check(CLI::Range(0.0, 10.0))->capture_default_str();
+  app.add_option("--clip", h.adamw.clip, "Largest norm of the gradient, 0: any")->check(CLI::Range(0.0, 1e9))->capture_default_str();
+  app.add_option("--batch", h.batch, "Examples per optimizer step")->check(CLI::Range(1, 1 << 20))->capture_default_str();
+  app.add_option("--micro-batch", h.micro_batch, "Examples computed at once")->check(CLI::Range(1, 4096))->capture_default_str();
+  app.add_option("--cutoff,--seq-len", h.cutoff, "Tokens of an example at most")->check(CLI::Range(2, 1 << 20))->capture_default_str();
+  app.add_option("--validation", h.validation, "Examples kept for validation, at most a tenth of all")->check(CLI::Range(0, 1 << 30))->capture_default_str();
+  app.add_option("--validate-every", h.validate_every, "Steps between validations; the best adapter is kept")->check(CLI::Range(1, 1 << 30))->capture_default_str();
+  app.add_option("-s,--seed", h.seed, "Order of the examples, first weights, dropout")->capture_default_str();
+  app.add_option("--dtype", h.result_dtype, "Of the merged weights: bf16, f16 or f32 (default: as they are stored)")->check(CLI::IsMember({"bf16", "f16", "f32"}));
+  add_workshop_flags(app, {&h.compute_dtype, &h.device, &h.n_threads, &h.ram, &h.resume}, "--compute-dtype");
+  app.add_flag("--json", o->json, "Print one JSON object");
+  app.footer("Examples:\n"
+             "  shoehorn heal pruned -o healed --data alpaca_data_cleaned.json --teacher Llama-3.1-8B\n"
+             "  shoehorn heal pruned -o healed --data books.txt --rank 16 --max-steps 500 --batch 16\n"
+             "An interrupted run goes on with --resume, to the same weights.");
+  return [o] { return run(*o); };
+}
+
+}  // namespace shoehorn::cli

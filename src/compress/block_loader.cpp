@@ -1,0 +1,131 @@
+#include "compress/block_loader.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace shoehorn::compress {
+namespace {
+
+using models::Role;
+
+std::vector<int64_t> sizes_of(const io::CheckpointTensor& tensor) { return {tensor.shape.begin(), tensor.shape.end()}; }
+
+/// The tensor in its own type where torch has it, else as floats.
+at::Tensor copy_out(const io::CheckpointTensor& tensor) {
+  const at::ScalarType dtype = torch_dtype(tensor.dtype);
+  at::Tensor out = at::empty(sizes_of(tensor), dtype);
+  if (io_dtype(dtype) == tensor.dtype) {
+    const auto* from = tensor.data.data();
+    auto* to = static_cast<std::byte*>(out.data_ptr());
+    at::parallel_for(0, static_cast<int64_t>(tensor.data.size()), int64_t{1} << 22,
+                     [&](int64_t begin, int64_t end) { std::memcpy(to + begin, from + begin, static_cast<size_t>(end - begin)); });
+  } else {
+    io::read_floats(tensor, 0, tensor.n_elements(), out.data_ptr<float>());
+  }
+  if (tensor.file != nullptr) tensor.file->release(tensor.data);
+  return out;
+}
+
+bool is_gain(Role role) {
+  return role == Role::kAttnNorm || role == Role::kFfnNorm || role == Role::kOutputNorm || role == Role::kAttnQNorm ||
+         role == Role::kAttnKNorm;
+}
+
+}  // namespace
+
+BlockLoader::BlockLoader(convert::OpenedCheckpoint checkpoint, Compute compute, bool resident)
+    : checkpoint_(std::move(checkpoint)), compute_(compute), resident_(resident) {
+  layers_.resize(hparams().n_layer);
+  kept_.resize(hparams().n_layer);
+  for (const models::TensorSpec& spec : models::tensor_specs(architecture(), hparams())) {
+    if (spec.hf_name.empty()) continue;
+    StoredSet& set = spec.layer < 0 ? global_ : layers_[static_cast<size_t>(spec.layer)];
+    set[static_cast<size_t>(spec.rule->role)] = checkpoint_.weights->find(spec.hf_name);
+  }
+}
+
+TensorSet BlockLoader::load(const StoredSet& stored) const {
+  TensorSet out;
+  for (size_t i = 0; i < stored.size(); ++i) {
+    if (stored[i] == nullptr) continue;
+    const Role role = static_cast<Role>(i);
+    out[role] = copy_out(*stored[i]).to(options(role));
+  }
+  return out;
+}
+
+TensorSet BlockLoader::block(size_t layer) {
+  if (kept_[layer]) return *kept_[layer];
+  TensorSet out = load(layers_[layer]);
+  if (resident_) kept_[layer] = out;
+  return out;
+}
+
+at::TensorOptions BlockLoader::options(Role role) const { return is_gain(role) ? compute_.wide_options() : compute_.options(); }
+
+TensorSet BlockLoader::head() {
+  if (kept_head_) return *kept_head_;
+  StoredSet wanted = global_;
+  const bool own_output = global_[static_cast<size_t>(Role::kOutput)] != nullptr;
+  if (own_output) wanted[static_cast<size_t>(Role::kTokenEmbd)] = nullptr;
+  TensorSet out = load(wanted);
+  if (resident_) kept_head_ = out;
+  return out;
+}
+
+at::Tensor BlockLoader::embed(const at::Tensor& ids) const {
+  const io::CheckpointTensor& table = *global_[static_cast<size_t>(Role::kTokenEmbd)];
+  const auto n_embd = static_cast<int64_t>(table.shape[1]);
+  const at::Tensor flat = ids.to(at::kCPU).contiguous().view({-1});
+  at::Tensor out = at::empty({flat.size(0), n_embd}, at::kFloat);
+  const int64_t* id = flat.data_ptr<int64_t>();
+  for (int64_t i = 0; i < flat.size(0); ++i) {
+    io::read_floats(table, static_cast<uint64_t>(id[i] * n_embd), static_cast<uint64_t>(n_embd), out.data_ptr<float>() + i * n_embd);
+  }
+  std::vector<int64_t> sizes = ids.sizes().vec();
+  sizes.push_back(n_embd);
+  // What the embedding gives is as exact as the weights are in the products.
+  return out.view(sizes).to(compute_.options()).to(compute_.wide());
+}
+
+void BlockLoader::expect(size_t layer) const {
+  if (layer >= layers_.size() || kept_[layer]) return;
+  for (const io::CheckpointTensor* tensor : layers_[layer]) {
+    if (tensor != nullptr && tensor->file != nullptr) tensor->file->expect(tensor->data);
+  }
+}
+
+const io::CheckpointTensor* BlockLoader::find(int layer, Role role) const {
+  return (layer < 0 ? global_ : layers_[static_cast<size_t>(layer)])[static_cast<size_t>(role)];
+}
+
+at::Tensor BlockLoader::stored(int layer, Role role) const {
+  const io::CheckpointTensor* tensor = find(layer, role);
+  return tensor == nullptr ? at::Tensor() : copy_out(*tensor);
+}
+
+uint64_t BlockLoader::bytes(const StoredSet& stored) const {
+  uint64_t n = 0;
+  for (const io::CheckpointTensor* tensor : stored) n += tensor == nullptr ? 0 : tensor->n_elements();
+  return n * c10::elementSize(compute_.dtype);
+}
+
+uint64_t BlockLoader::largest_block_bytes() const {
+  uint64_t most = 0;
+  for (const StoredSet& stored : layers_) most = std::max(most, bytes(stored));
+  return most;
+}
+
+uint64_t BlockLoader::head_bytes() const {
+  const auto* output = global_[static_cast<size_t>(Role::kOutput)];
+  if (output == nullptr) output = global_[static_cast<size_t>(Role::kTokenEmbd)];
+  return output->n_elements() * c10::elementSize(compute_.dtype);
+}
+
+uint64_t BlockLoader::total_bytes() const {
+  uint64_t n = head_bytes();
+  for (const StoredSet& stored : layers_) n += bytes(stored);
+  return n;
+}
+
+}  // namespace shoehorn::compress

@@ -1,0 +1,511 @@
+#include "compress/heal/heal.h"
+
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <limits>
+
+#include "base/memory.h"
+#include "compress/block_stream.h"
+#include "compress/calibration_text.h"
+#include "compress/heal/adapter_files.h"
+#include "compress/heal/training_data.h"
+#include "compress/model_directory.h"
+
+namespace shoehorn::compress {
+namespace {
+
+using models::Role;
+using Clock = std::chrono::steady_clock;
+
+/// What libtorch, the tokenizer and the program take beside the tensors that are counted.
+constexpr uint64_t kOverheadBytes = uint64_t{500} << 20;
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+/// A model that activations go through: the one that learns, or its teacher.
+struct Streamed {
+  Streamed(convert::OpenedCheckpoint checkpoint, const Compute& compute, bool resident, ActivationStore& store, Progress& progress)
+      : loader(std::move(checkpoint), compute, resident), model(loader.hparams(), compute), stream(loader, model, store, progress) {}
+  BlockLoader loader;
+  TorchModel model;
+  BlockStream stream;
+};
+
+struct Plan {
+  Compute compute;
+  int64_t n_training = 0, n_validation = 0, steps_per_epoch = 0, n_steps = 0, n_planned = 0;
+  uint64_t store_bytes = 0;
+  bool resident = false;
+};
+
+/// Micro-batches of one global batch, with the number of tokens that count in all of them.
+struct Micro {
+  std::vector<Batch> batches;
+  int64_t n_targets = 0, n_tokens = 0;
+};
+
+class Healer {
+ public:
+  Healer(const HealOptions& options, const Plan& plan, Streamed& student, Streamed* teacher, std::vector<Example> examples, int64_t filler,
+         WorkDirectory& work, Progress& progress)
+      : o_(options), plan_(plan), student_(student), teacher_(teacher), examples_(std::move(examples)), filler_(filler), work_(work),
+        progress_(progress), adapter_(student.loader, options.lora, options.seed, plan.compute),
+        optimizer_(adapter_.parameters(), options.adamw) {
+    report_.parameters = adapter_.n_parameters();
+    report_.steps_planned = plan.n_planned;
+    report_.validation_before = report_.validation_after = report_.rounding_kl = std::numeric_limits<double>::quiet_NaN();
+  }
+
+  Expected<HealReport> run() {
+    const auto start = Clock::now();
+    SHOEHORN_TRY(const bool found, restore());
+    if (!found) SHOEHORN_RETURN_IF_ERROR(first_validation());
+    const uint64_t per_validation = validation_passes() / static_cast<uint64_t>(o_.validate_every);
+    progress_.begin("healing", static_cast<uint64_t>(plan_.n_steps) * (passes() + per_validation));
+    progress_.advance(static_cast<uint64_t>(report_.steps) * (passes() + per_validation));
+    auto last_save = Clock::now();
+    int64_t tokens = 0;
+    const int64_t first_step = report_.steps;
+    while (report_.steps < plan_.n_steps) {
+      SHOEHORN_TRY(const int64_t n, train_step(report_.steps));
+      tokens += n;
+      ++report_.steps;
+      if (report_.steps % o_.validate_every == 0 || report_.steps == plan_.n_steps) SHOEHORN_RETURN_IF_ERROR(validate());
+      if (seconds_since(last_save) > o_.save_seconds || report_.steps == plan_.n_steps) {
+        SHOEHORN_RETURN_IF_ERROR(save());
+        last_save = Clock::now();
+      }
+    }
+    progress_.end();
+    report_.seconds = seconds_since(start);
+    if (report_.steps > first_step) {
+      report_.seconds_per_step = report_.seconds / static_cast<double>(report_.steps - first_step);
+      report_.tokens_per_second = static_cast<double>(tokens) / report_.seconds;
+    }
+    SHOEHORN_RETURN_IF_ERROR(write());
+    return report_;
+  }
+
+ private:
+  size_t n_layer() const { return student_.loader.hparams().n_layer; }
+  /// Blocks that a step goes through.
+  uint64_t passes() const { return 2 * n_layer() + (teacher_ == nullptr ? 0 : teacher_->loader.hparams().n_layer); }
+
+  uint64_t validation_passes() const {
+    const auto n_batches = static_cast<uint64_t>((plan_.n_validation + o_.batch - 1) / o_.batch);
+    return n_batches * (n_layer() + (teacher_ == nullptr ? 0 : teacher_->loader.hparams().n_layer));
+  }
+
+  /// The examples of an optimizer step: each epoch in an order of its own, incomplete batches at its end left out.
+  std::vector<const Example*> examples_of(int64_t step) {
+    const int64_t epoch = step / plan_.steps_per_epoch, in_epoch = step % plan_.steps_per_epoch;
+    if (epoch != epoch_) {
+      order_ = permutation(static_cast<size_t>(plan_.n_training), o_.seed * 1000003 + static_cast<uint64_t>(epoch) + 1);
+      epoch_ = epoch;
+    }
+    std::vector<const Example*> out;
+    for (int64_t i = 0; i < o_.batch; ++i) {
+      out.push_back(&training(order_[static_cast<size_t>((in_epoch * o_.batch + i) % plan_.n_training)]));
+    }
+    return out;
+  }
+
+  /// Validation comes first in the shuffled list, training after it.
+  const Example& training(size_t i) const { return examples_[static_cast<size_t>(plan_.n_validation) + i]; }
+
+  Micro split(const std::vector<const Example*>& examples) const {
+    Micro out;
+    for (size_t first = 0; first < examples.size(); first += static_cast<size_t>(o_.micro_batch)) {
+      const size_t end = std::min(examples.size(), first + static_cast<size_t>(o_.micro_batch));
+      out.batches.push_back(make_batch({examples.begin() + static_cast<std::ptrdiff_t>(first), examples.begin() + static_cast<std::ptrdiff_t>(end)}, filler_));
+      out.n_targets += out.batches.back().targets.ne(kIgnored).sum().item<int64_t>();
+      out.n_tokens += out.batches.back().ids.numel();
+    }
+    return out;
+  }
+
+  static std::vector<at::Tensor> ids_of(const Micro& micro) {
+    std::vector<at::Tensor> ids;
+    for (const Batch& batch : micro.batches) ids.push_back(batch.ids);
+    return ids;
+  }
+
+  /// The teacher's activations after its last block.
+  Expected<Boundary> teach(const Micro& micro) {
+    if (teacher_ == nullptr) return Boundary{};
+    SHOEHORN_TRY(Boundary current, teacher_->stream.embed(ids_of(micro)));
+    for (size_t layer = 0; layer < teacher_->loader.hparams().n_layer; ++layer) {
+      SHOEHORN_TRY(current, teacher_->stream.forward(layer, current, false));
+    }
+    return current;
+  }
+
+  /// Forward through the student with its adapters; keeps every block's input in `inputs` when that is given.
+  Expected<Boundary> forward(const Micro& micro, const DropoutDraw& draw, std::vector<Boundary>* inputs) {
+    SHOEHORN_TRY(Boundary current, student_.stream.embed(ids_of(micro)));
+    for (size_t layer = 0; layer < n_layer(); ++layer) {
+      const TensorSet weights = student_.loader.block(layer);
+      SHOEHORN_TRY(Boundary next, student_.stream.forward(layer, weights, current, inputs != nullptr,
+                                                          [&](const TensorSet& w, const at::Tensor& x, size_t m) { return block(layer, w, x, m, draw); }));
+      if (inputs != nullptr) inputs->push_back(std::move(current));
+      current = std::move(next);
+    }
+    return current;
+  }
+
+  at::Tensor block(size_t layer, const TensorSet& weights, const at::Tensor& x, size_t m, DropoutDraw draw) {
+    draw.micro_batch = m;
+    return student_.model.block(weights, x, adapter_.projection(static_cast<int>(layer), weights, draw));
+  }
+
+  struct Heads {
+    TensorSet student, teacher;
+  };
+  Heads heads() {
+    Heads out;
+    out.student = student_.loader.head();
+    if (teacher_ != nullptr) out.teacher = teacher_->loader.head();
+    return out;
+  }
+
+  /// The loss of micro-batch m, and its gradient.
+  Expected<Loss> loss(const Heads& heads, const Batch& batch, const at::Tensor& x, const Boundary& taught, size_t m, bool want_gradient) {
+    const HeadInput input{&student_.model, &heads.student, x};
+    if (teacher_ == nullptr) return cross_entropy(input, batch.targets, want_gradient);
+    SHOEHORN_TRY(const at::Tensor teacher_x, teacher_->stream.get(taught[m]));
+    return kl_divergence(input, {&teacher_->model, &heads.teacher, teacher_x}, batch.targets, want_gradient);
+  }
+
+  /// One optimizer step; the number of tokens that went through.
+  Expected<int64_t> train_step(int64_t step) {
+    const Micro micro = split(examples_of(step));
+    const DropoutDraw draw{o_.seed, static_cast<uint64_t>(step), 0, true};
+    SHOEHORN_TRY(Boundary taught, teach(micro));
+    std::vector<Boundary> inputs;
+    SHOEHORN_TRY(Boundary last, forward(micro, draw, &inputs));
+    double sum = 0;
+    Boundary gradients;
+    {
+      const Heads head = heads();
+      for (size_t m = 0; m < last.size(); ++m) {
+        SHOEHORN_TRY(const at::Tensor x, student_.stream.get(last[m]));
+        SHOEHORN_TRY(const Loss part, loss(head, micro.batches[m], x, taught, m, true));
+        sum += part.sum;
+        SHOEHORN_TRY(const auto slot, student_.stream.put(part.gradient / static_cast<double>(micro.n_targets)));
+        gradients.push_back(slot);
+      }
+    }
+    student_.stream.drop(last);
+    if (teacher_ != nullptr) teacher_->stream.drop(taught);
+    const double mean = sum / static_cast<double>(micro.n_targets);
+    if (!std::isfinite(mean)) return fail(ErrorCode::kInvalid, "step {}: the loss is {}; a smaller --lr or --dtype f32 may help", step + 1, mean);
+
+    std::vector<std::vector<at::Tensor>> by_layer(n_layer());
+    for (size_t layer = n_layer(); layer-- > 0;) {
+      const TensorSet weights = student_.loader.block(layer);
+      if (layer > 0) student_.loader.expect(layer - 1);
+      const auto parameters = adapter_.parameters(static_cast<int>(layer));
+      SHOEHORN_RETURN_IF_ERROR(student_.stream.backward(
+          weights, inputs[layer], gradients, parameters, layer > 0,
+          [&](const TensorSet& w, const at::Tensor& x, size_t m) { return block(layer, w, x, m, draw); },
+          [&](size_t m, std::vector<at::Tensor>&& parts) {
+            if (m == 0) {
+              by_layer[layer] = std::move(parts);
+            } else {
+              for (size_t i = 0; i < parts.size(); ++i) by_layer[layer][i].add_(parts[i]);
+            }
+          }));
+    }
+    std::vector<at::Tensor> all;
+    for (auto& layer : by_layer) all.insert(all.end(), layer.begin(), layer.end());
+    const double norm = optimizer_.step(all, step, plan_.n_steps);
+    if (!std::isfinite(norm)) return fail(ErrorCode::kInvalid, "step {}: the gradient is not finite; a smaller --lr may help", step + 1);
+    report_.losses.push_back(mean);
+    report_.examples += o_.batch;
+    report_.tokens += micro.n_tokens;
+    return micro.n_tokens;
+  }
+
+  /// Mean loss on the examples that are not learned from; NaN when there are none.
+  Expected<double> validation_loss() {
+    if (plan_.n_validation == 0) return std::numeric_limits<double>::quiet_NaN();
+    double sum = 0;
+    int64_t count = 0;
+    for (int64_t first = 0; first < plan_.n_validation; first += o_.batch) {
+      std::vector<const Example*> part;
+      for (int64_t i = first; i < std::min(plan_.n_validation, first + o_.batch); ++i) part.push_back(&examples_[static_cast<size_t>(i)]);
+      const Micro micro = split(part);
+      SHOEHORN_TRY(Boundary taught, teach(micro));
+      SHOEHORN_TRY(Boundary last, forward(micro, {}, nullptr));
+      const Heads head = heads();
+      for (size_t m = 0; m < last.size(); ++m) {
+        SHOEHORN_TRY(const at::Tensor x, student_.stream.get(last[m]));
+        SHOEHORN_TRY(const Loss found, loss(head, micro.batches[m], x, taught, m, false));
+        sum += found.sum;
+        count += found.count;
+      }
+      student_.stream.drop(last);
+      if (teacher_ != nullptr) teacher_->stream.drop(taught);
+    }
+    return sum / static_cast<double>(count);
+  }
+
+  Status first_validation() {
+    if (plan_.n_validation == 0) return {};
+    progress_.begin("validating", validation_passes());
+    SHOEHORN_TRY(report_.validation_before, validation_loss());
+    progress_.end();
+    progress_.note(fmt::format("validation loss before {:.4f}", report_.validation_before));
+    best_loss_ = report_.validation_before;
+    return {};
+  }
+
+  /// Keeps the adapter when it is the best so far.
+  Status validate() {
+    if (plan_.n_validation == 0) return {};
+    SHOEHORN_TRY(const double found, validation_loss());
+    progress_.note(fmt::format("step {}: loss {:.4f}, validation {:.4f}", report_.steps, report_.losses.back(), found));
+    if (found < best_loss_) {
+      best_loss_ = found;
+      report_.best_step = report_.steps;
+      best_ = adapter_.named();
+      for (auto& [name, tensor] : best_) tensor = tensor.clone();
+    }
+    return {};
+  }
+
+  Status save() {
+    Saved saved;
+    for (const auto& [name, tensor] : adapter_.named()) saved.tensors["adapter " + name] = tensor;
+    for (const auto& [name, tensor] : best_) saved.tensors["best " + name] = tensor;
+    for (size_t i = 0; i < optimizer_.first().size(); ++i) {
+      saved.tensors[fmt::format("first {:06}", i)] = optimizer_.first()[i];
+      saved.tensors[fmt::format("second {:06}", i)] = optimizer_.second()[i];
+    }
+    saved.facts = {{"steps", report_.steps},   {"examples", report_.examples}, {"tokens", report_.tokens},
+                   {"losses", report_.losses}, {"best_step", report_.best_step}};
+    if (plan_.n_validation > 0) {
+      saved.facts["validation_before"] = report_.validation_before;
+      saved.facts["best_loss"] = best_loss_;
+    }
+    return work_.save("training", saved);
+  }
+
+  Expected<bool> restore() {
+    SHOEHORN_TRY(const auto saved, work_.load("training"));
+    if (!saved) return false;
+    at::NoGradGuard no_gradient;
+    for (auto& [name, tensor] : adapter_.named()) {
+      const auto found = saved->tensors.find("adapter " + name);
+      if (found == saved->tensors.end()) return fail(ErrorCode::kInvalid, "{}: the saved state lacks {}", work_.path(), name);
+      tensor.copy_(found->second);
+      if (const auto best = saved->tensors.find("best " + name); best != saved->tensors.end()) best_[name] = best->second.to(tensor.device());
+    }
+    for (size_t i = 0; i < optimizer_.first().size(); ++i) {
+      optimizer_.first()[i].copy_(saved->tensors.at(fmt::format("first {:06}", i)));
+      optimizer_.second()[i].copy_(saved->tensors.at(fmt::format("second {:06}", i)));
+    }
+    const Json& facts = saved->facts;
+    report_.steps = facts.at("steps");
+    report_.examples = facts.at("examples");
+    report_.tokens = facts.at("tokens");
+    report_.losses = facts.at("losses").get<std::vector<double>>();
+    report_.best_step = facts.at("best_step");
+    if (plan_.n_validation > 0) {
+      report_.validation_before = facts.at("validation_before");
+      best_loss_ = facts.at("best_loss");
+    }
+    progress_.note(fmt::format("going on after step {}", report_.steps));
+    return true;
+  }
+
+  /// Merges the best adapter (the last one without validation) and writes everything.
+  Status write() {
+    at::NoGradGuard no_gradient;
+    if (plan_.n_validation > 0) {
+      report_.validation_after = best_loss_;
+      for (auto& [name, tensor] : adapter_.named()) {
+        if (best_.empty()) {
+          // Nothing was better than the model as it came.
+          if (name.ends_with("lora_B.weight")) tensor.zero_();
+        } else {
+          tensor.copy_(best_.at(name));
+        }
+      }
+    }
+    std::error_code error;
+    std::filesystem::create_directories(work_.path() + "/adapter", error);
+    if (error) return fail(ErrorCode::kIo, "{}/adapter: {}", work_.path(), error.message());
+    SHOEHORN_RETURN_IF_ERROR(write_peft(adapter_, o_.model, work_.path() + "/adapter"));
+    SHOEHORN_RETURN_IF_ERROR(write_adapter_gguf(adapter_, student_.loader, work_.path() + "/adapter/adapter.gguf"));
+    ChangedModel merged;
+    for (const auto& shape : student_.loader.hparams().layers) {
+      ChangedLayer layer;
+      layer.shape = shape;
+      merged.layers.push_back(std::move(layer));
+    }
+    merged.result_dtype = o_.result_dtype;
+    merged.replace = [&](int layer, Role role, const at::Tensor& weight) { return adapter_.merged(layer, role, weight); };
+    SHOEHORN_RETURN_IF_ERROR(write_model_directory(student_.loader, merged, work_.path(), report_.json(), progress_));
+    if (plan_.n_validation > 0) SHOEHORN_RETURN_IF_ERROR(measure_rounding());
+    return work_.finish();
+  }
+
+  /// KL divergence of the written weights from weights with the adapter beside them, on validation examples.
+  Status measure_rounding() {
+    std::vector<const Example*> part;
+    for (int64_t i = 0; i < std::min(plan_.n_validation, o_.batch); ++i) part.push_back(&examples_[static_cast<size_t>(i)]);
+    const Micro micro = split(part);
+    SHOEHORN_TRY(auto written, convert::open_checkpoint(work_.path(), progress_));
+    BlockLoader loader(std::move(written), plan_.compute, false);
+    progress_.begin("what rounding costs", 2 * n_layer());
+    SHOEHORN_TRY(Boundary exact, forward(micro, {}, nullptr));
+    BlockStream stream(loader, student_.model, student_.stream.store(), progress_);
+    SHOEHORN_TRY(Boundary rounded, stream.embed(ids_of(micro)));
+    for (size_t layer = 0; layer < n_layer(); ++layer) {
+      SHOEHORN_TRY(rounded, stream.forward(layer, rounded, false));
+    }
+    const TensorSet head = student_.loader.head(), rounded_head = loader.head();
+    double sum = 0;
+    int64_t count = 0;
+    for (size_t m = 0; m < exact.size(); ++m) {
+      SHOEHORN_TRY(const at::Tensor before, stream.get(exact[m]));
+      SHOEHORN_TRY(const at::Tensor after, stream.get(rounded[m]));
+      const Loss found = kl_divergence({&student_.model, &rounded_head, after}, {&student_.model, &head, before}, micro.batches[m].targets, false);
+      sum += found.sum;
+      count += found.count;
+    }
+    stream.drop(exact);
+    stream.drop(rounded);
+    progress_.end();
+    report_.rounding_kl = sum / static_cast<double>(count);
+    return {};
+  }
+
+  const HealOptions& o_;
+  const Plan& plan_;
+  Streamed& student_;
+  Streamed* teacher_;
+  std::vector<Example> examples_;
+  int64_t filler_;
+  WorkDirectory& work_;
+  Progress& progress_;
+  LoraAdapter adapter_;
+  AdamW optimizer_;
+  HealReport report_;
+  NamedTensors best_;
+  double best_loss_ = std::numeric_limits<double>::infinity();
+  int64_t epoch_ = -1;
+  std::vector<size_t> order_;
+};
+
+Status check_options(const HealOptions& o) {
+  if (o.lora.rank < 1 || o.lora.rank > 4096) return fail(ErrorCode::kInvalid, "--rank is {}, expected 1 to 4096", o.lora.rank);
+  if (!(o.lora.dropout >= 0 && o.lora.dropout < 1)) return fail(ErrorCode::kInvalid, "--dropout is {}, expected 0 to below 1", o.lora.dropout);
+  if (o.batch < 1 || o.micro_batch < 1) return fail(ErrorCode::kInvalid, "--batch and --micro-batch start at 1");
+  if (o.cutoff < 2) return fail(ErrorCode::kInvalid, "--cutoff is {}, a loss needs at least 2 tokens", o.cutoff);
+  for (const char* known : {"", "bf16", "f16", "f32"}) {
+    if (o.result_dtype == known) return {};
+  }
+  return fail(ErrorCode::kInvalid, "--dtype {}: expected bf16, f16 or f32", o.result_dtype);
+}
+
+Status plan_memory(const HealOptions& o, const BlockLoader& student, const BlockLoader* teacher, Plan& plan) {
+  const models::Hparams& h = student.hparams();
+  const uint64_t wide = c10::elementSize(plan.compute.wide());
+  const uint64_t block = std::max(student.largest_block_bytes(), teacher == nullptr ? 0 : teacher->largest_block_bytes());
+  const uint64_t head = student.head_bytes() + (teacher == nullptr ? 0 : teacher->head_bytes()) + (uint64_t{400} << 20);
+  const LoraAdapter adapter(student, o.lora, o.seed, plan.compute);
+  // Weights, both moments, gradients, the best so far and what is being saved.
+  const uint64_t trained = static_cast<uint64_t>(adapter.n_parameters()) * wide * 6;
+  const uint64_t tokens = static_cast<uint64_t>(o.micro_batch * o.cutoff);
+  const uint64_t batch = tokens * (uint64_t{h.max_n_ff()} * 10 + h.n_embd * 24) * wide + tokens * static_cast<uint64_t>(o.cutoff) * h.max_n_head() * wide * 4;
+  const uint64_t needed = kOverheadBytes + std::max(block * 2, head) + trained + batch;
+  const uint64_t limit = o.ram > 0 ? o.ram : available_memory();
+  if (needed > limit) {
+    return fail(ErrorCode::kTooLarge,
+                "healing {} takes about {} (two blocks {}, the heads {}, the adapter and its moments {}, a micro-batch of {} tokens {}), {} is {}; "
+                "a smaller --micro-batch, --cutoff or --rank takes less",
+                o.model, format_bytes(needed), format_bytes(block * 2), format_bytes(head), format_bytes(trained), tokens, format_bytes(batch),
+                o.ram > 0 ? "--ram" : "the free memory", format_bytes(limit));
+  }
+  const uint64_t left = limit - needed, models = student.total_bytes() + (teacher == nullptr ? 0 : teacher->total_bytes());
+  plan.resident = models < left / 2;
+  plan.store_bytes = plan.resident ? left - models : left;
+  return {};
+}
+
+Json fingerprint(const HealOptions& o, const Plan& plan, const convert::OpenedCheckpoint& model, const convert::OpenedCheckpoint* teacher) {
+  Json targets = Json::array();
+  for (const Role role : o.lora.targets) targets.push_back(projection_name(role));
+  return {{"program", "shoehorn heal 1"},
+          {"source", source_fingerprint(model)},
+          {"teacher", teacher == nullptr ? Json() : source_fingerprint(*teacher)},
+          {"data", file_fingerprint(o.data)},
+          {"lora", {o.lora.rank, o.lora.alpha, o.lora.dropout, targets}},
+          {"adamw", {o.adamw.lr, o.adamw.beta1, o.adamw.beta2, o.adamw.epsilon, o.adamw.weight_decay, o.adamw.clip, o.adamw.warmup, o.adamw.schedule}},
+          {"steps", {o.epochs, o.max_steps, o.batch, o.micro_batch, o.cutoff, o.validation, o.validate_every}},
+          {"seed", o.seed},
+          {"compute", {std::string(c10::toString(plan.compute.dtype)), o.device, o.result_dtype}},
+          {"threads", at::get_num_threads()}};
+}
+
+}  // namespace
+
+Json HealReport::json() const {
+  Json out = {{"trainable_parameters", parameters}, {"steps", steps}, {"steps_planned", steps_planned}, {"examples", examples},
+              {"tokens", tokens}, {"best_step", best_step}, {"losses", losses}};
+  if (std::isfinite(validation_before)) {
+    out["validation_before"] = validation_before;
+    out["validation_after"] = validation_after;
+  }
+  return out;
+}
+
+Expected<HealReport> heal(const HealOptions& options, Progress& progress) {
+  return guarded("heal", [&]() -> Expected<HealReport> {
+    SHOEHORN_RETURN_IF_ERROR(check_options(options));
+    set_torch_threads(options.n_threads);
+    Plan plan;
+    SHOEHORN_TRY(plan.compute, choose_compute(options.compute_dtype, options.device));
+    SHOEHORN_TRY(auto checkpoint, convert::open_checkpoint(options.model, progress));
+    std::optional<convert::OpenedCheckpoint> teacher_checkpoint;
+    if (!options.teacher.empty()) {
+      SHOEHORN_TRY(teacher_checkpoint, convert::open_checkpoint(options.teacher, progress));
+      if (teacher_checkpoint->config.hparams.n_vocab != checkpoint.config.hparams.n_vocab) {
+        return fail(ErrorCode::kInvalid, "the teacher's vocabulary has {} tokens, the model's {}", teacher_checkpoint->config.hparams.n_vocab,
+                    checkpoint.config.hparams.n_vocab);
+      }
+    }
+    SHOEHORN_TRY(const auto tokenizer, directory_tokenizer(options.model, checkpoint.config.hparams.n_vocab));
+    SHOEHORN_TRY(auto examples, read_examples(options.data, tokenizer, static_cast<size_t>(options.cutoff)));
+    const auto n_examples = static_cast<int64_t>(examples.size());
+    plan.n_validation = std::min(options.validation, n_examples / 10);
+    plan.n_training = n_examples - plan.n_validation;
+    plan.steps_per_epoch = std::max<int64_t>(1, plan.n_training / options.batch);
+    plan.n_planned = plan.steps_per_epoch * options.epochs;
+    plan.n_steps = options.max_steps > 0 ? std::min(options.max_steps, plan.n_planned) : plan.n_planned;
+    std::vector<Example> shuffled;
+    for (const size_t i : permutation(examples.size(), options.seed)) shuffled.push_back(std::move(examples[i]));
+
+    {
+      const BlockLoader student(checkpoint, plan.compute, false);
+      std::optional<BlockLoader> teacher;
+      if (teacher_checkpoint) teacher.emplace(*teacher_checkpoint, plan.compute, false);
+      SHOEHORN_RETURN_IF_ERROR(plan_memory(options, student, teacher ? &*teacher : nullptr, plan));
+    }
+    SHOEHORN_TRY(auto work, WorkDirectory::open(options.out, fingerprint(options, plan, checkpoint, teacher_checkpoint ? &*teacher_checkpoint : nullptr), options.resume));
+    if (work.complete()) return fail(ErrorCode::kInvalid, "{} was complete already", options.out);
+
+    ActivationStore store(work.path(), plan.store_bytes);
+    Streamed student(std::move(checkpoint), plan.compute, plan.resident, store, progress);
+    std::optional<Streamed> teacher;
+    if (teacher_checkpoint) teacher.emplace(std::move(*teacher_checkpoint), plan.compute, plan.resident, store, progress);
+    const auto& vocab = tokenizer.vocab();
+    const int64_t filler = vocab.pad ? *vocab.pad : vocab.eos ? *vocab.eos : 0;
+    Healer healer(options, plan, student, teacher ? &*teacher : nullptr, std::move(shuffled), filler, work, progress);
+    return healer.run();
+  });
+}
+
+}  // namespace shoehorn::compress

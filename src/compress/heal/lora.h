@@ -1,0 +1,69 @@
+// Low-rank adapters: W x + alpha / r B A x (Hu et al. 2021, arXiv:2106.09685).
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "compress/block_loader.h"
+#include "compress/work_directory.h"
+
+namespace shoehorn::compress {
+
+struct LoraSettings {
+  int64_t rank = 8;
+  double alpha = 16;
+  double dropout = 0;                  ///< share of the adapter's inputs that is dropped while training
+  std::vector<models::Role> targets;   ///< projections that get an adapter
+};
+
+/// The projections that can have one, by the names of the field: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj.
+std::string_view projection_name(models::Role role);
+/// The roles of names; fails naming one that there is not.
+Expected<std::vector<models::Role>> parse_projections(const std::vector<std::string>& names);
+
+/// One projection's pair, in single precision (double where that is computed in).
+struct LoraPair {
+  at::Tensor a;   ///< [rank, n_in]
+  at::Tensor b;   ///< [n_out, rank]
+};
+
+/// Which draw of the dropout masks a pass uses. The backward pass computes a block again and must draw the same.
+struct DropoutDraw {
+  uint64_t seed = 0, step = 0, micro_batch = 0;
+  bool training = false;
+};
+
+class LoraAdapter {
+ public:
+  LoraAdapter() = default;
+  /// A from a uniform distribution of +-1/sqrt(n_in), drawn in a fixed order; B zero: the adapter does nothing at first.
+  LoraAdapter(const BlockLoader& loader, const LoraSettings& settings, uint64_t seed, const Compute& compute);
+
+  const LoraSettings& settings() const { return settings_; }
+  double scale() const { return settings_.alpha / static_cast<double>(settings_.rank); }
+  int64_t n_parameters() const;
+
+  /// Pairs by layer and role, in order.
+  std::map<std::pair<int, models::Role>, LoraPair>& pairs() { return pairs_; }
+  const std::map<std::pair<int, models::Role>, LoraPair>& pairs() const { return pairs_; }
+  /// The tensors of one layer in a fixed order, as leaves that want gradients.
+  std::vector<at::Tensor> parameters(int layer) const;
+  /// All of them, layer by layer.
+  std::vector<at::Tensor> parameters() const;
+
+  /// The projection of `layer` with its adapters added to `weights`.
+  Projection projection(int layer, const TensorSet& weights, const DropoutDraw& draw) const;
+
+  /// W + alpha / r B A in wide precision.
+  at::Tensor merged(int layer, models::Role role, const at::Tensor& weight) const;
+
+  /// Tensors under PEFT's names without its prefix ("layers.0.self_attn.q_proj.lora_A.weight").
+  NamedTensors named() const;
+
+ private:
+  LoraSettings settings_;
+  std::map<std::pair<int, models::Role>, LoraPair> pairs_;
+};
+
+}  // namespace shoehorn::compress

@@ -1,0 +1,67 @@
+#include "compress/linear_algebra.h"
+
+// LAPACK, netlib.org/lapack: Cholesky factorization, inverse and solution. Matrices are column-major there; a symmetric one is the
+// same either way, its lower triangle here being the upper one there.
+extern "C" {
+void dpotrf_(const char* uplo, const int* n, double* a, const int* lda, int* info);
+void dpotri_(const char* uplo, const int* n, double* a, const int* lda, int* info);
+void dtrsm_(const char* side, const char* uplo, const char* trans, const char* diag, const int* m, const int* n, const double* alpha,
+            const double* a, const int* lda, double* b, const int* ldb);
+}
+
+namespace shoehorn::compress {
+namespace {
+
+Status factorize(at::Tensor& h) {
+  const int n = static_cast<int>(h.size(0));
+  int info = 0;
+  dpotrf_("U", &n, h.data_ptr<double>(), &n, &info);
+  if (info != 0) {
+    return fail(ErrorCode::kInvalid, "the second moments of {} columns are not positive definite (pivot {}); more text or a larger "
+                "--damping helps", n, info);
+  }
+  return {};
+}
+
+}  // namespace
+
+Status invert_positive(at::Tensor& h) {
+  if (!h.is_cpu()) {
+    h = at::cholesky_inverse(at::linalg_cholesky(h));
+    return {};
+  }
+  SHOEHORN_RETURN_IF_ERROR(factorize(h));
+  const int n = static_cast<int>(h.size(0));
+  int info = 0;
+  double* a = h.data_ptr<double>();
+  dpotri_("U", &n, a, &n, &info);
+  if (info != 0) return fail(ErrorCode::kInvalid, "a matrix of {} columns has no inverse", n);
+  // The other triangle, in tiles that stay in the cache.
+  constexpr int64_t kTile = 64;
+  at::parallel_for(0, (n + kTile - 1) / kTile, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i0 = begin * kTile; i0 < std::min<int64_t>(n, end * kTile); i0 += kTile) {
+      for (int64_t j0 = 0; j0 <= i0; j0 += kTile) {
+        for (int64_t i = i0; i < std::min<int64_t>(n, i0 + kTile); ++i) {
+          for (int64_t j = j0; j < std::min(i, j0 + kTile); ++j) a[j * n + i] = a[i * n + j];
+        }
+      }
+    }
+  });
+  return {};
+}
+
+Status solve_positive(at::Tensor& h, at::Tensor& b) {
+  if (!h.is_cpu()) {
+    b = at::cholesky_solve(b, at::linalg_cholesky(h));
+    return {};
+  }
+  SHOEHORN_RETURN_IF_ERROR(factorize(h));
+  const int n = static_cast<int>(h.size(0)), k = static_cast<int>(b.size(1));
+  // Row-major B is its transpose there, k x n: X U'U = B' from the right.
+  const double one = 1;
+  dtrsm_("R", "U", "N", "N", &k, &n, &one, h.data_ptr<double>(), &n, b.data_ptr<double>(), &k);
+  dtrsm_("R", "U", "T", "N", &k, &n, &one, h.data_ptr<double>(), &n, b.data_ptr<double>(), &k);
+  return {};
+}
+
+}  // namespace shoehorn::compress

@@ -1,0 +1,163 @@
+#include "compress/model_directory.h"
+
+#include <filesystem>
+
+#include "base/output_file.h"
+#include "io/safetensors.h"
+
+namespace shoehorn::compress {
+namespace {
+namespace fs = std::filesystem;
+
+using models::Dim;
+
+constexpr uint64_t kMaxConfigBytes = uint64_t{16} << 20;
+
+/// Files that go along unchanged: whatever belongs to tokenizer and generation, and the licence.
+bool goes_along(const std::string& name) {
+  if (name == "config.json" || name == "shoehorn.json" || name.ends_with(".index.json") || name.starts_with("adapter_")) return false;
+  if (name.starts_with("LICENSE") || name.starts_with("NOTICE") || name == "USE_POLICY.md") return true;
+  for (const char* suffix : {".json", ".model", ".jinja", ".tiktoken"}) {
+    if (name.ends_with(suffix)) return true;
+  }
+  return name == "merges.txt" || name == "vocab.txt";
+}
+
+Status copy_files(const std::string& from, const std::string& to) {
+  std::error_code error;
+  for (fs::directory_iterator it(from, error), end; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    if (!it->is_regular_file() || !goes_along(name)) continue;
+    SHOEHORN_TRY(const std::string text, read_file(it->path().string(), uint64_t{1} << 30));
+    SHOEHORN_RETURN_IF_ERROR(write_file(to + "/" + name, text));
+  }
+  if (error) return fail(ErrorCode::kIo, "{}: {}", from, error.message());
+  return {};
+}
+
+Json per_layer(const models::Hparams& h, uint32_t models::LayerShape::*field) {
+  if (h.uniform()) return h.layers[0].*field;
+  Json out = Json::array();
+  for (const auto& layer : h.layers) out.push_back(layer.*field);
+  return out;
+}
+
+/// One tensor of the output: where it comes from.
+struct Planned {
+  models::TensorSpec spec;
+  int source_layer;
+  io::DType dtype;
+};
+
+io::DType result_dtype(const ChangedModel& model, io::DType stored) {
+  if (model.result_dtype == "bf16") return io::DType::BF16;
+  if (model.result_dtype == "f16") return io::DType::F16;
+  return model.result_dtype == "f32" ? io::DType::F32 : stored;
+}
+
+at::Tensor output_tensor(const BlockLoader& source, const ChangedModel& model, const Planned& planned) {
+  const models::Role role = planned.spec.rule->role;
+  if (planned.source_layer < 0) return source.stored(-1, role);
+  const ChangedLayer& layer = model.layers[static_cast<size_t>(planned.source_layer)];
+  if (layer.replaced[role].defined()) return layer.replaced[role];
+  const at::Tensor stored = source.stored(planned.source_layer, role);
+  if (!stored.defined()) return at::zeros({static_cast<int64_t>(planned.spec.shape[0])});
+  const at::Tensor kept = cut(stored, *planned.spec.rule, layer);
+  return model.replace ? model.replace(planned.source_layer, role, kept) : kept;
+}
+
+}  // namespace
+
+const at::Tensor& ChangedLayer::kept(Dim dim) const {
+  static const at::Tensor all;
+  switch (dim) {
+    case Dim::kFf: return kept_ff;
+    case Dim::kQ: return kept_q;
+    case Dim::kKv: return kept_kv;
+    default: return all;
+  }
+}
+
+at::Tensor cut(const at::Tensor& tensor, const models::TensorRule& rule, const ChangedLayer& layer) {
+  at::Tensor out = tensor;
+  const bool matrix = rule.rows != Dim::kNone;
+  if (matrix && layer.kept(rule.rows).defined()) out = out.index_select(0, layer.kept(rule.rows).to(out.device()));
+  if (layer.kept(rule.cols).defined()) out = out.index_select(matrix ? 1 : 0, layer.kept(rule.cols).to(out.device()));
+  return out;
+}
+
+models::Hparams ChangedModel::hparams(const models::Hparams& source) const {
+  models::Hparams h = source;
+  h.layers.clear();
+  for (const ChangedLayer& layer : layers) {
+    if (!layer.dropped) h.layers.push_back(layer.shape);
+  }
+  h.n_layer = static_cast<uint32_t>(h.layers.size());
+  h.attention_output_bias |= attention_bias;
+  // Hugging Face has one switch for all biases of attention. Where it is of use to others, in uniform models, q, k and v get zeros.
+  h.attention_bias |= attention_bias && h.uniform();
+  h.mlp_bias |= mlp_bias;
+  return h;
+}
+
+Json changed_config(const Json& config, const models::Hparams& h) {
+  Json out = config;
+  out["num_hidden_layers"] = h.n_layer;
+  out["intermediate_size"] = per_layer(h, &models::LayerShape::n_ff);
+  out["num_attention_heads"] = per_layer(h, &models::LayerShape::n_head);
+  out["num_key_value_heads"] = per_layer(h, &models::LayerShape::n_head_kv);
+  out["head_dim"] = h.head_dim;
+  out.erase("block_configs");  // DeciLM's own way to say it cannot say pruned heads
+  if (h.mlp_bias) out["mlp_bias"] = true;
+  if (h.attention_bias) {
+    out["attention_bias"] = true;
+  } else if (h.attention_output_bias) {
+    out["attention_output_bias"] = true;
+  }
+  return out;
+}
+
+Status write_model_directory(const BlockLoader& source, const ChangedModel& model, const std::string& directory, const Json& report,
+                             Progress& progress) {
+  const models::Hparams h = model.hparams(source.hparams());
+  SHOEHORN_TRY(const Json config, read_json(source.checkpoint().directory + "/config.json", kMaxConfigBytes));
+  Json new_config = changed_config(config, h);
+  if (model.result_dtype == "bf16") new_config["torch_dtype"] = "bfloat16";
+  if (model.result_dtype == "f16") new_config["torch_dtype"] = "float16";
+  if (model.result_dtype == "f32") new_config["torch_dtype"] = "float32";
+  SHOEHORN_TRY(const auto parsed, models::parse_model_config(new_config));
+
+  std::vector<int> source_layers;
+  for (size_t i = 0; i < model.layers.size(); ++i) {
+    if (!model.layers[i].dropped) source_layers.push_back(static_cast<int>(i));
+  }
+  io::SafetensorsWriter writer;
+  std::vector<Planned> plan;
+  io::DType beside = io::DType::F32;
+  for (const models::TensorSpec& spec : models::tensor_specs(*parsed.architecture, parsed.hparams)) {
+    if (spec.hf_name.empty()) continue;
+    const int from = spec.layer < 0 ? -1 : source_layers[static_cast<size_t>(spec.layer)];
+    const io::CheckpointTensor* stored = source.find(from, spec.rule->role);
+    // A new bias is stored as the weights beside it are; dtypes that cannot be written come out as F32.
+    if (stored != nullptr) beside = io_dtype(torch_dtype(stored->dtype));
+    const io::DType dtype = result_dtype(model, beside);
+    SHOEHORN_RETURN_IF_ERROR(writer.add_tensor(spec.hf_name, dtype, {spec.shape.rbegin(), spec.shape.rend()}));
+    plan.push_back({spec, from, dtype});
+  }
+  SHOEHORN_RETURN_IF_ERROR(writer.begin(directory));
+  progress.begin("writing", writer.total_bytes());
+  for (const Planned& planned : plan) {
+    if (progress.cancelled()) return fail(ErrorCode::kCancelled, "stopped");
+    const at::Tensor tensor = output_tensor(source, model, planned).to(at::kCPU).to(torch_dtype(planned.dtype)).contiguous();
+    const size_t bytes = static_cast<size_t>(tensor.numel()) * tensor.element_size();
+    SHOEHORN_RETURN_IF_ERROR(writer.append({static_cast<const std::byte*>(tensor.data_ptr()), bytes}));
+    progress.advance(bytes);
+  }
+  SHOEHORN_RETURN_IF_ERROR(writer.commit());
+  progress.end();
+  SHOEHORN_RETURN_IF_ERROR(copy_files(source.checkpoint().directory, directory));
+  SHOEHORN_RETURN_IF_ERROR(write_file(directory + "/shoehorn.json", report.dump(2) + "\n"));
+  return write_file(directory + "/config.json", new_config.dump(2) + "\n");
+}
+
+}  // namespace shoehorn::compress

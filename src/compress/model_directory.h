@@ -1,0 +1,47 @@
+// Writing a changed model as a Hugging Face directory.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "compress/block_loader.h"
+
+namespace shoehorn::compress {
+
+/// What became of one layer of the source model.
+struct ChangedLayer {
+  bool dropped = false;             ///< the whole layer is gone
+  models::LayerShape shape;         ///< what it has now
+  // Rows and columns that stay, in order, by symbolic dimension; undefined: all.
+  at::Tensor kept_ff, kept_q, kept_kv;
+  TensorSet replaced;               ///< in place of the stored tensors, in the new shape
+
+  const at::Tensor& kept(models::Dim dim) const;
+};
+
+/// A stored tensor cut to the rows and columns that its layer keeps.
+at::Tensor cut(const at::Tensor& tensor, const models::TensorRule& rule, const ChangedLayer& layer);
+
+struct ChangedModel {
+  std::vector<ChangedLayer> layers;   ///< [n_layer of the source]
+  bool attention_bias = false;        ///< the output has biases that the source lacks: zeros where nothing replaces them
+  bool mlp_bias = false;
+  /// Called for every tensor of a block that nothing replaces, when set: what is written in its place, in the same shape.
+  std::function<at::Tensor(int source_layer, models::Role role, const at::Tensor& stored)> replace;
+  std::string result_dtype;           ///< of matrices: "bf16", "f16", "f32", or "" as they were stored
+
+  /// Dimensions of the output.
+  models::Hparams hparams(const models::Hparams& source) const;
+};
+
+/// config.json for the new dimensions. Layers of one shape are said by numbers, others by arrays with an explicit head_dim.
+Json changed_config(const Json& config, const models::Hparams& hparams);
+
+/// Writes config.json, the weights and the source's tokenizer files to `directory`.
+/// Memory: a tensor at a time.
+Status write_model_directory(const BlockLoader& source, const ChangedModel& model, const std::string& directory, const Json& report,
+                             Progress& progress);
+
+}  // namespace shoehorn::compress

@@ -1,0 +1,215 @@
+#include "compress/prune/evidence.h"
+
+#include <cmath>
+
+namespace shoehorn::compress {
+namespace {
+
+using models::Role;
+
+std::string layer_name(const char* what, int layer) { return fmt::format("{}-{:05}", what, layer); }
+
+/// Gradients of one layer's tensors, summed over micro-batches in wide precision.
+struct GradientSums {
+  std::vector<Role> roles;
+  TensorSet gradient, fisher;
+
+  void add(std::vector<at::Tensor>&& parts, double n_samples, bool want_fisher) {
+    for (size_t i = 0; i < roles.size(); ++i) {
+      const at::Tensor part = parts[i].to(parts[i].scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
+      parts[i] = at::Tensor();
+      at::Tensor& sum = gradient[roles[i]];
+      if (want_fisher) {
+        // A micro-batch is one sample then, and its part of the mean loss 1 / n_samples.
+        at::Tensor& squares = fisher[roles[i]];
+        if (!squares.defined()) squares = at::zeros_like(part);
+        squares.addcmul_(part, part, n_samples);
+      }
+      if (sum.defined()) {
+        sum.add_(part);
+      } else {
+        sum = part;
+      }
+    }
+  }
+};
+
+/// d mean loss / d activations after the last block, per micro-batch; drops `last`. The mean loss is the mean over samples of
+/// their means over tokens, which all have the same number.
+Expected<Boundary> loss_gradients(BlockStream& stream, Boundary& last, const std::vector<at::Tensor>& batches, int64_t n_samples) {
+  const TensorSet head = stream.loader().head();
+  Boundary out;
+  for (size_t m = 0; m < last.size(); ++m) {
+    SHOEHORN_TRY(const at::Tensor x, stream.get(last[m]));
+    const Loss loss = cross_entropy({&stream.model(), &head, x}, next_tokens(batches[m]), true);
+    if (!std::isfinite(loss.sum)) return fail(ErrorCode::kInvalid, "the loss of micro-batch {} is not finite", m);
+    const double scale = 1.0 / static_cast<double>((batches[m].size(1) - 1) * n_samples);
+    SHOEHORN_TRY(const auto slot, stream.put(loss.gradient * scale));
+    out.push_back(slot);
+  }
+  stream.drop(last);
+  return out;
+}
+
+Status save_gradients(BlockStream& stream, const WorkDirectory& work, int layer, const Boundary& gradients) {
+  Saved saved;
+  for (size_t m = 0; m < gradients.size(); ++m) {
+    SHOEHORN_TRY(saved.tensors[fmt::format("{:06}", m)], stream.get(gradients[m]));
+  }
+  return work.save(layer_name("gradient", layer), saved);
+}
+
+}  // namespace
+
+TensorSet apply(const ChangedLayer& change, const BlockLoader& loader, const TensorSet& weights) {
+  TensorSet out;
+  for (const models::TensorRule& rule : loader.architecture().tensors) {
+    const Role role = rule.role;
+    if (change.replaced[role].defined()) {
+      out[role] = change.replaced[role].to(loader.options(role));
+    } else if (weights[role].defined()) {
+      out[role] = cut(weights[role], rule, change);
+    }
+  }
+  return out;
+}
+
+std::vector<Role> cut_roles(const models::Architecture& architecture, const models::LayerShape& shape, int64_t head_dim,
+                            const Target& target) {
+  std::vector<Role> roles;
+  for (const models::TensorRule& rule : architecture.tensors) {
+    if (rule.part == models::Part::kGlobal) continue;
+    if (target.elements(shape, head_dim, rule.rows).defined() || target.elements(shape, head_dim, rule.cols).defined()) {
+      roles.push_back(rule.role);
+    }
+  }
+  return roles;
+}
+
+Expected<InputStatistics> gather_inputs(BlockStream& stream, const TensorSet& weights, Boundary& boundary, const Target& target,
+                                        bool want_gram) {
+  at::NoGradGuard no_gradient;
+  InputStatistics out;
+  const Projection watch = [&](Role role, const at::Tensor& x) {
+    if (role == target.output) {
+      const at::Tensor rows = x.reshape({-1, x.size(-1)});
+      const at::Tensor exact = rows.to(at::kDouble);
+      if (out.n_rows == 0) {
+        out.sum = at::zeros({rows.size(1)}, exact.options());
+        out.sum_squares = at::zeros_like(out.sum);
+        if (want_gram) out.gram = at::zeros({rows.size(1), rows.size(1)}, rows.options().dtype(stream.model().compute().wide()));
+      }
+      out.n_rows += rows.size(0);
+      out.sum += exact.sum(0);
+      out.sum_squares += exact.square().sum(0);
+      if (want_gram) {
+        const at::Tensor wide = rows.to(out.gram.scalar_type());
+        out.gram.addmm_(wide.t(), wide);
+      }
+    }
+    return project(weights, role, x);
+  };
+  for (const auto slot : boundary) {
+    if (stream.progress().cancelled()) return fail(ErrorCode::kCancelled, "stopped");
+    SHOEHORN_TRY(const at::Tensor x, stream.get(slot));
+    stream.model().block(weights, x, watch);
+  }
+  return out;
+}
+
+Expected<GradientScores> gradient_scores(BlockStream& stream, const GradientTask& task, const WorkDirectory& work) {
+  BlockLoader& loader = stream.loader();
+  const int n_layer = static_cast<int>(loader.hparams().n_layer);
+  const int64_t head_dim = loader.hparams().head_dim;
+  const bool want_fisher = task.method->per_sample_gradients != nullptr && task.method->per_sample_gradients(*task.settings);
+  int64_t n_samples = 0;
+  for (const at::Tensor& batch : task.batches) n_samples += batch.size(0);
+
+  // Layers from `done` on have been walked back over before.
+  GradientScores scores;
+  int done = n_layer;
+  Boundary gradients;
+  for (int layer = n_layer - 1; layer >= task.first_layer; --layer) {
+    if (task.dropped->contains(layer)) continue;
+    if (layer <= task.last_layer) {
+      SHOEHORN_TRY(const auto saved, work.load(layer_name("scores", layer)));
+      if (!saved) continue;
+      for (const Target* target : task.targets) {
+        const auto found = saved->tensors.find(std::string(target->name));
+        if (found != saved->tensors.end()) scores[{layer, target->name}] = found->second;
+      }
+      if (layer == task.first_layer) return scores;
+    }
+    SHOEHORN_TRY(const auto saved, work.load(layer_name("gradient", layer)));
+    if (!saved) continue;
+    done = layer;
+    stream.drop(gradients);
+    for (const auto& [name, tensor] : saved->tensors) {
+      SHOEHORN_TRY(const auto slot, stream.put(tensor));
+      gradients.push_back(slot);
+    }
+  }
+
+  stream.progress().begin("gradients", static_cast<uint64_t>(done + (done - task.first_layer)));
+  std::map<int, Boundary> inputs;  // by layer, from first_layer on
+  SHOEHORN_TRY(Boundary current, stream.embed(task.batches));
+  for (int layer = 0; layer < done; ++layer) {
+    if (task.dropped->contains(layer)) continue;
+    const bool keep = layer >= task.first_layer;
+    SHOEHORN_TRY(Boundary next, stream.forward(static_cast<size_t>(layer), current, keep));
+    if (keep) inputs[layer] = std::move(current);
+    current = std::move(next);
+  }
+  if (done == n_layer) {
+    SHOEHORN_TRY(gradients, loss_gradients(stream, current, task.batches, n_samples));
+  }
+  stream.drop(current);
+
+  for (int layer = done - 1; layer >= task.first_layer; --layer) {
+    if (task.dropped->contains(layer)) continue;
+    TensorSet weights = loader.block(static_cast<size_t>(layer));
+    if (layer > 0) loader.expect(static_cast<size_t>(layer - 1));
+    const models::LayerShape shape = loader.hparams().layers[static_cast<size_t>(layer)];
+    GradientSums sums;
+    std::vector<at::Tensor> parameters;
+    if (layer <= task.last_layer) {
+      for (const Target* target : task.targets) {
+        for (const Role role : cut_roles(loader.architecture(), shape, head_dim, *target)) {
+          if (!weights[role].defined()) continue;
+          sums.roles.push_back(role);
+          weights[role] = weights[role].detach().requires_grad_(true);
+          parameters.push_back(weights[role]);
+        }
+      }
+    }
+    const bool want_input = layer > task.first_layer;
+    SHOEHORN_RETURN_IF_ERROR(stream.backward(
+        weights, inputs[layer], gradients, parameters, want_input,
+        [&](const TensorSet& w, const at::Tensor& x, size_t) { return stream.model().block(w, x); },
+        [&](size_t, std::vector<at::Tensor>&& parts) { sums.add(std::move(parts), static_cast<double>(n_samples), want_fisher); }));
+
+    if (want_input) SHOEHORN_RETURN_IF_ERROR(save_gradients(stream, work, layer, gradients));
+    if (layer <= task.last_layer) {
+      Saved saved;
+      at::NoGradGuard no_gradient;
+      for (const Target* target : task.targets) {
+        if (target->count(shape) == 0) continue;
+        LayerEvidence evidence{target, &loader.architecture(), shape, head_dim, {}, {}, {}, {}};
+        for (const Role role : cut_roles(loader.architecture(), shape, head_dim, *target)) {
+          if (!weights[role].defined()) continue;
+          evidence.weights[role] = weights[role].detach().to(sums.gradient[role].scalar_type());
+          evidence.gradient[role] = sums.gradient[role];
+          evidence.fisher[role] = sums.fisher[role];
+        }
+        saved.tensors[std::string(target->name)] = scores[{layer, target->name}] = task.method->scores(evidence, *task.settings).to(at::kCPU);
+      }
+      SHOEHORN_RETURN_IF_ERROR(work.save(layer_name("scores", layer), saved));
+    }
+    work.forget(layer_name("gradient", layer + 1));
+  }
+  work.forget(layer_name("gradient", task.first_layer + 1));
+  stream.progress().end();
+  return scores;
+}
+
+}  // namespace shoehorn::compress

@@ -1,0 +1,40 @@
+// Gathering what pruning methods ask for.
+#pragma once
+
+#include <map>
+#include <set>
+
+#include "base/function_ref.h"
+#include "compress/block_stream.h"
+#include "compress/prune/method.h"
+#include "compress/work_directory.h"
+
+namespace shoehorn::compress {
+
+/// The weights of a layer after its cut, for computing with.
+TensorSet apply(const ChangedLayer& change, const BlockLoader& loader, const TensorSet& weights);
+
+/// The roles of a layer whose tensors a target cuts.
+std::vector<models::Role> cut_roles(const models::Architecture& architecture, const models::LayerShape& shape, int64_t head_dim,
+                                    const Target& target);
+
+/// Statistics of what the target's output projection reads when block `weights` gets the boundary; the boundary stays.
+Expected<InputStatistics> gather_inputs(BlockStream& stream, const TensorSet& weights, Boundary& boundary, const Target& target,
+                                        bool want_gram);
+
+/// Importance per unit from gradients, by layer and target.
+using GradientScores = std::map<std::pair<int, std::string_view>, at::Tensor>;
+
+struct GradientTask {
+  const Method* method;
+  const PruneSettings* settings;
+  std::vector<const Target*> targets;
+  int first_layer, last_layer;       ///< inclusive
+  const std::set<int>* dropped;      ///< layers that are not there any more
+  std::vector<at::Tensor> batches;   ///< ids [n, n_tokens]
+};
+
+/// One forward and one backward pass over the model. What is done is saved in `work` and not done again.
+Expected<GradientScores> gradient_scores(BlockStream& stream, const GradientTask& task, const WorkDirectory& work);
+
+}  // namespace shoehorn::compress

@@ -1,0 +1,105 @@
+#include "compress/torch_model.h"
+
+#include <cmath>
+#include <limits>
+
+#include "models/rope.h"
+
+namespace shoehorn::compress {
+
+using models::Role;
+
+Role bias_of(Role weight) {
+  switch (weight) {
+    case Role::kAttnQ: return Role::kAttnQBias;
+    case Role::kAttnK: return Role::kAttnKBias;
+    case Role::kAttnV: return Role::kAttnVBias;
+    case Role::kAttnOutput: return Role::kAttnOutputBias;
+    case Role::kFfnGate: return Role::kFfnGateBias;
+    case Role::kFfnUp: return Role::kFfnUpBias;
+    default: return Role::kFfnDownBias;
+  }
+}
+
+at::Tensor project(const TensorSet& weights, Role weight, const at::Tensor& x) {
+  return at::linear(x, weights[weight], weights[bias_of(weight)]);
+}
+
+TorchModel::TorchModel(const models::Hparams& hparams, Compute compute) : hparams_(hparams), compute_(compute) {}
+
+at::Tensor TorchModel::block(const TensorSet& weights, const at::Tensor& x) const {
+  return block(weights, x, [&](Role role, const at::Tensor& input) { return project(weights, role, input); });
+}
+
+at::Tensor TorchModel::block(const TensorSet& weights, const at::Tensor& x, const Projection& projection) const {
+  at::Tensor out = x;
+  if (weights[Role::kAttnQ].defined()) out = out + attention(weights, out, projection);
+  if (weights[Role::kFfnDown].defined()) out = out + mlp(weights, out, projection);
+  return out;
+}
+
+at::Tensor TorchModel::logits(const TensorSet& global, const at::Tensor& x) const {
+  const at::Tensor& output = global[Role::kOutput].defined() ? global[Role::kOutput] : global[Role::kTokenEmbd];
+  return at::linear(rms_norm(x, global[Role::kOutputNorm]), output).to(compute_.wide());
+}
+
+at::Tensor TorchModel::rms_norm(const at::Tensor& x, const at::Tensor& gain) const {
+  const at::Tensor wide = x.to(compute_.wide());
+  const at::Tensor scale = (wide.square().mean(-1, true) + static_cast<double>(hparams_.rms_eps)).rsqrt();
+  return (wide * scale * gain).to(compute_.dtype);
+}
+
+at::Tensor TorchModel::attention(const TensorSet& weights, const at::Tensor& x, const Projection& projection) const {
+  const int64_t n = x.size(0), n_tokens = x.size(1), head_dim = hparams_.head_dim;
+  const int64_t n_head = weights[Role::kAttnQ].size(0) / head_dim, n_kv = weights[Role::kAttnK].size(0) / head_dim;
+  const at::Tensor normed = rms_norm(x, weights[Role::kAttnNorm]);
+  const auto heads = [&](Role role, int64_t count) { return projection(role, normed).view({n, n_tokens, count, head_dim}); };
+  at::Tensor q = heads(Role::kAttnQ, n_head), k = heads(Role::kAttnK, n_kv);
+  if (weights[Role::kAttnQNorm].defined()) q = rms_norm(q, weights[Role::kAttnQNorm]);
+  if (weights[Role::kAttnKNorm].defined()) k = rms_norm(k, weights[Role::kAttnKNorm]);
+  q = rotate(q.transpose(1, 2));
+  k = rotate(k.transpose(1, 2));
+  const at::Tensor v = heads(Role::kAttnV, n_kv).transpose(1, 2);
+
+  // The query heads of a KV head are consecutive: they become further rows of one product.
+  const int64_t group = n_head / n_kv;
+  q = q.reshape({n * n_kv, group * n_tokens, head_dim});
+  k = k.reshape({n * n_kv, n_tokens, head_dim});
+  at::Tensor scores = at::bmm(q, k.transpose(1, 2)).to(compute_.wide()) * (1 / std::sqrt(static_cast<double>(head_dim)));
+  const at::Tensor future = at::ones({n_tokens, n_tokens}, compute_.wide_options().dtype(at::kBool)).triu(1);
+  scores = scores.view({n * n_kv, group, n_tokens, n_tokens}).masked_fill(future, -std::numeric_limits<double>::infinity());
+  const at::Tensor shares = at::softmax(scores, -1).to(compute_.dtype).view({n * n_kv, group * n_tokens, n_tokens});
+  const at::Tensor mixed = at::bmm(shares, v.reshape({n * n_kv, n_tokens, head_dim}));
+  const at::Tensor out = mixed.view({n, n_head, n_tokens, head_dim}).transpose(1, 2).reshape({n, n_tokens, n_head * head_dim});
+  return projection(Role::kAttnOutput, out).to(compute_.wide());
+}
+
+at::Tensor TorchModel::mlp(const TensorSet& weights, const at::Tensor& x, const Projection& projection) const {
+  const at::Tensor normed = rms_norm(x, weights[Role::kFfnNorm]);
+  const at::Tensor gate = projection(Role::kFfnGate, normed), up = projection(Role::kFfnUp, normed);
+  return projection(Role::kFfnDown, at::silu(gate) * up).to(compute_.wide());
+}
+
+at::Tensor TorchModel::rotate(const at::Tensor& heads) const {
+  const auto& [cosines, sines] = rotations(heads.size(2));
+  const int64_t half = hparams_.n_rot / 2;
+  const at::Tensor wide = heads.to(compute_.wide());
+  const at::Tensor a = wide.narrow(-1, 0, half), b = wide.narrow(-1, half, half);
+  std::vector<at::Tensor> parts = {a * cosines - b * sines, b * cosines + a * sines};
+  if (hparams_.n_rot < hparams_.head_dim) parts.push_back(wide.narrow(-1, hparams_.n_rot, hparams_.head_dim - hparams_.n_rot));
+  return at::cat(parts, -1).to(compute_.dtype);
+}
+
+const std::pair<at::Tensor, at::Tensor>& TorchModel::rotations(int64_t n_tokens) const {
+  if (rotations_.first.defined() && rotations_.first.size(0) == n_tokens) return rotations_;
+  std::vector<float> divisors;
+  if (hparams_.rope_scaling.type == models::RopeScalingType::kLlama3) divisors = models::llama3_rope_freqs(hparams_);
+  const auto frequencies = models::rope_frequencies(hparams_, divisors.empty() ? nullptr : divisors.data());
+  const at::Tensor per_pair = at::tensor(frequencies.per_pair, at::kDouble);
+  const at::Tensor angles = at::outer(at::arange(n_tokens, at::kDouble), per_pair);
+  rotations_ = {(angles.cos() * frequencies.magnitude).to(compute_.wide_options()),
+                (angles.sin() * frequencies.magnitude).to(compute_.wide_options())};
+  return rotations_;
+}
+
+}  // namespace shoehorn::compress

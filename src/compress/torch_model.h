@@ -1,0 +1,61 @@
+// The model's mathematics on libtorch, differentiable, from the same descriptions as the engine's (models/). Hugging Face's
+// layout: NEOX rope, unpermuted q and k.
+#pragma once
+
+#include <array>
+#include <functional>
+#include <map>
+
+#include "compress/torch.h"
+#include "models/model.h"
+
+namespace shoehorn::compress {
+
+/// The weights of one block, or the global ones, by role; undefined where the model has none.
+class TensorSet {
+ public:
+  const at::Tensor& operator[](models::Role role) const { return tensors_[static_cast<size_t>(role)]; }
+  at::Tensor& operator[](models::Role role) { return tensors_[static_cast<size_t>(role)]; }
+
+ private:
+  std::array<at::Tensor, models::kRoleCount> tensors_;
+};
+
+/// The bias that belongs to a projection.
+models::Role bias_of(models::Role weight);
+
+/// One projection of a block, x [..., n_in] -> [..., n_out]. What watches activations or adds to them (LoRA) stands in for it.
+using Projection = std::function<at::Tensor(models::Role weight, const at::Tensor& x)>;
+
+/// W x + b.
+at::Tensor project(const TensorSet& weights, models::Role weight, const at::Tensor& x);
+
+class TorchModel {
+ public:
+  TorchModel(const models::Hparams& hparams, Compute compute);
+
+  const Compute& compute() const { return compute_; }
+
+  /// One block on x [n_sequences, n_tokens, n_embd] (wide precision, as the result); parts that the weights lack do nothing.
+  /// Tokens are at positions 0 ... and attend to themselves and those before.
+  at::Tensor block(const TensorSet& weights, const at::Tensor& x, const Projection& projection) const;
+  at::Tensor block(const TensorSet& weights, const at::Tensor& x) const;
+
+  /// Logits [..., n_vocab] in wide precision of x [..., n_embd] after the last block.
+  at::Tensor logits(const TensorSet& global, const at::Tensor& x) const;
+
+ private:
+  at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& gain) const;
+  at::Tensor attention(const TensorSet& weights, const at::Tensor& x, const Projection& projection) const;
+  at::Tensor mlp(const TensorSet& weights, const at::Tensor& x, const Projection& projection) const;
+  /// Heads [n, n_heads, n_tokens, head_dim] rotated.
+  at::Tensor rotate(const at::Tensor& heads) const;
+  const std::pair<at::Tensor, at::Tensor>& rotations(int64_t n_tokens) const;
+
+  models::Hparams hparams_;
+  Compute compute_;
+  // cos and sin [n_tokens, n_rot / 2], for the number of tokens last asked for.
+  mutable std::pair<at::Tensor, at::Tensor> rotations_;
+};
+
+}  // namespace shoehorn::compress

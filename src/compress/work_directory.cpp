@@ -1,0 +1,172 @@
+#include "compress/work_directory.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <set>
+
+#include "base/mapped_file.h"
+#include "base/output_file.h"
+#include "io/safetensors.h"
+
+namespace shoehorn::compress {
+namespace {
+namespace fs = std::filesystem;
+
+constexpr const char* kFacts = "facts";
+constexpr const char* kFingerprint = "fingerprint.json";
+
+struct Type {
+  at::ScalarType torch;
+  io::DType io;
+};
+constexpr Type kTypes[] = {{at::kFloat, io::DType::F32}, {at::kDouble, io::DType::F64},  {at::kHalf, io::DType::F16},
+                           {at::kBFloat16, io::DType::BF16}, {at::kLong, io::DType::I64}, {at::kByte, io::DType::U8}};
+
+std::span<const std::byte> bytes_of(const at::Tensor& tensor) {
+  return {static_cast<const std::byte*>(tensor.data_ptr()), static_cast<size_t>(tensor.numel()) * tensor.element_size()};
+}
+
+/// Makes a rename in `directory` outlast a power cut.
+void sync_directory(const std::string& directory) {
+  const int fd = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return;
+  ::fsync(fd);
+  ::close(fd);
+}
+
+/// The fingerprint goes last: it tells what the directory is.
+void remove_states(const std::string& directory) {
+  std::error_code error, ignored;
+  for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
+    if (it->path().filename() != kFingerprint) fs::remove(it->path(), ignored);
+  }
+  fs::remove_all(directory, ignored);
+}
+
+}  // namespace
+
+Status save_state(const std::string& path, const Saved& saved) {
+  const std::string facts = saved.facts.dump(-1, ' ', false, Json::error_handler_t::replace);
+  io::SafetensorsWriter writer;
+  std::vector<at::Tensor> order;
+  SHOEHORN_RETURN_IF_ERROR(writer.add_tensor(kFacts, io::DType::U8, {facts.size()}));
+  for (const auto& [name, tensor] : saved.tensors) {
+    const at::Tensor plain = tensor.detach().to(at::kCPU).contiguous();
+    const auto type = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const Type& t) { return t.torch == plain.scalar_type(); });
+    SHOEHORN_RETURN_IF_ERROR(writer.add_tensor(name, type->io, {plain.sizes().begin(), plain.sizes().end()}));
+    order.push_back(plain);
+  }
+  SHOEHORN_RETURN_IF_ERROR(writer.begin_file(path));
+  SHOEHORN_RETURN_IF_ERROR(writer.append(std::as_bytes(std::span(facts))));
+  for (const at::Tensor& tensor : order) SHOEHORN_RETURN_IF_ERROR(writer.append(bytes_of(tensor)));
+  return writer.commit();
+}
+
+Expected<Saved> load_state(const std::string& path) {
+  SHOEHORN_TRY(const auto file, MappedFile::open(path));
+  SHOEHORN_TRY(const auto tensors, io::read_safetensors(file.bytes(), path));
+  Saved out;
+  for (const io::StoredTensor& stored : tensors) {
+    if (stored.name == kFacts) {
+      auto facts = parse_json({reinterpret_cast<const char*>(stored.data.data()), stored.data.size()});
+      if (!facts) return annotate(facts.error(), path);
+      out.facts = std::move(*facts);
+      continue;
+    }
+    const auto type = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const Type& t) { return t.io == stored.dtype; });
+    if (type == std::end(kTypes)) return fail(ErrorCode::kInvalid, "{}: {} has an unexpected dtype", path, stored.name);
+    at::Tensor tensor = at::empty(std::vector<int64_t>(stored.shape.begin(), stored.shape.end()), type->torch);
+    std::memcpy(tensor.data_ptr(), stored.data.data(), stored.data.size());
+    out.tensors.emplace(stored.name, std::move(tensor));
+  }
+  return out;
+}
+
+Json file_fingerprint(const std::string& path) {
+  std::error_code error;
+  if (path.empty()) return nullptr;
+  return {fs::absolute(path).lexically_normal().string(), fs::file_size(path, error),
+          fs::last_write_time(path, error).time_since_epoch().count()};
+}
+
+Json source_fingerprint(const convert::OpenedCheckpoint& checkpoint) {
+  std::set<std::string> paths = {checkpoint.directory + "/config.json"};
+  for (const io::CheckpointTensor& tensor : checkpoint.weights->tensors()) {
+    if (tensor.file != nullptr) paths.insert(tensor.file->path());
+  }
+  Json out = Json::array();
+  for (const std::string& path : paths) out.push_back(file_fingerprint(path));
+  return out;
+}
+
+Expected<WorkDirectory> WorkDirectory::open(const std::string& out, const Json& fingerprint, bool resume) {
+  WorkDirectory work;
+  work.out_ = fs::path(out).lexically_normal().string();
+  while (work.out_.size() > 1 && work.out_.back() == '/') work.out_.pop_back();
+  work.partial_ = work.out_ + ".partial";
+  work.states_ = work.partial_ + "/state";
+  std::error_code error;
+  const std::string text = fingerprint.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  if (fs::exists(work.out_, error)) {
+    const std::string left = work.out_ + "/state";
+    const auto before = read_file(left + "/" + kFingerprint, 1 << 20);
+    if (!resume || !before || *before != text) {
+      return fail(ErrorCode::kInvalid, "{} exists already; remove it or choose another -o", out);
+    }
+    remove_states(left);
+    work.complete_ = true;
+    return work;
+  }
+  const std::string marker = work.states_ + "/" + kFingerprint;
+  if (fs::exists(marker, error)) {
+    if (!resume) {
+      return fail(ErrorCode::kInvalid, "{} holds the state of an interrupted run: go on with --resume, or remove it", work.partial_);
+    }
+    SHOEHORN_TRY(const std::string before, read_file(marker, 1 << 20));
+    if (before != text) {
+      return fail(ErrorCode::kInvalid,
+                  "{}: the interrupted run had another input or other options ({} tells); use the same, or remove it", work.partial_,
+                  marker);
+    }
+    work.resumed_ = true;
+    return work;
+  }
+  fs::create_directories(work.states_, error);
+  if (error) return fail(ErrorCode::kIo, "{}: {}", work.states_, error.message());
+  SHOEHORN_RETURN_IF_ERROR(write_file(marker, text));
+  return work;
+}
+
+std::string WorkDirectory::state_path(const std::string& name) const { return states_ + "/" + name + ".safetensors"; }
+
+Expected<std::optional<Saved>> WorkDirectory::load(const std::string& name) const {
+  std::error_code error;
+  if (!fs::exists(state_path(name), error)) return std::optional<Saved>();
+  SHOEHORN_TRY(auto saved, load_state(state_path(name)));
+  return std::optional<Saved>(std::move(saved));
+}
+
+Status WorkDirectory::save(const std::string& name, const Saved& saved) const { return save_state(state_path(name), saved); }
+
+void WorkDirectory::forget(const std::string& name) const {
+  std::error_code ignored;
+  fs::remove(state_path(name), ignored);
+}
+
+Status WorkDirectory::finish() {
+  sync_directory(partial_);
+  if (::rename(partial_.c_str(), out_.c_str()) != 0) {
+    return fail(ErrorCode::kIo, "{}: cannot rename {}: {}", out_, partial_, std::strerror(errno));
+  }
+  const fs::path parent = fs::path(out_).parent_path();
+  sync_directory(parent.empty() ? "." : parent.string());
+  remove_states(out_ + "/state");
+  return {};
+}
+
+}  // namespace shoehorn::compress

@@ -1,0 +1,58 @@
+// An output directory in the making, with the saved state of the work on it: OUT.partial becomes OUT when all is done.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+
+#include "base/json.h"
+#include "compress/torch.h"
+#include "convert/opened_checkpoint.h"
+
+namespace shoehorn::compress {
+
+using NamedTensors = std::map<std::string, at::Tensor>;
+
+/// What a step saves: tensors and what cannot be said with them.
+struct Saved {
+  NamedTensors tensors;
+  Json facts = Json::object();
+};
+
+/// A safetensors file, whole or not at all.
+Status save_state(const std::string& path, const Saved& saved);
+Expected<Saved> load_state(const std::string& path);
+
+/// Names, sizes and times of a checkpoint's files: what tells one source from another without reading it all.
+Json source_fingerprint(const convert::OpenedCheckpoint& checkpoint);
+/// The same of one file; null when `path` is "".
+Json file_fingerprint(const std::string& path);
+
+class WorkDirectory {
+ public:
+  /// Fails when OUT is there already. With `resume`, goes on in an OUT.partial whose fingerprint is the same, or begins when there is
+  /// none; an OUT that was killed while it cleaned up is completed. Without, an OUT.partial is refused: it may hold days of work.
+  static Expected<WorkDirectory> open(const std::string& out, const Json& fingerprint, bool resume);
+
+  /// Saved states by name ("layer-00004"); nothing when there is no such state.
+  Expected<std::optional<Saved>> load(const std::string& name) const;
+  Status save(const std::string& name, const Saved& saved) const;
+  void forget(const std::string& name) const;
+
+  /// Where the output's files are written.
+  const std::string& path() const { return partial_; }
+  /// True when earlier work was found.
+  bool resumed() const { return resumed_; }
+  /// True when the earlier work had come to its end: OUT is whole, and nothing is left to do.
+  bool complete() const { return complete_; }
+
+  /// Gives the directory its name and removes the states.
+  Status finish();
+
+ private:
+  std::string state_path(const std::string& name) const;
+  std::string out_, partial_, states_;
+  bool resumed_ = false, complete_ = false;
+};
+
+}  // namespace shoehorn::compress

@@ -1,0 +1,23 @@
+// A Hugging Face checkpoint whose tensors have been found to be what its config.json calls for.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/progress.h"
+#include "io/checkpoint.h"
+#include "models/hf_config.h"
+
+namespace shoehorn::convert {
+
+struct OpenedCheckpoint {
+  std::string directory;
+  models::ModelConfig config;
+  std::shared_ptr<const io::Checkpoint> weights;
+};
+
+/// Reads config.json and maps the weights. Fails naming the tensor when one that the architecture needs is missing, has another
+/// shape or no floating dtype, or when one is left over; what is dropped goes to progress.note().
+Expected<OpenedCheckpoint> open_checkpoint(const std::string& directory, Progress& progress);
+
+}  // namespace shoehorn::convert

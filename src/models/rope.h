@@ -1,0 +1,19 @@
+// The frequencies of rotary position embedding (Su et al. 2021, arXiv:2104.09864) with linear, YaRN (Peng et al. 2023,
+// arXiv:2309.00071) and Llama 3 scaling.
+#pragma once
+
+#include <vector>
+
+#include "models/model.h"
+
+namespace shoehorn::models {
+
+struct RopeFrequencies {
+  std::vector<double> per_pair;  ///< [n_rot / 2] radians per position
+  double magnitude = 1;          ///< cosines and sines are multiplied by this
+};
+
+/// freq_divisors: the rope_freqs tensor of llama3 scaling, [n_rot / 2], or nullptr.
+RopeFrequencies rope_frequencies(const Hparams& hparams, const float* freq_divisors);
+
+}  // namespace shoehorn::models

@@ -1,0 +1,103 @@
+// The torch model against the plain forward pass and against the engine, on the same weights.
+#include <gtest/gtest.h>
+
+#include "compress/block_loader.h"
+#include "convert/gguf_output.h"
+#include "engine/session.h"
+#include "support/support.h"
+#include "support/tiny_checkpoint.h"
+
+namespace shoehorn::compress {
+namespace {
+
+at::Tensor torch_logits(const std::string& directory, const std::vector<int>& tokens, Compute compute) {
+  NoProgress progress;
+  auto checkpoint = convert::open_checkpoint(directory, progress);
+  EXPECT_TRUE(checkpoint.has_value()) << checkpoint.error().message;
+  BlockLoader loader(std::move(*checkpoint), compute, false);
+  const TorchModel model(loader.hparams(), compute);
+  at::NoGradGuard no_gradient;
+  at::Tensor x = loader.embed(at::tensor(std::vector<int64_t>(tokens.begin(), tokens.end()), at::kLong).unsqueeze(0));
+  for (size_t layer = 0; layer < loader.hparams().n_layer; ++layer) x = model.block(loader.block(layer), x);
+  return model.logits(loader.head(), x)[0];
+}
+
+std::vector<float> engine_logits(const std::string& directory, const std::vector<int>& tokens) {
+  NoProgress progress;
+  auto source = convert::ModelSource::open(directory, progress);
+  EXPECT_TRUE(source.has_value()) << source.error().message;
+  const std::string path = test::temp_dir() + "/model.gguf";
+  EXPECT_TRUE(convert::write_gguf(*source, path, {.mix = quant::find_mix("F32")}, progress).has_value());
+  auto model = engine::Model::open(path);
+  EXPECT_TRUE(model.has_value()) << model.error().message;
+  auto session = engine::Session::create(*model, {.n_ctx = 64, .n_threads = 1, .key_type = quant::Type::F32, .value_type = quant::Type::F32});
+  const std::vector<tokenizer::Token> ids(tokens.begin(), tokens.end());
+  const auto logits = session->eval(ids, ids.size());
+  return {logits->begin(), logits->end()};
+}
+
+std::vector<int> some_tokens() {
+  std::vector<int> tokens;
+  for (int i = 0; i < 19; ++i) tokens.push_back((i * 37 + 11) % 256);
+  return tokens;
+}
+
+double worst_difference(const at::Tensor& a, const at::Tensor& b) { return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>(); }
+
+void expect_parity(const Json& config) {
+  const auto checkpoint = test::make_tiny_checkpoint(config);
+  const auto tokens = some_tokens();
+  const auto plain = test::plain_forward(checkpoint, tokens);
+  at::Tensor expected = at::empty({static_cast<int64_t>(plain.size()), static_cast<int64_t>(plain[0].size())}, at::kDouble);
+  for (size_t t = 0; t < plain.size(); ++t) {
+    std::copy(plain[t].begin(), plain[t].end(), expected.data_ptr<double>() + t * plain[t].size());
+  }
+  EXPECT_GT(expected.abs().max().item<double>(), 0.5);
+  EXPECT_LT(worst_difference(torch_logits(checkpoint.directory, tokens, {at::kCPU, at::kFloat}), expected), 1e-4);
+  // rms_norm_eps and theta are floats in the model's description: doubles agree to that.
+  EXPECT_LT(worst_difference(torch_logits(checkpoint.directory, tokens, {at::kCPU, at::kDouble}), expected), 1e-6);
+  const double scale = expected.abs().max().item<double>();
+  EXPECT_LT(worst_difference(torch_logits(checkpoint.directory, tokens, {at::kCPU, at::kBFloat16}), expected), 0.1 * scale);
+  const auto engine = engine_logits(checkpoint.directory, tokens);
+  const at::Tensor from_engine = at::tensor(engine).view(expected.sizes());
+  EXPECT_LT(worst_difference(torch_logits(checkpoint.directory, tokens, {at::kCPU, at::kFloat}), from_engine), 1e-4);
+}
+
+TEST(TorchModel, EveryArchitectureEqualsThePlainPassAndTheEngine) {
+  for (const models::Architecture* architecture : models::architectures()) {
+    for (const std::string_view name : architecture->hf_architectures) {
+      SCOPED_TRACE(name);
+      Json config = test::tiny_config();
+      config["architectures"] = {name};
+      expect_parity(config);
+    }
+  }
+}
+
+TEST(TorchModel, BiasesTiedEmbeddingsAndPartialRope) {
+  Json config = test::tiny_config();
+  config["attention_bias"] = true;
+  config["mlp_bias"] = true;
+  config["tie_word_embeddings"] = true;
+  expect_parity(config);
+}
+
+TEST(TorchModel, RopeScaling) {
+  Json config = test::tiny_config();
+  config["rope_scaling"] = {{"rope_type", "llama3"}, {"factor", 8.0}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0},
+                            {"original_max_position_embeddings", 16}};
+  expect_parity(config);
+  config["rope_scaling"] = {{"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 16}};
+  expect_parity(config);
+}
+
+TEST(TorchModel, JaggedLayersAndLayersWithoutAttention) {
+  Json config = test::tiny_config();
+  config["intermediate_size"] = {96, 64, 32};
+  config["num_attention_heads"] = {4, 2, 0};
+  config["num_key_value_heads"] = {2, 1, 0};
+  expect_parity(config);
+}
+
+}  // namespace
+}  // namespace shoehorn::compress

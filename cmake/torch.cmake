@@ -4,9 +4,11 @@ find_path(TORCH_INCLUDE_DIR ATen/ATen.h HINTS ${TORCH_ROOT}/include)
 find_library(TORCH_LIBRARY torch HINTS ${TORCH_ROOT}/lib)
 find_library(TORCH_CPU_LIBRARY torch_cpu HINTS ${TORCH_ROOT}/lib)
 find_library(C10_LIBRARY c10 HINTS ${TORCH_ROOT}/lib)
+# libtorch's own threads are OpenMP's. An OpenBLAS with others fights with them for the cores: products are three times slower.
+find_library(OPENBLAS_LIBRARY openblas PATHS /usr/lib/${CMAKE_LIBRARY_ARCHITECTURE}/openblas-openmp NO_DEFAULT_PATH)
 find_library(OPENBLAS_LIBRARY openblas)
 if(NOT (TORCH_INCLUDE_DIR AND TORCH_LIBRARY AND TORCH_CPU_LIBRARY AND C10_LIBRARY AND OPENBLAS_LIBRARY))
-  message(STATUS "libtorch (libtorch-dev, libopenblas-dev) is not here: shoehorn-workshop (prune) is left out")
+  message(STATUS "libtorch (libtorch-dev, libopenblas-openmp-dev) is not here: shoehorn-workshop (prune) is left out")
   return()
 endif()
 
@@ -14,6 +16,9 @@ file(GLOB compress_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/compress/*.
 add_library(shoehorn_compress STATIC ${compress_sources})
 target_include_directories(shoehorn_compress SYSTEM PUBLIC ${TORCH_INCLUDE_DIR} ${TORCH_INCLUDE_DIR}/torch/csrc/api/include)
 target_link_libraries(shoehorn_compress PUBLIC shoehorn_convert ${TORCH_LIBRARY} ${TORCH_CPU_LIBRARY} ${C10_LIBRARY} ${OPENBLAS_LIBRARY})
+cmake_path(GET OPENBLAS_LIBRARY PARENT_PATH openblas_dir)
+# As RPATH, not RUNPATH: libtorch's libblas.so.3 and liblapack.so.3 are to come from there too.
+target_link_options(shoehorn_compress INTERFACE -Wl,--disable-new-dtags,-rpath,${openblas_dir})
 find_library(TORCH_CUDA_LIBRARY torch_cuda HINTS ${TORCH_ROOT}/lib)
 if(TORCH_CUDA_LIBRARY)
   # Nothing refers to it by name: it registers itself when it is loaded.

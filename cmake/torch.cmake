@@ -19,6 +19,13 @@ target_link_libraries(shoehorn_compress PUBLIC shoehorn_convert ${TORCH_LIBRARY}
 cmake_path(GET OPENBLAS_LIBRARY PARENT_PATH openblas_dir)
 # As RPATH, not RUNPATH: libtorch's libblas.so.3 and liblapack.so.3 are to come from there too.
 target_link_options(shoehorn_compress INTERFACE -Wl,--disable-new-dtags,-rpath,${openblas_dir})
+# Several processes (src/compress/peers.cpp): libtorch's Gloo, whose headers want gloo's own.
+find_path(GLOO_INCLUDE_DIR gloo/algorithm.h HINTS ${TORCH_ROOT}/include)
+if(GLOO_INCLUDE_DIR AND EXISTS ${TORCH_INCLUDE_DIR}/torch/csrc/distributed/c10d/ProcessGroupGloo.hpp)
+  target_compile_definitions(shoehorn_compress PRIVATE SHOEHORN_GLOO USE_C10D_GLOO)
+else()
+  message(STATUS "gloo (libgloo-dev) is not here: prune and heal run in one process")
+endif()
 find_library(TORCH_CUDA_LIBRARY torch_cuda HINTS ${TORCH_ROOT}/lib)
 if(TORCH_CUDA_LIBRARY)
   # Nothing refers to it by name: it registers itself when it is loaded.

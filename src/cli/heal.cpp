@@ -12,7 +12,8 @@ namespace {
 
 struct Options {
   compress::HealOptions heal;
-  std::string targets = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj";
+  std::string targets = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj", full;
+  std::string merge, gguf;
   bool json = false;
 };
 
@@ -21,9 +22,33 @@ std::string format_hours(double seconds) {
   return seconds < 7200 ? fmt::format("{:.0f} min", seconds / 60) : fmt::format("{:.1f} h", seconds / 3600);
 }
 
+Status merge(const Options& o) {
+  const compress::HealOptions& h = o.heal;
+  if (h.out.empty() && o.gguf.empty()) return fail(ErrorCode::kInvalid, "--merge: say where to: -o DIR for a merged checkpoint, --gguf FILE for a GGUF adapter");
+  const auto progress = make_progress();
+  SHOEHORN_RETURN_IF_ERROR(compress::merge_adapter({h.model, o.merge, h.out, o.gguf, h.result_dtype, h.n_threads}, *progress));
+  if (o.json) {
+    print_json({{"in", h.model}, {"adapter", o.merge}, {"out", h.out}, {"gguf", o.gguf}});
+  } else {
+    for (const std::string& path : {h.out, o.gguf}) {
+      if (!path.empty()) print(path);
+    }
+  }
+  return {};
+}
+
 Status run(Options& o) {
   compress::HealOptions& h = o.heal;
-  SHOEHORN_TRY(h.lora.targets, compress::parse_projections(CLI::detail::split(o.targets, ',')));
+  if (!o.merge.empty()) return merge(o);
+  if (!o.gguf.empty()) return fail(ErrorCode::kInvalid, "--gguf goes with --merge; a healed model's adapter is in its folder adapter");
+  if (h.data.empty() || h.out.empty()) return fail(ErrorCode::kInvalid, "--data FILE and -o DIR are needed (or --merge ADAPTER)");
+  if (!o.full.empty()) {
+    SHOEHORN_TRY(h.lora.full, compress::parse_projections(CLI::detail::split(o.full, ',')));
+    if (o.targets == Options().targets) o.targets.clear();
+  }
+  if (!o.targets.empty()) {
+    SHOEHORN_TRY(h.lora.targets, compress::parse_projections(CLI::detail::split(o.targets, ',')));
+  }
   const auto progress = make_progress();
   SHOEHORN_TRY(const auto report, compress::heal(h, *progress));
   if (o.json) {
@@ -59,13 +84,17 @@ std::function<Status()> define_heal(CLI::App& app) {
   const auto o = std::make_shared<Options>();
   compress::HealOptions& h = o->heal;
   app.add_option("MODEL", h.model, "Checkpoint directory")->required();
-  app.add_option("-o,--output", h.out, "Directory to write: the merged model, and the adapter in adapter/")->required();
-  app.add_option("--data", h.data, "Examples: .json or .jsonl with instruction, input and output, or with text; or a plain text file")->required();
+  app.add_option("-o,--output", h.out, "Directory to write: the merged model, and the adapter in adapter/");
+  app.add_option("--data", h.data, "Examples: .json or .jsonl with instruction, input and output, or with text; or a plain text file");
   app.add_option("--teacher", h.teacher, "Checkpoint whose predictions are learned (KL divergence) in place of the data's next tokens");
+  app.add_flag("--teacher-cache", h.teacher_cache, "Keep what the teacher made of each example on disk for the next epoch");
   app.add_option("--rank", h.lora.rank, "Rank of the adapters")->capture_default_str();
   app.add_option("--alpha", h.lora.alpha, "Adapters are scaled by alpha / rank")->capture_default_str();
   app.add_option("--dropout", h.lora.dropout, "Dropout before the adapters")->capture_default_str();
   app.add_option("--targets", o->targets, "Projections that get one")->capture_default_str();
+  app.add_option("--full", o->full, "Projections whose whole weights are trained instead, as down_proj; others get none unless --targets names them");
+  app.add_option("--merge", o->merge, "Train nothing: merge this PEFT adapter directory");
+  app.add_option("--gguf", o->gguf, "With --merge: write the adapter as a GGUF for llama.cpp's --lora");
   app.add_option("--epochs", h.epochs, "Passes over the examples")->check(CLI::Range(1, 1000))->capture_default_str();
   app.add_option("--max-steps", h.max_steps, "Stop after this many optimizer steps")->check(CLI::Range(1, 1 << 30));
   app.add_option("--lr", h.adamw.lr, "Learning rate")->check(CLI::Range(0.0, 10.0))->capture_default_str();
@@ -85,6 +114,7 @@ std::function<Status()> define_heal(CLI::App& app) {
   app.footer("Examples:\n"
              "  shoehorn heal pruned -o healed --data alpaca_data_cleaned.json --teacher Llama-3.1-8B\n"
              "  shoehorn heal pruned -o healed --data books.txt --rank 16 --max-steps 500 --batch 16\n"
+             "  shoehorn heal Llama-3.2-1B --merge my-adapter -o merged --gguf my-adapter.gguf\n"
              "An interrupted run goes on with --resume, to the same weights.");
   return [o] { return run(*o); };
 }

@@ -11,6 +11,7 @@
 #include "compress/activation_store.h"
 #include "compress/block_loader.h"
 #include "compress/losses.h"
+#include "compress/peers.h"
 
 namespace shoehorn::compress {
 
@@ -20,8 +21,8 @@ using Boundary = std::vector<ActivationStore::Slot>;
 class BlockStream {
  public:
   /// References must outlive it. Every block done advances progress by one.
-  BlockStream(BlockLoader& loader, const TorchModel& model, ActivationStore& store, Progress& progress)
-      : loader_(loader), model_(model), store_(store), progress_(progress) {}
+  BlockStream(BlockLoader& loader, const TorchModel& model, ActivationStore& store, Progress& progress, const Peers& peers)
+      : loader_(loader), model_(model), store_(store), progress_(progress), peers_(peers) {}
 
   /// Embeddings of the micro-batches' ids [n_samples, n_tokens].
   Expected<Boundary> embed(const std::vector<at::Tensor>& batches);
@@ -47,12 +48,15 @@ class BlockStream {
   ActivationStore& store() { return store_; }
   const TorchModel& model() const { return model_; }
   Progress& progress() { return progress_; }
+  /// The processes that the micro-batches are shared out to; sums over micro-batches must be summed over them.
+  const Peers& peers() const { return peers_; }
 
  private:
   BlockLoader& loader_;
   const TorchModel& model_;
   ActivationStore& store_;
   Progress& progress_;
+  const Peers& peers_;
 };
 
 /// ids [n, n_tokens] in pieces of `size` samples, the last one shorter.

@@ -69,7 +69,11 @@ Status save_state(const std::string& path, const Saved& saved) {
 
 Expected<Saved> load_state(const std::string& path) {
   SHOEHORN_TRY(const auto file, MappedFile::open(path));
-  SHOEHORN_TRY(const auto tensors, io::read_safetensors(file.bytes(), path));
+  return parse_state(file.bytes(), path);
+}
+
+Expected<Saved> parse_state(std::span<const std::byte> bytes, const std::string& path) {
+  SHOEHORN_TRY(const auto tensors, io::read_safetensors(bytes, path));
   Saved out;
   for (const io::StoredTensor& stored : tensors) {
     if (stored.name == kFacts) {
@@ -104,8 +108,13 @@ Json source_fingerprint(const convert::OpenedCheckpoint& checkpoint) {
   return out;
 }
 
-Expected<WorkDirectory> WorkDirectory::open(const std::string& out, const Json& fingerprint, bool resume) {
+Expected<WorkDirectory> WorkDirectory::open(const std::string& out, const Json& fingerprint, bool resume, const Peers& peers) {
   WorkDirectory work;
+  work.peers_ = &peers;
+  if (!peers.first()) {
+    work.partial_ = fs::temp_directory_path().string();
+    return work;
+  }
   work.out_ = fs::path(out).lexically_normal().string();
   while (work.out_.size() > 1 && work.out_.back() == '/') work.out_.pop_back();
   work.partial_ = work.out_ + ".partial";
@@ -146,19 +155,29 @@ std::string WorkDirectory::state_path(const std::string& name) const { return st
 
 Expected<std::optional<Saved>> WorkDirectory::load(const std::string& name) const {
   std::error_code error;
-  if (!fs::exists(state_path(name), error)) return std::optional<Saved>();
-  SHOEHORN_TRY(auto saved, load_state(state_path(name)));
+  const std::string path = state_path(name);
+  std::vector<std::byte> bytes;
+  if (peers_->first() && fs::exists(path, error)) {
+    SHOEHORN_TRY(const auto file, MappedFile::open(path));
+    bytes.assign(file.bytes().begin(), file.bytes().end());
+  }
+  SHOEHORN_RETURN_IF_ERROR(peers_->broadcast(bytes));
+  if (bytes.empty()) return std::optional<Saved>();
+  SHOEHORN_TRY(auto saved, parse_state(bytes, path));
   return std::optional<Saved>(std::move(saved));
 }
 
-Status WorkDirectory::save(const std::string& name, const Saved& saved) const { return save_state(state_path(name), saved); }
+Status WorkDirectory::save(const std::string& name, const Saved& saved) const {
+  return peers_->first() ? save_state(state_path(name), saved) : Status();
+}
 
 void WorkDirectory::forget(const std::string& name) const {
   std::error_code ignored;
-  fs::remove(state_path(name), ignored);
+  if (peers_->first()) fs::remove(state_path(name), ignored);
 }
 
 Status WorkDirectory::finish() {
+  if (!peers_->first()) return {};
   sync_directory(partial_);
   if (::rename(partial_.c_str(), out_.c_str()) != 0) {
     return fail(ErrorCode::kIo, "{}: cannot rename {}: {}", out_, partial_, std::strerror(errno));

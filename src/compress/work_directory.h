@@ -6,7 +6,7 @@
 #include <string>
 
 #include "base/json.h"
-#include "compress/torch.h"
+#include "compress/peers.h"
 #include "convert/opened_checkpoint.h"
 
 namespace shoehorn::compress {
@@ -22,24 +22,27 @@ struct Saved {
 /// A safetensors file, whole or not at all.
 Status save_state(const std::string& path, const Saved& saved);
 Expected<Saved> load_state(const std::string& path);
+/// The same from a file's bytes; `path` is for messages.
+Expected<Saved> parse_state(std::span<const std::byte> bytes, const std::string& path);
 
 /// Names, sizes and times of a checkpoint's files: what tells one source from another without reading it all.
 Json source_fingerprint(const convert::OpenedCheckpoint& checkpoint);
 /// The same of one file; null when `path` is "".
 Json file_fingerprint(const std::string& path);
 
+/// With several processes, files are the first one's; what it loads, all get.
 class WorkDirectory {
  public:
   /// Fails when OUT is there already. With `resume`, goes on in an OUT.partial whose fingerprint is the same, or begins when there is
   /// none; an OUT that was killed while it cleaned up is completed. Without, an OUT.partial is refused: it may hold days of work.
-  static Expected<WorkDirectory> open(const std::string& out, const Json& fingerprint, bool resume);
+  static Expected<WorkDirectory> open(const std::string& out, const Json& fingerprint, bool resume, const Peers& peers);
 
   /// Saved states by name ("layer-00004"); nothing when there is no such state.
   Expected<std::optional<Saved>> load(const std::string& name) const;
   Status save(const std::string& name, const Saved& saved) const;
   void forget(const std::string& name) const;
 
-  /// Where the output's files are written.
+  /// Where the output's files are written; for other processes than the first a place for temporary files.
   const std::string& path() const { return partial_; }
   /// True when earlier work was found.
   bool resumed() const { return resumed_; }
@@ -51,6 +54,7 @@ class WorkDirectory {
 
  private:
   std::string state_path(const std::string& name) const;
+  const Peers* peers_ = nullptr;
   std::string out_, partial_, states_;
   bool resumed_ = false, complete_ = false;
 };

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "base/json.h"
+#include "cli/program.h"
 #include "support/support.h"
 
 namespace shoehorn {
@@ -18,35 +19,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Result {
-  int exit_code;
-  std::string out, err;
-};
+using test::Result;
+using test::run;
 
 std::string fable() { return test::source_dir() + "/models/fable-10m"; }
-
-Result run(std::vector<std::string> arguments, const std::string& input = "") {
-  const std::string dir = test::temp_dir();
-  test::write_text(dir + "/in", input);
-  const pid_t pid = fork();
-  if (pid == 0) {
-    const auto redirect = [](const std::string& path, int flags, int target) {
-      const int fd = open(path.c_str(), flags, 0644);
-      dup2(fd, target);
-    };
-    redirect(dir + "/in", O_RDONLY, STDIN_FILENO);
-    redirect(dir + "/out", O_WRONLY | O_CREAT, STDOUT_FILENO);
-    redirect(dir + "/err", O_WRONLY | O_CREAT, STDERR_FILENO);
-    std::vector<char*> argv = {const_cast<char*>(SHOEHORN_BINARY)};
-    for (auto& argument : arguments) argv.push_back(argument.data());
-    argv.push_back(nullptr);
-    execv(SHOEHORN_BINARY, argv.data());
-    _exit(127);
-  }
-  int status = 0;
-  waitpid(pid, &status, 0);
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), test::read_text(dir + "/out"), test::read_text(dir + "/err")};
-}
 
 /// The embedded checkpoint as a GGUF of the given type, made once per process.
 const std::string& model(const std::string& type = "Q8_0") {

@@ -15,7 +15,7 @@ using models::Role;
 struct Fixture {
   explicit Fixture(const std::string& directory, Compute compute, uint64_t store_bytes = uint64_t{1} << 30)
       : loader(open(directory), compute, true), model(loader.hparams(), compute), store(test::temp_dir(), store_bytes),
-        stream(loader, model, store, progress) {}
+        stream(loader, model, store, progress, alone) {}
 
   static convert::OpenedCheckpoint open(const std::string& directory) {
     NoProgress quiet;
@@ -25,6 +25,7 @@ struct Fixture {
   }
 
   NoProgress progress;
+  Peers alone;
   BlockLoader loader;
   TorchModel model;
   ActivationStore store;
@@ -78,10 +79,10 @@ std::map<int, at::Tensor> whole_scores(Fixture& f, const Target& target, const a
 
 GradientScores streamed_scores(Fixture& f, const Target& target, const at::Tensor& ids, int64_t micro_batch, const PruneSettings& settings = {}) {
   const std::set<int> none;
-  auto work = WorkDirectory::open(test::temp_dir() + "/out", {}, false);
+  auto work = WorkDirectory::open(test::temp_dir() + "/out", {}, false, f.alone);
   EXPECT_TRUE(work.has_value()) << work.error().message;
   const GradientTask task{find_method("taylor"), &settings, {&target}, 0, static_cast<int>(f.loader.hparams().n_layer) - 1, &none,
-                          split_batches(ids, micro_batch)};
+                          split_batches(ids, micro_batch), ids.size(0)};
   auto scores = gradient_scores(f.stream, task, *work);
   EXPECT_TRUE(scores.has_value()) << scores.error().message;
   return std::move(*scores);

@@ -93,6 +93,50 @@ TEST(Heal, ATeacherIsApproached) {
   EXPECT_LT(healed(options).losses[0], 1e-5) << "a model does not differ from itself";
 }
 
+TEST(Heal, TheTeachersCacheChangesNothing) {
+  const auto checkpoint = test::make_tiny_checkpoint(test::tiny_config()), other = test::make_tiny_checkpoint(test::tiny_config(), 2);
+  HealOptions options = tiny_options(checkpoint.directory);
+  options.teacher = other.directory;
+  options.max_steps = 0;
+  options.batch = 64;
+  options.epochs = 3;
+  healed(options);
+  const auto expected = contents(options.out);
+  fs::remove_all(options.out);
+  options.teacher_cache = true;
+  healed(options);
+  EXPECT_TRUE(contents(options.out) == expected);
+}
+
+TEST(Heal, TrainsAWholeProjection) {
+  const auto checkpoint = test::make_tiny_checkpoint(test::tiny_config());
+  HealOptions options = tiny_options(checkpoint.directory);
+  options.lora.full = *parse_projections({"down_proj"});
+  options.lora.targets.clear();
+  options.adamw.lr = 1e-3;
+  const HealReport report = healed(options);
+  EXPECT_EQ(report.parameters, 3 * 64 * 96);
+  EXPECT_LT(report.validation_after, report.validation_before);
+  NoProgress progress;
+  const Compute compute{at::kCPU, at::kFloat};
+  BlockLoader base(*convert::open_checkpoint(checkpoint.directory, progress), compute, false);
+  BlockLoader merged(*convert::open_checkpoint(options.out, progress), compute, false);
+  EXPECT_TRUE(at::equal(base.stored(1, models::Role::kAttnQ), merged.stored(1, models::Role::kAttnQ)));
+  EXPECT_FALSE(at::equal(base.stored(1, models::Role::kFfnDown), merged.stored(1, models::Role::kFfnDown)));
+}
+
+TEST(Heal, SomebodysAdapterIsMerged) {
+  const auto checkpoint = test::make_tiny_checkpoint(test::tiny_config());
+  HealOptions options = tiny_options(checkpoint.directory);
+  healed(options);
+  NoProgress progress;
+  const std::string out = options.out + "-merged", gguf = options.out + ".gguf";
+  const Status merged = merge_adapter({checkpoint.directory, options.out + "/adapter", out, gguf, "", 2}, progress);
+  ASSERT_TRUE(merged.has_value()) << merged.error().message;
+  EXPECT_TRUE(test::read_bytes(out + "/model.safetensors") == test::read_bytes(options.out + "/model.safetensors"));
+  EXPECT_TRUE(test::read_bytes(gguf) == test::read_bytes(options.out + "/adapter/adapter.gguf"));
+}
+
 TEST(Heal, GradientsDoNotDependOnMicroBatches) {
   const auto checkpoint = test::make_tiny_checkpoint(test::tiny_config());
   HealOptions options = tiny_options(checkpoint.directory);

@@ -293,9 +293,10 @@ class StopsAfter : public NoProgress {
 
 TEST(Prune, ResumesToTheSameBytesFromAnyPoint) {
   const auto checkpoint = test::make_tiny_checkpoint(test::tiny_config());
-  for (const char* method : {"taylor", "obs", "flap"}) {
+  for (const char* method : {"taylor", "obs", "flap", "wanda"}) {
     PruneOptions options = tiny_options(checkpoint.directory, method);
-    options.targets = {"mlp", "attention"};
+    options.search_widths = method == std::string("wanda");
+    if (!options.search_widths) options.targets = {"mlp", "attention"};
     pruned(options);
     const auto expected = contents(options.out);
     fs::remove_all(options.out);

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import {before, suite, test} from "node:test";
-import {best, withModel} from "./support/llama_cpp.mjs";
+import {best, softmax, withModel} from "./support/llama_cpp.mjs";
 import {writeJagged} from "./support/safetensors.mjs";
 import {root, shared, shoehorn, shoehornJson, tempDir} from "./support/shoehorn.mjs";
 
@@ -88,6 +88,35 @@ suite("a jagged model", () => {
         shoehorn("quantize", checkpoint, files.Q4_K_M, "Q4_K_M");
     });
     testTypes("deci", files);
+});
+
+suite("a pruned and healed model", () => {
+    const at = name => path.join(dir, name);
+    before(() => {
+        shoehorn("prune", fable, "-o", at("pruned"), "--method", "magnitude", "--target", "mlp,attention", "--layers", "2-5", "--ratio", "0.5", "--no-check");
+        shoehorn("heal", at("pruned"), "-o", at("healed"), "--data", path.join(fable, "calib.txt"), "--teacher", fable, "--max-steps", "6",
+            "--batch", "4", "--cutoff", "64", "--validation", "0", "--warmup", "1", "--lr", "0.01", "--dtype", "f32", "--compute-dtype", "f32");
+        shoehorn("convert", at("pruned"), gguf("pruned"), "--type", "f16");
+        shoehorn("convert", at("healed"), gguf("healed"), "--type", "f32");
+    });
+
+    test("llama.cpp loads it as deci and computes the same", async () => {
+        await withModel(gguf("pruned"), async model => {
+            assert.equal(model.architecture, "deci");
+            await assertSamePerplexity(model, gguf("pruned"), tolerances.F16.perplexity);
+        });
+    });
+
+    test("the adapter over the pruned model gives the merged model's probabilities", async () => {
+        const ids = await withModel(gguf("pruned"), model => model.tokenizePrompt(fs.readFileSync(evalText, "utf8").slice(0, 600), false));
+        const probabilities = (file, options) => withModel(file, async model => (await model.logits(ids, 0)).map(softmax), options);
+        const plain = await probabilities(gguf("pruned"));
+        const adapted = await probabilities(gguf("pruned"), {adapter: at("healed/adapter/adapter.gguf")});
+        const merged = await probabilities(gguf("healed"));
+        const distance = (a, b) => Math.max(...a.map((row, i) => Math.max(...[...row].map(([id, p]) => Math.abs(p - b[i].get(id))))));
+        assert.ok(distance(plain, merged) > 0.02, "healing changed nothing");
+        assert.ok(distance(adapted, merged) < 1e-3, `probabilities differ by ${distance(adapted, merged)}`);
+    });
 });
 
 suite("tokenization", () => {

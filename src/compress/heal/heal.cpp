@@ -4,10 +4,13 @@
 #include <cmath>
 #include <filesystem>
 #include <limits>
+#include <map>
+#include <optional>
 
 #include "base/memory.h"
 #include "compress/block_stream.h"
 #include "compress/calibration_text.h"
+#include "compress/estimate.h"
 #include "compress/heal/adapter_files.h"
 #include "compress/heal/training_data.h"
 #include "compress/model_directory.h"
@@ -24,24 +27,78 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 
 /// A model that activations go through: the one that learns, or its teacher.
 struct Streamed {
-  Streamed(convert::OpenedCheckpoint checkpoint, const Compute& compute, bool resident, ActivationStore& store, Progress& progress)
-      : loader(std::move(checkpoint), compute, resident), model(loader.hparams(), compute), stream(loader, model, store, progress) {}
+  Streamed(convert::OpenedCheckpoint checkpoint, const Compute& compute, bool resident, ActivationStore& store, Progress& progress,
+           const Peers& peers)
+      : loader(std::move(checkpoint), compute, resident), model(loader.hparams(), compute), stream(loader, model, store, progress, peers) {}
   BlockLoader loader;
   TorchModel model;
   BlockStream stream;
 };
+
+/// The model with an adapter in its weights. The adapter must outlive it.
+ChangedModel merged_model(const BlockLoader& loader, const LoraAdapter& adapter, const std::string& result_dtype) {
+  ChangedModel merged;
+  for (const auto& shape : loader.hparams().layers) {
+    ChangedLayer layer;
+    layer.shape = shape;
+    merged.layers.push_back(std::move(layer));
+  }
+  merged.result_dtype = result_dtype;
+  merged.replace = [&adapter](int layer, Role role, const at::Tensor& weight) { return adapter.merged(layer, role, weight); };
+  return merged;
+}
 
 struct Plan {
   Compute compute;
   int64_t n_training = 0, n_validation = 0, steps_per_epoch = 0, n_steps = 0, n_planned = 0;
   uint64_t store_bytes = 0;
   bool resident = false;
+  Estimate estimate;
 };
 
-/// Micro-batches of one global batch, with the number of tokens that count in all of them.
+/// Micro-batches of one global batch: this process's, and the number of tokens in those of all processes.
 struct Micro {
   std::vector<Batch> batches;
+  std::vector<uint64_t> index;                         ///< of each, among those of all processes
+  std::vector<std::vector<const Example*>> examples;   ///< of each
   int64_t n_targets = 0, n_tokens = 0;
+};
+
+/// The teacher's last activations of single examples, on disk. They do not depend on what an example is batched with.
+class TeacherCache {
+ public:
+  explicit TeacherCache(std::string directory) : store_(std::move(directory), 0) {}
+
+  bool has(const std::vector<std::vector<const Example*>>& batches) const {
+    for (const auto& examples : batches) {
+      for (const Example* example : examples) {
+        if (!slots_.contains(example)) return false;
+      }
+    }
+    return true;
+  }
+
+  /// x [n, n_tokens, n_embd]
+  Status keep(const std::vector<const Example*>& examples, const at::Tensor& x) {
+    for (size_t i = 0; i < examples.size(); ++i) {
+      if (slots_.contains(examples[i])) continue;
+      SHOEHORN_TRY(slots_[examples[i]], store_.put(x[static_cast<int64_t>(i)].narrow(0, 0, static_cast<int64_t>(examples[i]->ids.size())).clone()));
+    }
+    return {};
+  }
+
+  Expected<at::Tensor> recall(const std::vector<const Example*>& examples, int64_t n_tokens) const {
+    std::vector<at::Tensor> rows;
+    for (const Example* example : examples) {
+      SHOEHORN_TRY(const at::Tensor x, store_.get(slots_.at(example)));
+      rows.push_back(at::constant_pad_nd(x, {0, 0, 0, n_tokens - x.size(0)}));
+    }
+    return at::stack(rows);
+  }
+
+ private:
+  ActivationStore store_;
+  std::map<const Example*, ActivationStore::Slot> slots_;
 };
 
 class Healer {
@@ -49,7 +106,7 @@ class Healer {
   Healer(const HealOptions& options, const Plan& plan, Streamed& student, Streamed* teacher, std::vector<Example> examples, int64_t filler,
          WorkDirectory& work, Progress& progress)
       : o_(options), plan_(plan), student_(student), teacher_(teacher), examples_(std::move(examples)), filler_(filler), work_(work),
-        progress_(progress), adapter_(student.loader, options.lora, options.seed, plan.compute),
+        progress_(progress), cache_(work.path()), adapter_(student.loader, options.lora, options.seed, plan.compute),
         optimizer_(adapter_.parameters(), options.adamw) {
     report_.parameters = adapter_.n_parameters();
     report_.steps_planned = plan.n_planned;
@@ -113,13 +170,22 @@ class Healer {
   /// Validation comes first in the shuffled list, training after it.
   const Example& training(size_t i) const { return examples_[static_cast<size_t>(plan_.n_validation) + i]; }
 
-  Micro split(const std::vector<const Example*>& examples) const {
+  Micro split(const std::vector<const Example*>& examples, bool share = true) const {
+    const Peers& peers = student_.stream.peers();
     Micro out;
+    uint64_t index = 0;
     for (size_t first = 0; first < examples.size(); first += static_cast<size_t>(o_.micro_batch)) {
       const size_t end = std::min(examples.size(), first + static_cast<size_t>(o_.micro_batch));
-      out.batches.push_back(make_batch({examples.begin() + static_cast<std::ptrdiff_t>(first), examples.begin() + static_cast<std::ptrdiff_t>(end)}, filler_));
-      out.n_targets += out.batches.back().targets.ne(kIgnored).sum().item<int64_t>();
-      out.n_tokens += out.batches.back().ids.numel();
+      std::vector<const Example*> part(examples.begin() + static_cast<std::ptrdiff_t>(first), examples.begin() + static_cast<std::ptrdiff_t>(end));
+      Batch batch = make_batch(part, filler_);
+      out.n_targets += batch.targets.ne(kIgnored).sum().item<int64_t>();
+      out.n_tokens += batch.ids.numel();
+      if (!share || index % static_cast<uint64_t>(peers.size()) == static_cast<uint64_t>(peers.rank())) {
+        out.batches.push_back(std::move(batch));
+        out.examples.push_back(std::move(part));
+        out.index.push_back(index);
+      }
+      ++index;
     }
     return out;
   }
@@ -130,14 +196,34 @@ class Healer {
     return ids;
   }
 
-  /// The teacher's activations after its last block.
+  /// The teacher's activations after its last block, rounded to what it computes in.
   Expected<Boundary> teach(const Micro& micro) {
     if (teacher_ == nullptr) return Boundary{};
+    if (o_.teacher_cache && cache_.has(micro.examples)) return recall(micro);
     SHOEHORN_TRY(Boundary current, teacher_->stream.embed(ids_of(micro)));
     for (size_t layer = 0; layer < teacher_->loader.hparams().n_layer; ++layer) {
       SHOEHORN_TRY(current, teacher_->stream.forward(layer, current, false));
     }
+    for (size_t m = 0; m < current.size(); ++m) {
+      SHOEHORN_TRY(at::Tensor x, teacher_->stream.get(current[m]));
+      x = x.to(plan_.compute.dtype);
+      if (o_.teacher_cache) SHOEHORN_RETURN_IF_ERROR(cache_.keep(micro.examples[m], x));
+      Boundary old = {current[m]};
+      teacher_->stream.drop(old);
+      SHOEHORN_TRY(current[m], teacher_->stream.put(x));
+    }
     return current;
+  }
+
+  Expected<Boundary> recall(const Micro& micro) {
+    Boundary out;
+    for (size_t m = 0; m < micro.batches.size(); ++m) {
+      SHOEHORN_TRY(const at::Tensor x, cache_.recall(micro.examples[m], micro.batches[m].ids.size(1)));
+      SHOEHORN_TRY(const auto slot, teacher_->stream.put(x));
+      out.push_back(slot);
+    }
+    progress_.advance(teacher_->loader.hparams().n_layer);
+    return out;
   }
 
   /// Forward through the student with its adapters; keeps every block's input in `inputs` when that is given.
@@ -146,15 +232,15 @@ class Healer {
     for (size_t layer = 0; layer < n_layer(); ++layer) {
       const TensorSet weights = student_.loader.block(layer);
       SHOEHORN_TRY(Boundary next, student_.stream.forward(layer, weights, current, inputs != nullptr,
-                                                          [&](const TensorSet& w, const at::Tensor& x, size_t m) { return block(layer, w, x, m, draw); }));
+                                                          [&](const TensorSet& w, const at::Tensor& x, size_t m) { return block(layer, w, x, micro.index[m], draw); }));
       if (inputs != nullptr) inputs->push_back(std::move(current));
       current = std::move(next);
     }
     return current;
   }
 
-  at::Tensor block(size_t layer, const TensorSet& weights, const at::Tensor& x, size_t m, DropoutDraw draw) {
-    draw.micro_batch = m;
+  at::Tensor block(size_t layer, const TensorSet& weights, const at::Tensor& x, uint64_t micro_batch, DropoutDraw draw) {
+    draw.micro_batch = micro_batch;
     return student_.model.block(weights, x, adapter_.projection(static_cast<int>(layer), weights, draw));
   }
 
@@ -197,6 +283,7 @@ class Healer {
     }
     student_.stream.drop(last);
     if (teacher_ != nullptr) teacher_->stream.drop(taught);
+    SHOEHORN_RETURN_IF_ERROR(student_.stream.peers().sum(sum));
     const double mean = sum / static_cast<double>(micro.n_targets);
     if (!std::isfinite(mean)) return fail(ErrorCode::kInvalid, "step {}: the loss is {}; a smaller --lr or --dtype f32 may help", step + 1, mean);
 
@@ -205,19 +292,17 @@ class Healer {
       const TensorSet weights = student_.loader.block(layer);
       if (layer > 0) student_.loader.expect(layer - 1);
       const auto parameters = adapter_.parameters(static_cast<int>(layer));
+      for (const at::Tensor& parameter : parameters) by_layer[layer].push_back(at::zeros_like(parameter.detach()));
       SHOEHORN_RETURN_IF_ERROR(student_.stream.backward(
           weights, inputs[layer], gradients, parameters, layer > 0,
-          [&](const TensorSet& w, const at::Tensor& x, size_t m) { return block(layer, w, x, m, draw); },
-          [&](size_t m, std::vector<at::Tensor>&& parts) {
-            if (m == 0) {
-              by_layer[layer] = std::move(parts);
-            } else {
-              for (size_t i = 0; i < parts.size(); ++i) by_layer[layer][i].add_(parts[i]);
-            }
+          [&](const TensorSet& w, const at::Tensor& x, size_t m) { return block(layer, w, x, micro.index[m], draw); },
+          [&](size_t, std::vector<at::Tensor>&& parts) {
+            for (size_t i = 0; i < parts.size(); ++i) by_layer[layer][i].add_(parts[i]);
           }));
     }
     std::vector<at::Tensor> all;
     for (auto& layer : by_layer) all.insert(all.end(), layer.begin(), layer.end());
+    SHOEHORN_RETURN_IF_ERROR(student_.stream.peers().sum(all));
     const double norm = optimizer_.step(all, step, plan_.n_steps);
     if (!std::isfinite(norm)) return fail(ErrorCode::kInvalid, "step {}: the gradient is not finite; a smaller --lr may help", step + 1);
     report_.losses.push_back(mean);
@@ -247,6 +332,8 @@ class Healer {
       student_.stream.drop(last);
       if (teacher_ != nullptr) teacher_->stream.drop(taught);
     }
+    SHOEHORN_RETURN_IF_ERROR(student_.stream.peers().sum(sum));
+    SHOEHORN_RETURN_IF_ERROR(student_.stream.peers().sum(count));
     return sum / static_cast<double>(count);
   }
 
@@ -327,40 +414,41 @@ class Healer {
       for (auto& [name, tensor] : adapter_.named()) {
         if (best_.empty()) {
           // Nothing was better than the model as it came.
-          if (name.ends_with("lora_B.weight")) tensor.zero_();
+          if (!name.ends_with("lora_A.weight")) tensor.zero_();
         } else {
           tensor.copy_(best_.at(name));
         }
       }
     }
-    std::error_code error;
-    std::filesystem::create_directories(work_.path() + "/adapter", error);
-    if (error) return fail(ErrorCode::kIo, "{}/adapter: {}", work_.path(), error.message());
-    SHOEHORN_RETURN_IF_ERROR(write_peft(adapter_, o_.model, work_.path() + "/adapter"));
-    SHOEHORN_RETURN_IF_ERROR(write_adapter_gguf(adapter_, student_.loader, work_.path() + "/adapter/adapter.gguf"));
-    ChangedModel merged;
-    for (const auto& shape : student_.loader.hparams().layers) {
-      ChangedLayer layer;
-      layer.shape = shape;
-      merged.layers.push_back(std::move(layer));
-    }
-    merged.result_dtype = o_.result_dtype;
-    merged.replace = [&](int layer, Role role, const at::Tensor& weight) { return adapter_.merged(layer, role, weight); };
+    if (!student_.stream.peers().first()) return {};
+    // Differences of full rank are in the merged weights only.
+    if (adapter_.low_rank()) SHOEHORN_RETURN_IF_ERROR(write_adapter());
+    const ChangedModel merged = merged_model(student_.loader, adapter_, o_.result_dtype);
     SHOEHORN_RETURN_IF_ERROR(write_model_directory(student_.loader, merged, work_.path(), report_.json(), progress_));
     if (plan_.n_validation > 0) SHOEHORN_RETURN_IF_ERROR(measure_rounding());
     return work_.finish();
+  }
+
+  Status write_adapter() {
+    const std::string directory = work_.path() + "/adapter";
+    std::error_code error;
+    std::filesystem::create_directories(directory, error);
+    if (error) return fail(ErrorCode::kIo, "{}: {}", directory, error.message());
+    SHOEHORN_RETURN_IF_ERROR(write_peft(adapter_, o_.model, directory));
+    return write_adapter_gguf(adapter_, student_.loader, directory + "/adapter.gguf");
   }
 
   /// KL divergence of the written weights from weights with the adapter beside them, on validation examples.
   Status measure_rounding() {
     std::vector<const Example*> part;
     for (int64_t i = 0; i < std::min(plan_.n_validation, o_.batch); ++i) part.push_back(&examples_[static_cast<size_t>(i)]);
-    const Micro micro = split(part);
+    const Micro micro = split(part, false);
     SHOEHORN_TRY(auto written, convert::open_checkpoint(work_.path(), progress_));
     BlockLoader loader(std::move(written), plan_.compute, false);
     progress_.begin("what rounding costs", 2 * n_layer());
     SHOEHORN_TRY(Boundary exact, forward(micro, {}, nullptr));
-    BlockStream stream(loader, student_.model, student_.stream.store(), progress_);
+    const Peers alone;
+    BlockStream stream(loader, student_.model, student_.stream.store(), progress_, alone);
     SHOEHORN_TRY(Boundary rounded, stream.embed(ids_of(micro)));
     for (size_t layer = 0; layer < n_layer(); ++layer) {
       SHOEHORN_TRY(rounded, stream.forward(layer, rounded, false));
@@ -390,6 +478,7 @@ class Healer {
   int64_t filler_;
   WorkDirectory& work_;
   Progress& progress_;
+  TeacherCache cache_;
   LoraAdapter adapter_;
   AdamW optimizer_;
   HealReport report_;
@@ -432,17 +521,32 @@ Status plan_memory(const HealOptions& o, const BlockLoader& student, const Block
   const uint64_t left = limit - needed, models = student.total_bytes() + (teacher == nullptr ? 0 : teacher->total_bytes());
   plan.resident = models < left / 2;
   plan.store_bytes = plan.resident ? left - models : left;
+
+  const uint64_t step_tokens = static_cast<uint64_t>(o.batch * o.cutoff);
+  const uint64_t activations = step_tokens * h.n_embd * wide * (h.n_layer + 2);
+  plan.estimate.memory_bytes = needed + std::min(plan.store_bytes, activations) + (plan.resident ? models : 0);
+  plan.estimate.disk_bytes = student.checkpoint().weights->file_bytes() + trained + (activations > plan.store_bytes ? activations - plan.store_bytes : 0);
+  if (o.teacher_cache && teacher != nullptr) {
+    plan.estimate.disk_bytes += static_cast<uint64_t>((plan.n_training + plan.n_validation) * o.cutoff) * h.n_embd * c10::elementSize(plan.compute.dtype);
+  }
+  // Forward, again for the backward pass, and back to the inputs; weights themselves get no gradient.
+  const double per_token = 3 * block_multiply_adds(student) + 2 * head_multiply_adds(student) +
+                           (teacher == nullptr ? 0 : block_multiply_adds(*teacher) + head_multiply_adds(*teacher));
+  plan.estimate.multiply_adds = static_cast<double>(plan.n_steps) * static_cast<double>(step_tokens) * per_token;
   return {};
 }
 
 Json fingerprint(const HealOptions& o, const Plan& plan, const convert::OpenedCheckpoint& model, const convert::OpenedCheckpoint* teacher) {
-  Json targets = Json::array();
-  for (const Role role : o.lora.targets) targets.push_back(projection_name(role));
+  const auto names = [](const std::vector<Role>& roles) {
+    Json out = Json::array();
+    for (const Role role : roles) out.push_back(projection_name(role));
+    return out;
+  };
   return {{"program", "shoehorn heal 1"},
           {"source", source_fingerprint(model)},
           {"teacher", teacher == nullptr ? Json() : source_fingerprint(*teacher)},
           {"data", file_fingerprint(o.data)},
-          {"lora", {o.lora.rank, o.lora.alpha, o.lora.dropout, targets}},
+          {"lora", {o.lora.rank, o.lora.alpha, o.lora.dropout, names(o.lora.targets), names(o.lora.full)}},
           {"adamw", {o.adamw.lr, o.adamw.beta1, o.adamw.beta2, o.adamw.epsilon, o.adamw.weight_decay, o.adamw.clip, o.adamw.warmup, o.adamw.schedule}},
           {"steps", {o.epochs, o.max_steps, o.batch, o.micro_batch, o.cutoff, o.validation, o.validate_every}},
           {"seed", o.seed},
@@ -494,17 +598,40 @@ Expected<HealReport> heal(const HealOptions& options, Progress& progress) {
       if (teacher_checkpoint) teacher.emplace(*teacher_checkpoint, plan.compute, false);
       SHOEHORN_RETURN_IF_ERROR(plan_memory(options, student, teacher ? &*teacher : nullptr, plan));
     }
-    SHOEHORN_TRY(auto work, WorkDirectory::open(options.out, fingerprint(options, plan, checkpoint, teacher_checkpoint ? &*teacher_checkpoint : nullptr), options.resume));
+    SHOEHORN_TRY(const std::string estimate, describe(plan.estimate, plan.compute, options.out));
+    progress.note(fmt::format("{} steps on {} examples take at most {}", plan.n_steps, plan.n_training, estimate));
+    SHOEHORN_TRY(const auto peers, Peers::join(plan.compute.device));
+    SHOEHORN_TRY(auto work, WorkDirectory::open(options.out, fingerprint(options, plan, checkpoint, teacher_checkpoint ? &*teacher_checkpoint : nullptr),
+                                                options.resume, peers));
     if (work.complete()) return fail(ErrorCode::kInvalid, "{} was complete already", options.out);
 
     ActivationStore store(work.path(), plan.store_bytes);
-    Streamed student(std::move(checkpoint), plan.compute, plan.resident, store, progress);
+    Streamed student(std::move(checkpoint), plan.compute, plan.resident, store, progress, peers);
     std::optional<Streamed> teacher;
-    if (teacher_checkpoint) teacher.emplace(std::move(*teacher_checkpoint), plan.compute, plan.resident, store, progress);
+    if (teacher_checkpoint) teacher.emplace(std::move(*teacher_checkpoint), plan.compute, plan.resident, store, progress, peers);
     const auto& vocab = tokenizer.vocab();
     const int64_t filler = vocab.pad ? *vocab.pad : vocab.eos ? *vocab.eos : 0;
     Healer healer(options, plan, student, teacher ? &*teacher : nullptr, std::move(shuffled), filler, work, progress);
     return healer.run();
+  });
+}
+
+Status merge_adapter(const MergeOptions& options, Progress& progress) {
+  return guarded("merge", [&]() -> Status {
+    set_torch_threads(options.n_threads);
+    const Compute compute{at::kCPU, at::kFloat};
+    SHOEHORN_TRY(auto checkpoint, convert::open_checkpoint(options.model, progress));
+    Json sources = {{"program", "shoehorn merge 1"}, {"source", source_fingerprint(checkpoint)}, {"adapter", options.adapter}};
+    const BlockLoader loader(std::move(checkpoint), compute, false);
+    SHOEHORN_TRY(const LoraAdapter adapter, read_peft(options.adapter, loader, compute));
+    if (!options.gguf.empty()) SHOEHORN_RETURN_IF_ERROR(write_adapter_gguf(adapter, loader, options.gguf));
+    if (options.out.empty()) return {};
+    const Peers alone;
+    SHOEHORN_TRY(auto work, WorkDirectory::open(options.out, sources, true, alone));
+    if (work.complete()) return {};
+    const Json report = {{"merged", {{"adapter", options.adapter}, {"rank", adapter.settings().rank}, {"alpha", adapter.settings().alpha}}}};
+    SHOEHORN_RETURN_IF_ERROR(write_model_directory(loader, merged_model(loader, adapter, options.result_dtype), work.path(), report, progress));
+    return work.finish();
   });
 }
 

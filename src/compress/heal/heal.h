@@ -42,6 +42,17 @@ struct HealReport {
   Json json() const;
 };
 
+struct MergeOptions {
+  std::string model, adapter;               ///< checkpoint and PEFT directory
+  std::string out;                          ///< merged checkpoint; "": none
+  std::string gguf;                         ///< adapter as a GGUF for the model's GGUF; "": none
+  std::string result_dtype;                 ///< as in HealOptions
+  int n_threads = 0;
+};
+
+/// Merges somebody's adapter into a checkpoint, or writes it as llama.cpp's GGUF, or both.
+Status merge_adapter(const MergeOptions& options, Progress& progress);
+
 /// Writes the merged checkpoint to options.out, with the adapter in its folder "adapter" in PEFT's form. Resumable
 /// (compress/work_directory): the result does not depend on interruptions.
 Expected<HealReport> heal(const HealOptions& options, Progress& progress);

@@ -52,11 +52,17 @@ Expected<std::vector<Role>> parse_projections(const std::vector<std::string>& na
 LoraAdapter::LoraAdapter(const BlockLoader& loader, const LoraSettings& settings, uint64_t seed, const Compute& compute)
     : settings_(settings) {
   std::mt19937_64 random(mix(seed));
+  const auto has = [](const std::vector<Role>& roles, Role role) { return std::ranges::find(roles, role) != roles.end(); };
   for (int layer = 0; layer < static_cast<int>(loader.hparams().n_layer); ++layer) {
-    for (const Role role : settings.targets) {
+    for (const auto& [role, name] : kProjections) {
       const io::CheckpointTensor* weight = loader.find(layer, role);
       if (weight == nullptr) continue;
       const auto n_out = static_cast<int64_t>(weight->shape[0]), n_in = static_cast<int64_t>(weight->shape[1]);
+      if (has(settings.full, role)) {
+        pairs_[{layer, role}].delta = at::zeros({n_out, n_in}, compute.wide_options()).requires_grad_(true);
+        continue;
+      }
+      if (!has(settings.targets, role)) continue;
       at::Tensor a = at::empty({settings.rank, n_in}, at::kFloat);
       const float bound = 1 / std::sqrt(static_cast<float>(n_in));
       float* value = a.data_ptr<float>();
@@ -71,17 +77,21 @@ LoraAdapter::LoraAdapter(const BlockLoader& loader, const LoraSettings& settings
   }
 }
 
+std::vector<at::Tensor> LoraPair::tensors() const {
+  if (delta.defined()) return {delta};
+  return {a, b};
+}
+
 int64_t LoraAdapter::n_parameters() const {
   int64_t n = 0;
-  for (const auto& [where, pair] : pairs_) n += pair.a.numel() + pair.b.numel();
+  for (const at::Tensor& tensor : parameters()) n += tensor.numel();
   return n;
 }
 
 std::vector<at::Tensor> LoraAdapter::parameters(int layer) const {
   std::vector<at::Tensor> out;
   for (auto it = pairs_.lower_bound({layer, static_cast<Role>(0)}); it != pairs_.end() && it->first.first == layer; ++it) {
-    out.push_back(it->second.a);
-    out.push_back(it->second.b);
+    for (at::Tensor& tensor : it->second.tensors()) out.push_back(std::move(tensor));
   }
   return out;
 }
@@ -89,8 +99,7 @@ std::vector<at::Tensor> LoraAdapter::parameters(int layer) const {
 std::vector<at::Tensor> LoraAdapter::parameters() const {
   std::vector<at::Tensor> out;
   for (const auto& [where, pair] : pairs_) {
-    out.push_back(pair.a);
-    out.push_back(pair.b);
+    for (at::Tensor& tensor : pair.tensors()) out.push_back(std::move(tensor));
   }
   return out;
 }
@@ -100,6 +109,7 @@ Projection LoraAdapter::projection(int layer, const TensorSet& weights, const Dr
     const at::Tensor y = project(weights, role, x);
     const auto pair = pairs_.find({layer, role});
     if (pair == pairs_.end()) return y;
+    if (pair->second.delta.defined()) return y + at::linear(x, pair->second.delta.to(x.scalar_type()));
     at::Tensor input = x;
     if (draw.training && settings_.dropout > 0) {
       const uint64_t where = mix(draw.seed) ^ mix(draw.step * 4099 + draw.micro_batch) ^ mix(static_cast<uint64_t>(layer) * 64 + static_cast<uint64_t>(role) + (uint64_t{1} << 40));
@@ -116,14 +126,19 @@ at::Tensor LoraAdapter::merged(int layer, Role role, const at::Tensor& weight) c
   const auto pair = pairs_.find({layer, role});
   if (pair == pairs_.end()) return weight;
   at::NoGradGuard no_gradient;
-  const at::ScalarType wide = pair->second.a.scalar_type();
-  return at::addmm(weight.to(pair->second.a.options()), pair->second.b, pair->second.a, 1, scale()).to(wide);
+  const LoraPair& p = pair->second;
+  if (p.delta.defined()) return weight.to(p.delta.options()) + p.delta;
+  return at::addmm(weight.to(p.a.options()), p.b, p.a, 1, scale());
 }
 
 NamedTensors LoraAdapter::named() const {
   NamedTensors out;
   for (const auto& [where, pair] : pairs_) {
     const std::string module = fmt::format("layers.{}.{}", where.first, projection_module(where.second));
+    if (pair.delta.defined()) {
+      out[module + ".delta"] = pair.delta.detach();
+      continue;
+    }
     out[module + ".lora_A.weight"] = pair.a.detach();
     out[module + ".lora_B.weight"] = pair.b.detach();
   }

@@ -15,6 +15,7 @@ struct LoraSettings {
   double alpha = 16;
   double dropout = 0;                  ///< share of the adapter's inputs that is dropped while training
   std::vector<models::Role> targets;   ///< projections that get an adapter
+  std::vector<models::Role> full;      ///< projections whose whole weight is trained, as a difference of full rank
 };
 
 /// The projections that can have one, by the names of the field: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj.
@@ -22,10 +23,14 @@ std::string_view projection_name(models::Role role);
 /// The roles of names; fails naming one that there is not.
 Expected<std::vector<models::Role>> parse_projections(const std::vector<std::string>& names);
 
-/// One projection's pair, in single precision (double where that is computed in).
+/// What is trained of one projection, in single precision (double where that is computed in).
 struct LoraPair {
-  at::Tensor a;   ///< [rank, n_in]
-  at::Tensor b;   ///< [n_out, rank]
+  at::Tensor a;      ///< [rank, n_in]
+  at::Tensor b;      ///< [n_out, rank]
+  at::Tensor delta;  ///< [n_out, n_in], in place of a and b where the full rank is trained
+
+  /// Those that are there.
+  std::vector<at::Tensor> tensors() const;
 };
 
 /// Which draw of the dropout masks a pass uses. The backward pass computes a block again and must draw the same.
@@ -55,10 +60,14 @@ class LoraAdapter {
   /// The projection of `layer` with its adapters added to `weights`.
   Projection projection(int layer, const TensorSet& weights, const DropoutDraw& draw) const;
 
-  /// W + alpha / r B A in wide precision.
+  /// W + alpha / r B A, or W + delta, in wide precision.
   at::Tensor merged(int layer, models::Role role, const at::Tensor& weight) const;
 
-  /// Tensors under PEFT's names without its prefix ("layers.0.self_attn.q_proj.lora_A.weight").
+  /// True when every projection is of low rank: what adapter files can hold.
+  bool low_rank() const { return settings_.full.empty(); }
+
+  /// Tensors under PEFT's names without its prefix ("layers.0.self_attn.q_proj.lora_A.weight"); differences of full rank end in
+  /// ".delta".
   NamedTensors named() const;
 
  private:

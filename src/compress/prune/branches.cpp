@@ -18,6 +18,12 @@ struct Sums {
     nll_squares += loss.sum_squares;
     n += loss.count;
   }
+
+  /// Over all processes.
+  Status gather(const Peers& peers) {
+    for (double* value : {&kl, &kl_squares, &nll, &nll_squares}) SHOEHORN_RETURN_IF_ERROR(peers.sum(*value));
+    return peers.sum(n);
+  }
 };
 
 double standard_error(double sum, double squares, int64_t n) {
@@ -67,9 +73,13 @@ Expected<std::vector<Divergence>> compare(BlockStream& stream, Boundary& last, s
   for (Boundary& branch : branches) stream.drop(branch);
   branches.clear();
   stream.drop(last);
+  SHOEHORN_RETURN_IF_ERROR(base.gather(stream.peers()));
   if (unchanged != nullptr) *unchanged = mean(base);
   std::vector<Divergence> out;
-  for (const Sums& s : sums) out.push_back(mean(s));
+  for (Sums& s : sums) {
+    SHOEHORN_RETURN_IF_ERROR(s.gather(stream.peers()));
+    out.push_back(mean(s));
+  }
   return out;
 }
 

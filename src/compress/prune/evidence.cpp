@@ -21,16 +21,19 @@ struct GradientSums {
       at::Tensor& sum = gradient[roles[i]];
       if (want_fisher) {
         // A micro-batch is one sample then, and its part of the mean loss 1 / n_samples.
-        at::Tensor& squares = fisher[roles[i]];
-        if (!squares.defined()) squares = at::zeros_like(part);
-        squares.addcmul_(part, part, n_samples);
+        fisher[roles[i]].addcmul_(part, part, n_samples);
       }
-      if (sum.defined()) {
-        sum.add_(part);
-      } else {
-        sum = part;
-      }
+      sum.add_(part);
     }
+  }
+
+  /// Over all processes.
+  Status gather(const Peers& peers) const {
+    for (const Role role : roles) {
+      SHOEHORN_RETURN_IF_ERROR(peers.sum({gradient[role]}));
+      if (fisher[role].defined()) SHOEHORN_RETURN_IF_ERROR(peers.sum({fisher[role]}));
+    }
+    return {};
   }
 };
 
@@ -90,21 +93,21 @@ Expected<InputStatistics> gather_inputs(BlockStream& stream, const TensorSet& we
                                         bool want_gram) {
   at::NoGradGuard no_gradient;
   InputStatistics out;
+  const int64_t n_columns = weights[target.output].size(1);
+  const auto wide = stream.model().compute().wide_options();
+  out.sum = at::zeros({n_columns}, wide.dtype(at::kDouble));
+  out.sum_squares = at::zeros_like(out.sum);
+  if (want_gram) out.gram = at::zeros({n_columns, n_columns}, wide);
   const Projection watch = [&](Role role, const at::Tensor& x) {
     if (role == target.output) {
       const at::Tensor rows = x.reshape({-1, x.size(-1)});
       const at::Tensor exact = rows.to(at::kDouble);
-      if (out.n_rows == 0) {
-        out.sum = at::zeros({rows.size(1)}, exact.options());
-        out.sum_squares = at::zeros_like(out.sum);
-        if (want_gram) out.gram = at::zeros({rows.size(1), rows.size(1)}, rows.options().dtype(stream.model().compute().wide()));
-      }
       out.n_rows += rows.size(0);
       out.sum += exact.sum(0);
       out.sum_squares += exact.square().sum(0);
       if (want_gram) {
-        const at::Tensor wide = rows.to(out.gram.scalar_type());
-        out.gram.addmm_(wide.t(), wide);
+        const at::Tensor x_wide = rows.to(out.gram.scalar_type());
+        out.gram.addmm_(x_wide.t(), x_wide);
       }
     }
     return project(weights, role, x);
@@ -114,6 +117,9 @@ Expected<InputStatistics> gather_inputs(BlockStream& stream, const TensorSet& we
     SHOEHORN_TRY(const at::Tensor x, stream.get(slot));
     stream.model().block(weights, x, watch);
   }
+  SHOEHORN_RETURN_IF_ERROR(stream.peers().sum(out.n_rows));
+  SHOEHORN_RETURN_IF_ERROR(stream.peers().sum({out.sum, out.sum_squares}));
+  if (want_gram) SHOEHORN_RETURN_IF_ERROR(stream.peers().sum({out.gram}));
   return out;
 }
 
@@ -122,9 +128,9 @@ Expected<GradientScores> gradient_scores(BlockStream& stream, const GradientTask
   const int n_layer = static_cast<int>(loader.hparams().n_layer);
   const int64_t head_dim = loader.hparams().head_dim;
   const bool want_fisher = task.method->per_sample_gradients != nullptr && task.method->per_sample_gradients(*task.settings);
-  int64_t n_samples = 0;
-  for (const at::Tensor& batch : task.batches) n_samples += batch.size(0);
 
+  // Activations of other processes are theirs: with several, the pass is not saved half-way.
+  const bool resumable = stream.peers().size() == 1;
   // Layers from `done` on have been walked back over before.
   GradientScores scores;
   int done = n_layer;
@@ -140,6 +146,7 @@ Expected<GradientScores> gradient_scores(BlockStream& stream, const GradientTask
       }
       if (layer == task.first_layer) return scores;
     }
+    if (!resumable) continue;
     SHOEHORN_TRY(const auto saved, work.load(layer_name("gradient", layer)));
     if (!saved) continue;
     done = layer;
@@ -161,7 +168,7 @@ Expected<GradientScores> gradient_scores(BlockStream& stream, const GradientTask
     current = std::move(next);
   }
   if (done == n_layer) {
-    SHOEHORN_TRY(gradients, loss_gradients(stream, current, task.batches, n_samples));
+    SHOEHORN_TRY(gradients, loss_gradients(stream, current, task.batches, task.n_samples));
   }
   stream.drop(current);
 
@@ -179,6 +186,8 @@ Expected<GradientScores> gradient_scores(BlockStream& stream, const GradientTask
           sums.roles.push_back(role);
           weights[role] = weights[role].detach().requires_grad_(true);
           parameters.push_back(weights[role]);
+          sums.gradient[role] = at::zeros(weights[role].sizes(), stream.model().compute().wide_options());
+          if (want_fisher) sums.fisher[role] = at::zeros_like(sums.gradient[role]);
         }
       }
     }
@@ -186,9 +195,10 @@ Expected<GradientScores> gradient_scores(BlockStream& stream, const GradientTask
     SHOEHORN_RETURN_IF_ERROR(stream.backward(
         weights, inputs[layer], gradients, parameters, want_input,
         [&](const TensorSet& w, const at::Tensor& x, size_t) { return stream.model().block(w, x); },
-        [&](size_t, std::vector<at::Tensor>&& parts) { sums.add(std::move(parts), static_cast<double>(n_samples), want_fisher); }));
+        [&](size_t, std::vector<at::Tensor>&& parts) { sums.add(std::move(parts), static_cast<double>(task.n_samples), want_fisher); }));
 
-    if (want_input) SHOEHORN_RETURN_IF_ERROR(save_gradients(stream, work, layer, gradients));
+    SHOEHORN_RETURN_IF_ERROR(sums.gather(stream.peers()));
+    if (want_input && resumable) SHOEHORN_RETURN_IF_ERROR(save_gradients(stream, work, layer, gradients));
     if (layer <= task.last_layer) {
       Saved saved;
       at::NoGradGuard no_gradient;

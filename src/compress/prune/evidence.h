@@ -31,7 +31,8 @@ struct GradientTask {
   std::vector<const Target*> targets;
   int first_layer, last_layer;       ///< inclusive
   const std::set<int>* dropped;      ///< layers that are not there any more
-  std::vector<at::Tensor> batches;   ///< ids [n, n_tokens]
+  std::vector<at::Tensor> batches;   ///< ids [n, n_tokens], this process's
+  int64_t n_samples;                 ///< of all processes
 };
 
 /// One forward and one backward pass over the model. What is done is saved in `work` and not done again.

@@ -8,6 +8,7 @@
 
 #include "base/memory.h"
 #include "compress/calibration_text.h"
+#include "compress/estimate.h"
 #include "compress/prune/branches.h"
 #include "compress/prune/evidence.h"
 #include "compress/prune/widths.h"
@@ -34,6 +35,7 @@ struct Plan {
   Compute compute;
   uint64_t store_bytes = 0;             ///< memory for activations
   bool resident = false;
+  Estimate estimate;
 };
 
 int64_t multiple_of(const PruneOptions& options, const Target& target) {
@@ -182,12 +184,30 @@ Status plan_memory(const PruneOptions& o, const BlockLoader& loader, const std::
   const uint64_t left = limit - needed;
   plan.resident = loader.total_bytes() < left / 2;
   plan.store_bytes = plan.resident ? left - loader.total_bytes() : left;
+
+  const auto all_tokens = static_cast<uint64_t>(plan.samples * plan.seq_len);
+  const uint64_t boundary = all_tokens * h.n_embd * wide;
+  // A backward pass needs what went into each of its blocks; the other methods only what goes into the next one.
+  const uint64_t activations = boundary * (evidence == Evidence::kGradients ? h.n_layer - static_cast<uint32_t>(plan.first_layer) + 1 : 2);
+  const uint64_t saved = evidence == Evidence::kGram ? loader.total_bytes() / 4 : boundary;
+  plan.estimate.memory_bytes = needed + std::min(plan.store_bytes, activations) + (plan.resident ? loader.total_bytes() : 0);
+  plan.estimate.disk_bytes = loader.checkpoint().weights->file_bytes() + saved + (activations > plan.store_bytes ? activations - plan.store_bytes : 0);
+  const double checked = o.check ? 2.0 * static_cast<double>(kCheckSamples * plan.seq_len) : 0;
+  const double passes = evidence == Evidence::kGradients ? 4 : evidence == Evidence::kWeights ? 0 : 1.5;
+  plan.estimate.multiply_adds = (passes * static_cast<double>(all_tokens) + checked) * block_multiply_adds(loader) +
+                                ((evidence == Evidence::kGradients ? 2 * static_cast<double>(all_tokens) : 0) + checked) * head_multiply_adds(loader);
+  if (evidence == Evidence::kGram) {
+    const double n = static_cast<double>(columns), layers = plan.last_layer - plan.first_layer + 1;
+    // Second moments, and an inverse and a solution in double precision, which runs at about a quarter of the speed.
+    plan.estimate.multiply_adds += layers * (n * n * static_cast<double>(all_tokens) + 4 * (n * n * n + 2 * n * n * h.n_embd));
+  }
   return {};
 }
 
 /// What is learned from, and other text to measure on; ids in micro-batches.
 struct Text {
   std::vector<at::Tensor> calibration, check;
+  int64_t n_samples = 0;   ///< of `calibration`, before it is shared out
 };
 
 Expected<Text> draw_text(const PruneOptions& o, const Plan& plan, const convert::OpenedCheckpoint& checkpoint, Progress& progress) {
@@ -199,6 +219,7 @@ Expected<Text> draw_text(const PruneOptions& o, const Plan& plan, const convert:
     SHOEHORN_TRY(const at::Tensor ids, draw_samples(o.calib, tokenizer, {plan.samples, length, o.seed, 0}));
     const bool one_by_one = plan.method->per_sample_gradients != nullptr && plan.method->per_sample_gradients(o.settings);
     text.calibration = split_batches(ids, one_by_one ? 1 : o.micro_batch);
+    text.n_samples = plan.samples;
   }
   if (!o.check && !o.search_widths) return text;
   if (const auto rest = draw_samples(o.calib, tokenizer, {kCheckSamples, length, o.seed, plan.samples})) {
@@ -211,9 +232,11 @@ Expected<Text> draw_text(const PruneOptions& o, const Plan& plan, const convert:
 
 class Pruner {
  public:
-  Pruner(const PruneOptions& options, Plan plan, Text text, BlockLoader& loader, WorkDirectory& work, Progress& progress)
-      : o_(options), plan_(std::move(plan)), batches_(std::move(text.calibration)), check_(std::move(text.check)), loader_(loader), work_(work), progress_(progress), model_(loader.hparams(), plan_.compute),
-        store_(work.path(), plan_.store_bytes), stream_(loader, model_, store_, progress) {
+  Pruner(const PruneOptions& options, Plan plan, const Text& text, BlockLoader& loader, WorkDirectory& work, Progress& progress,
+         const Peers& peers)
+      : o_(options), plan_(std::move(plan)), batches_(peers.mine(text.calibration)), check_(peers.mine(text.check)),
+        n_samples_(text.n_samples), has_check_(!text.check.empty()), loader_(loader), work_(work), progress_(progress), model_(loader.hparams(), plan_.compute),
+        store_(work.path(), plan_.store_bytes), stream_(loader, model_, store_, progress, peers) {
     for (const LayerShape& shape : loader.hparams().layers) {
       ChangedLayer layer;
       layer.shape = shape;
@@ -226,8 +249,10 @@ class Pruner {
     if (plan_.drop_layers) SHOEHORN_RETURN_IF_ERROR(drop_layers());
     if (!plan_.targets.empty()) SHOEHORN_RETURN_IF_ERROR(prune_units());
     PruneReport report = describe();
-    if (o_.check && !check_.empty()) SHOEHORN_RETURN_IF_ERROR(check(report));
-    SHOEHORN_RETURN_IF_ERROR(write_model_directory(loader_, result_, work_.path(), report.json(), progress_));
+    if (o_.check && has_check_) SHOEHORN_RETURN_IF_ERROR(check(report));
+    if (stream_.peers().first()) {
+      SHOEHORN_RETURN_IF_ERROR(write_model_directory(loader_, result_, work_.path(), report.json(), progress_));
+    }
     SHOEHORN_RETURN_IF_ERROR(work_.finish());
     report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return report;
@@ -266,6 +291,8 @@ class Pruner {
         sum += (1 - cosine).sum().item<double>();
         count += cosine.numel();
       }
+      SHOEHORN_RETURN_IF_ERROR(stream_.peers().sum(sum));
+      SHOEHORN_RETURN_IF_ERROR(stream_.peers().sum(count));
       // A jagged GGUF needs attention in layer 0.
       if (layer >= plan_.first_layer && layer > 0) influence[layer] = sum / static_cast<double>(count);
       stream_.drop(current);
@@ -305,7 +332,7 @@ class Pruner {
   Status prune_units() {
     const Evidence evidence = plan_.method->evidence(o_.settings);
     if (evidence == Evidence::kGradients) {
-      const GradientTask task{plan_.method, &o_.settings, plan_.targets, plan_.first_layer, plan_.last_layer, &dropped_, batches_};
+      const GradientTask task{plan_.method, &o_.settings, plan_.targets, plan_.first_layer, plan_.last_layer, &dropped_, batches_, n_samples_};
       SHOEHORN_TRY(scores_, gradient_scores(stream_, task, work_));
     }
     for (const Target* target : plan_.targets) {
@@ -318,6 +345,7 @@ class Pruner {
     SHOEHORN_TRY(const auto found, work_.load("widths"));
     if (found) {
       for (const auto& [layer, width] : found->facts["widths"].items()) widths_[std::stoi(layer)] = width.get<int64_t>();
+      generation_ = found->facts.at("generation").get<std::string>();
       return cut_layers();
     }
     // Uniform widths first: the search must beat them.
@@ -328,7 +356,7 @@ class Pruner {
     reset();
     generation_ = "searched-";
     SHOEHORN_RETURN_IF_ERROR(cut_layers());
-    const auto& judge = check_.empty() ? batches_ : check_;
+    const auto& judge = has_check_ ? check_ : batches_;
     progress_.begin("uniform and searched widths", loader_.hparams().n_layer);
     SHOEHORN_TRY(const auto measured, measure(stream_, {changes(uniform), changes(result_.layers)}, judge));
     progress_.end();
@@ -344,7 +372,7 @@ class Pruner {
     }
     Json by_layer = Json::object();
     for (const auto& [layer, width] : widths_) by_layer[std::to_string(layer)] = width;
-    return work_.save("widths", {{}, {{"widths", by_layer}}});
+    return work_.save("widths", {{}, {{"widths", by_layer}, {"generation", better ? generation_ : ""}}});
   }
 
   void reset() {
@@ -481,7 +509,7 @@ class Pruner {
   Expected<std::map<int, int64_t>> search() {
     const Target& target = *plan_.targets.front();
     const int64_t step = multiple_of(o_, target);
-    const auto& text = check_.empty() ? batches_ : check_;
+    const auto& text = has_check_ ? check_ : batches_;
     Branches branches(stream_);
     std::vector<WidthCost> costs;
     int64_t total = 0;
@@ -561,7 +589,9 @@ class Pruner {
 
   const PruneOptions& o_;
   Plan plan_;
-  std::vector<at::Tensor> batches_, check_;
+  std::vector<at::Tensor> batches_, check_;   // this process's
+  int64_t n_samples_;
+  bool has_check_;
   BlockLoader& loader_;
   WorkDirectory& work_;
   Progress& progress_;
@@ -571,7 +601,7 @@ class Pruner {
   std::set<int> dropped_;
   GradientScores scores_;
   std::map<int, int64_t> widths_;
-  std::string generation_;
+  std::string generation_;   // before the names of layers' states: those of uniform widths stay while others are tried
   ChangedModel result_;
 };
 
@@ -623,11 +653,14 @@ Expected<PruneReport> prune(const PruneOptions& options, Progress& progress) {
     SHOEHORN_RETURN_IF_ERROR(check_expressible(options, plan, checkpoint));
     const BlockLoader measure_only(checkpoint, plan.compute, false);
     SHOEHORN_RETURN_IF_ERROR(plan_memory(options, measure_only, options.model, plan));
-    SHOEHORN_TRY(Text text, draw_text(options, plan, checkpoint, progress));
-    SHOEHORN_TRY(auto work, WorkDirectory::open(options.out, fingerprint(options, plan, checkpoint), options.resume));
+    SHOEHORN_TRY(const std::string estimate, describe(plan.estimate, plan.compute, options.out));
+    progress.note("this takes " + estimate);
+    SHOEHORN_TRY(const Text text, draw_text(options, plan, checkpoint, progress));
+    SHOEHORN_TRY(const auto peers, Peers::join(plan.compute.device));
+    SHOEHORN_TRY(auto work, WorkDirectory::open(options.out, fingerprint(options, plan, checkpoint), options.resume, peers));
     if (work.complete()) return fail(ErrorCode::kInvalid, "{} was complete already", options.out);
     BlockLoader loader(std::move(checkpoint), plan.compute, plan.resident);
-    return Pruner(options, std::move(plan), std::move(text), loader, work, progress).run();
+    return Pruner(options, std::move(plan), text, loader, work, progress, peers).run();
   });
 }
 

@@ -1,14 +1,15 @@
 // llama.cpp on the CPU, through node-llama-cpp and its prebuilt library: nothing is downloaded or compiled.
 import {getLlama} from "node-llama-cpp";
 
-/** Calls `use` with llama.cpp's view of a GGUF file, and frees it afterwards. Rejects when llama.cpp refuses the file. */
-export async function withModel(modelPath, use, {vocabOnly = false} = {}) {
+/** Calls `use` with llama.cpp's view of a GGUF file, with a LoRA adapter over it where one is given, and frees it afterwards. Rejects when
+ * llama.cpp refuses a file. */
+export async function withModel(modelPath, use, {vocabOnly = false, adapter} = {}) {
     const llama = await getLlama({
         gpu: false, build: "never", skipDownload: true, logLevel: "error", progressLogs: false, maxThreads: 1
     });
     try {
         const model = await llama.loadModel({modelPath, gpuLayers: 0, vocabOnly});
-        return await use(new LlamaCppModel(model));
+        return await use(new LlamaCppModel(model, adapter));
     } finally {
         await llama.dispose();
     }
@@ -16,10 +17,12 @@ export async function withModel(modelPath, use, {vocabOnly = false} = {}) {
 
 class LlamaCppModel {
     #model;
+    #adapter;
     #sequence;
 
-    constructor(model) {
+    constructor(model, adapter) {
         this.#model = model;
+        this.#adapter = adapter;
     }
 
     get architecture() {
@@ -43,7 +46,8 @@ class LlamaCppModel {
 
     /** Next-token logits after each of ids[from..]: an array of Map(id -> logit). At most 512 ids. */
     async logits(ids, from) {
-        this.#sequence ??= (await this.#model.createContext({contextSize: 768, batchSize: 512, threads: 1})).getSequence();
+        const lora = this.#adapter === undefined ? undefined : {adapters: [{filePath: this.#adapter, scale: 1}]};
+        this.#sequence ??= (await this.#model.createContext({contextSize: 768, batchSize: 512, threads: 1, lora})).getSequence();
         await this.#sequence.clearHistory();
         const outputs = await this.#sequence.controlledEvaluate(
             ids.map((id, i) => i < from ? id : [id, {generateNext: {logits: true}}]));
@@ -75,6 +79,14 @@ export function best(row) {
     let found = [-1, -Infinity];
     for (const entry of row) if (entry[1] > found[1]) found = entry;
     return found;
+}
+
+/** The probabilities that a row of logits stands for: Map(id -> probability). */
+export function softmax(row) {
+    const top = best(row)[1];
+    const powers = new Map([...row].map(([id, logit]) => [id, Math.exp(logit - top)]));
+    const sum = [...powers.values()].reduce((a, b) => a + b, 0);
+    return new Map([...powers].map(([id, power]) => [id, power / sum]));
 }
 
 function logSoftmax(row, id) {

@@ -1,0 +1,58 @@
+#include "compress/estimate.h"
+
+#include <chrono>
+#include <filesystem>
+
+#include "base/memory.h"
+
+namespace shoehorn::compress {
+namespace {
+namespace fs = std::filesystem;
+
+std::string format_time(double seconds) {
+  if (seconds < 90) return fmt::format("{:.0f} seconds", std::max(1.0, seconds));
+  if (seconds < 5400) return fmt::format("{:.0f} minutes", seconds / 60);
+  return seconds < 172800 ? fmt::format("{:.1f} hours", seconds / 3600) : fmt::format("{:.1f} days", seconds / 86400);
+}
+
+}  // namespace
+
+double block_multiply_adds(const BlockLoader& loader) {
+  double n = 0;
+  for (const models::TensorSpec& spec : models::tensor_specs(loader.architecture(), loader.hparams())) {
+    if (spec.layer >= 0 && spec.shape.size() == 2) n += static_cast<double>(spec.shape[0]) * static_cast<double>(spec.shape[1]);
+  }
+  return n;
+}
+
+double head_multiply_adds(const BlockLoader& loader) {
+  return static_cast<double>(loader.hparams().n_vocab) * static_cast<double>(loader.hparams().n_embd);
+}
+
+double measure_multiply_adds(const Compute& compute) {
+  using Clock = std::chrono::steady_clock;
+  at::NoGradGuard no_gradient;
+  constexpr int64_t kRows = 256, kSide = 1024;
+  const at::Tensor x = at::ones({kRows, kSide}, compute.options()), w = at::ones({kSide, kSide}, compute.options());
+  at::linear(x, w);
+  int n = 0;
+  const auto start = Clock::now();
+  double seconds = 0;
+  for (; seconds < 0.1; seconds = std::chrono::duration<double>(Clock::now() - start).count(), ++n) at::linear(x, w)[0][0].item<float>();
+  return n * static_cast<double>(kRows * kSide * kSide) / seconds;
+}
+
+Expected<std::string> describe(const Estimate& estimate, const Compute& compute, const std::string& directory) {
+  std::error_code error;
+  fs::path parent = fs::absolute(directory, error).parent_path();
+  while (!parent.empty() && !fs::exists(parent, error) && parent != parent.parent_path()) parent = parent.parent_path();
+  const fs::space_info space = fs::space(parent, error);
+  if (!error && space.available < estimate.disk_bytes) {
+    return fail(ErrorCode::kTooLarge, "{} takes about {} of disk, {} has {} free", directory, format_bytes(estimate.disk_bytes), parent.string(),
+                format_bytes(space.available));
+  }
+  return fmt::format("about {} of memory, {} of disk and {}", format_bytes(estimate.memory_bytes), format_bytes(estimate.disk_bytes),
+                     format_time(estimate.multiply_adds / measure_multiply_adds(compute)));
+}
+
+}  // namespace shoehorn::compress

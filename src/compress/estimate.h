@@ -1,0 +1,26 @@
+// What a step will take, told before it starts.
+#pragma once
+
+#include <string>
+
+#include "compress/block_loader.h"
+
+namespace shoehorn::compress {
+
+struct Estimate {
+  uint64_t memory_bytes = 0;   ///< at most, beside page cache
+  uint64_t disk_bytes = 0;     ///< output, saved state and activations beyond the memory
+  double multiply_adds = 0;    ///< in matrix products
+};
+
+/// Multiply-adds of one token's way through all blocks, and through the head.
+double block_multiply_adds(const BlockLoader& loader);
+double head_multiply_adds(const BlockLoader& loader);
+
+/// Multiply-adds a second that products of a model's sizes reach here; takes a fraction of a second.
+double measure_multiply_adds(const Compute& compute);
+
+/// "about 3.1 GiB of memory, 16.2 GiB of disk and 9 minutes". Fails with kTooLarge and the numbers when `directory` has less room.
+Expected<std::string> describe(const Estimate& estimate, const Compute& compute, const std::string& directory);
+
+}  // namespace shoehorn::compress

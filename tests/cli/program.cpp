@@ -1,0 +1,56 @@
+#include "cli/program.h"
+
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+
+#include "support/support.h"
+
+namespace shoehorn::test {
+
+Program::Program(std::vector<std::string> arguments, const std::string& input, const std::map<std::string, std::string>& environment)
+    : dir_(temp_dir()) {
+  write_text(dir_ + "/in", input);
+  pid_ = fork();
+  if (pid_ != 0) return;
+  const auto redirect = [](const std::string& path, int flags, int target) {
+    const int fd = open(path.c_str(), flags, 0644);
+    dup2(fd, target);
+  };
+  redirect(dir_ + "/in", O_RDONLY, STDIN_FILENO);
+  redirect(dir_ + "/out", O_WRONLY | O_CREAT, STDOUT_FILENO);
+  redirect(dir_ + "/err", O_WRONLY | O_CREAT, STDERR_FILENO);
+  for (const auto& [name, value] : environment) setenv(name.c_str(), value.c_str(), 1);
+  std::vector<char*> argv = {const_cast<char*>(SHOEHORN_BINARY)};
+  for (auto& argument : arguments) argv.push_back(argument.data());
+  argv.push_back(nullptr);
+  execv(SHOEHORN_BINARY, argv.data());
+  _exit(127);
+}
+
+Program::~Program() {
+  if (pid_ <= 0) return;
+  kill(pid_, SIGKILL);
+  waitpid(pid_, nullptr, 0);
+}
+
+Result Program::wait() {
+  int status = 0;
+  waitpid(pid_, &status, 0);
+  pid_ = -1;
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_text(dir_ + "/out"), read_text(dir_ + "/err")};
+}
+
+void Program::signal(int number) const { kill(pid_, number); }
+
+bool Program::running() const {
+  siginfo_t info = {};
+  return waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == 0;
+}
+
+Result run(std::vector<std::string> arguments, const std::string& input) { return Program(std::move(arguments), input).wait(); }
+
+}  // namespace shoehorn::test

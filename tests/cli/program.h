@@ -1,0 +1,38 @@
+// The program under test, run as a user runs it.
+#pragma once
+
+#include <sys/types.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace shoehorn::test {
+
+struct Result {
+  int exit_code;   ///< 128 + the signal's number when one ended it
+  std::string out, err;
+};
+
+/// A run of shoehorn with its own stdin, stdout and stderr files.
+class Program {
+ public:
+  explicit Program(std::vector<std::string> arguments, const std::string& input = "", const std::map<std::string, std::string>& environment = {});
+  ~Program();
+  Program(const Program&) = delete;
+  Program& operator=(const Program&) = delete;
+
+  Result wait();
+  void signal(int number) const;
+  bool running() const;
+  pid_t pid() const { return pid_; }
+
+ private:
+  std::string dir_;
+  pid_t pid_ = -1;
+};
+
+/// Runs it to its end.
+Result run(std::vector<std::string> arguments, const std::string& input = "");
+
+}  // namespace shoehorn::test

@@ -1,0 +1,201 @@
+// The workshop's commands: whole runs, kills at any moment, several processes.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cmath>
+#include <csignal>
+#include <filesystem>
+#include <random>
+#include <thread>
+
+#include "base/json.h"
+#include "base/mapped_file.h"
+#include "cli/program.h"
+#include "io/safetensors.h"
+#include "support/support.h"
+
+namespace shoehorn::test {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+using Arguments = std::vector<std::string>;
+
+std::string fable() { return source_dir() + "/models/fable-10m"; }
+std::string calib() { return fable() + "/calib.txt"; }
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+Arguments with(Arguments arguments, const Arguments& more) {
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return arguments;
+}
+
+std::map<std::string, std::vector<std::byte>> contents(const std::string& directory) {
+  std::map<std::string, std::vector<std::byte>> out;
+  for (const auto& entry : fs::recursive_directory_iterator(directory)) {
+    if (entry.is_regular_file()) out[fs::relative(entry.path(), directory)] = read_bytes(entry.path());
+  }
+  return out;
+}
+
+const Arguments kPrune = {"prune", fable(), "--method", "obs", "--layers", "1-6", "--calib", calib(), "--samples", "16", "--seq-len", "128", "-t", "2"};
+const Arguments kTaylor = {"prune", fable(), "--method", "taylor", "--target", "mlp,attention", "--layers", "1-6", "--ratio", "0.5", "--calib", calib(),
+                           "--samples", "10", "--seq-len", "128", "-t", "2"};
+
+Arguments heal_arguments(const std::string& model, int steps) {
+  return {"heal", model, "--data", calib(), "--teacher", fable(), "--max-steps", std::to_string(steps), "--batch", "4", "--micro-batch", "2", "--cutoff", "64",
+          "--validation", "8", "--validate-every", "5", "--warmup", "2", "--lr", "0.003", "-t", "2"};
+}
+
+TEST(Workshop, PrunesHealsAndWritesAGguf) {
+  const std::string dir = temp_dir();
+  const Result pruned = run(with(kPrune, {"-o", dir + "/pruned", "--json"}));
+  ASSERT_EQ(pruned.exit_code, 0) << pruned.err;
+  const Json report = Json::parse(pruned.out);
+  EXPECT_EQ(report["parameters_before"], 9703680);
+  EXPECT_EQ(report["parameters"], 9703680 - 6 * 256 * 3 * 256);
+  EXPECT_GT(report["check"]["kld_mean"], 0);
+  const Result healed = run(with(heal_arguments(dir + "/pruned", 12), {"-o", dir + "/healed", "--json"}));
+  ASSERT_EQ(healed.exit_code, 0) << healed.err;
+  const Json healing = Json::parse(healed.out);
+  EXPECT_EQ(healing["steps"], 12);
+  EXPECT_LE(healing["validation_after"], healing["validation_before"]);
+  ASSERT_EQ(run({"quantize", dir + "/healed", dir + "/q.gguf", "Q4_K_M"}).exit_code, 0);
+  EXPECT_EQ(Json::parse(run({"inspect", dir + "/q.gguf", "--json"}).out)["architecture"], "deci");
+  const Result text = run({"run", "-m", dir + "/q.gguf", "-no-cnv", "-p", "Once upon a time", "-n", "8", "--temp", "0"});
+  EXPECT_EQ(text.exit_code, 0);
+  EXPECT_TRUE(text.out.starts_with("Once upon a time"));
+}
+
+/// Starts, kills after a while and resumes, `kills` times; then lets it end. The output must be the uninterrupted run's.
+void expect_kills_change_nothing(const Arguments& arguments, int kills) {
+  const std::string dir = temp_dir();
+  const auto start = Clock::now();
+  const Result whole = run(with(arguments, {"-o", dir + "/whole"}));
+  ASSERT_EQ(whole.exit_code, 0) << whole.err;
+  const double duration = seconds_since(start);
+  const auto expected = contents(dir + "/whole");
+  std::mt19937 random(7);
+  int done = 0;
+  for (int i = 0; i < kills; ++i) {
+    const Arguments resume = i == 0 ? Arguments{} : Arguments{"--resume"};
+    Program program(with(arguments, with({"-o", dir + "/out"}, resume)));
+    std::this_thread::sleep_for(std::chrono::duration<double>(duration * (0.2 + 0.8 * static_cast<double>(random()) / 4294967296.0)));
+    program.signal(SIGKILL);
+    const Result result = program.wait();
+    if (result.exit_code == 0) {
+      // It was faster. Begin anew.
+      EXPECT_TRUE(contents(dir + "/out") == expected);
+      fs::remove_all(dir + "/out");
+      ++done;
+      continue;
+    }
+    ASSERT_EQ(result.exit_code, 128 + SIGKILL) << result.err;
+    if (fs::exists(dir + "/out") && !fs::exists(dir + "/out/state")) {
+      EXPECT_TRUE(contents(dir + "/out") == expected);
+      fs::remove_all(dir + "/out");
+    }
+  }
+  EXPECT_LT(done, kills);
+  const Result last = run(with(arguments, {"-o", dir + "/out", "--resume"}));
+  ASSERT_EQ(last.exit_code, 0) << last.err;
+  EXPECT_TRUE(contents(dir + "/out") == expected);
+  EXPECT_FALSE(fs::exists(dir + "/out.partial"));
+}
+
+TEST(SlowWorkshop, KillsDoNotChangePruning) {
+  expect_kills_change_nothing(kPrune, 6);
+  expect_kills_change_nothing(kTaylor, 6);
+}
+
+TEST(SlowWorkshop, KillsDoNotChangeHealing) { expect_kills_change_nothing(heal_arguments(fable(), 12), 8); }
+
+/// The variables of process `rank` of `size`.
+std::map<std::string, std::string> rank_of(int rank, int size, int port) {
+  return {{"RANK", std::to_string(rank)}, {"WORLD_SIZE", std::to_string(size)}, {"MASTER_ADDR", "127.0.0.1"}, {"MASTER_PORT", std::to_string(port)}};
+}
+
+int some_port() {
+  std::random_device random;
+  return 20000 + static_cast<int>(random() % 30000);
+}
+
+std::vector<float> tensor_values(const std::string& path) {
+  auto file = MappedFile::open(path);
+  EXPECT_TRUE(file.has_value()) << path;
+  const auto tensors = io::read_safetensors(file->bytes(), path);
+  EXPECT_TRUE(tensors.has_value());
+  std::vector<float> out;
+  for (const auto& tensor : *tensors) {
+    const size_t n = tensor.data.size() / io::dtype_info(tensor.dtype).bytes, first = out.size();
+    out.resize(first + n);
+    io::decode_floats(tensor.dtype, tensor.data.data(), n, out.data() + first);
+  }
+  return out;
+}
+
+TEST(SlowWorkshop, TwoProcessesHealLikeOne) {
+  const std::string dir = temp_dir();
+  const Arguments arguments = with(heal_arguments(fable(), 4), {"--compute-dtype", "f32", "--dropout", "0.1"});
+  const Result alone = run(with(arguments, {"-o", dir + "/alone"}));
+  ASSERT_EQ(alone.exit_code, 0) << alone.err;
+  const int port = some_port();
+  Program first(with(arguments, {"-o", dir + "/both"}), "", rank_of(0, 2, port)), second(with(arguments, {"-o", dir + "/both"}), "", rank_of(1, 2, port));
+  const Result a = first.wait(), b = second.wait();
+  ASSERT_EQ(a.exit_code, 0) << a.err;
+  ASSERT_EQ(b.exit_code, 0) << b.err;
+  const auto expected = tensor_values(dir + "/alone/adapter/adapter_model.safetensors"), found = tensor_values(dir + "/both/adapter/adapter_model.safetensors");
+  ASSERT_EQ(expected.size(), found.size());
+  double worst = 0, most = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    worst = std::max(worst, std::abs(static_cast<double>(expected[i]) - static_cast<double>(found[i])));
+    most = std::max(most, std::abs(static_cast<double>(expected[i])));
+  }
+  EXPECT_LT(worst, 1e-3 * most);
+}
+
+TEST(SlowWorkshop, TwoProcessesPruneLikeOne) {
+  const std::string dir = temp_dir();
+  for (const Arguments& base : {kPrune, kTaylor}) {
+    const Arguments arguments = with(base, {"--dtype", "f32"});
+    const std::string name = base[3];
+    ASSERT_EQ(run(with(arguments, {"-o", dir + "/alone-" + name})).exit_code, 0);
+    const int port = some_port();
+    Program first(with(arguments, {"-o", dir + "/both-" + name}), "", rank_of(0, 2, port)),
+        second(with(arguments, {"-o", dir + "/both-" + name}), "", rank_of(1, 2, port));
+    const Result a = first.wait(), b = second.wait();
+    ASSERT_EQ(a.exit_code, 0) << a.err;
+    ASSERT_EQ(b.exit_code, 0) << b.err;
+    const auto expected = tensor_values(dir + "/alone-" + name + "/model.safetensors"), found = tensor_values(dir + "/both-" + name + "/model.safetensors");
+    ASSERT_EQ(expected.size(), found.size());
+    size_t different = 0;
+    for (size_t i = 0; i < expected.size(); ++i) different += std::abs(expected[i] - found[i]) > 2e-2f * (0.01f + std::abs(expected[i]));
+    EXPECT_LT(different, expected.size() / 1000) << name;
+  }
+}
+
+TEST(SlowWorkshop, ADeadProcessIsReported) {
+  const std::string dir = temp_dir();
+  const Arguments arguments = with(heal_arguments(fable(), 100000), {"-o", dir + "/out"});
+  const int port = some_port();
+  Program first(arguments, "", rank_of(0, 2, port)), second(arguments, "", rank_of(1, 2, port));
+  std::this_thread::sleep_for(std::chrono::seconds(6));
+  ASSERT_TRUE(first.running());
+  second.signal(SIGKILL);
+  const auto start = Clock::now();
+  const Result result = first.wait();
+  EXPECT_LT(seconds_since(start), 30);
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_NE(result.err.find("--resume"), std::string::npos) << result.err;
+}
+
+TEST(Workshop, WrongLaunchVariablesAreNamed) {
+  Program program({"prune", fable(), "-o", temp_dir() + "/out", "--method", "magnitude"}, "", {{"WORLD_SIZE", "2"}, {"RANK", "2"}, {"MASTER_PORT", "1"}});
+  const Result result = program.wait();
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_NE(result.err.find("RANK is \"2\""), std::string::npos) << result.err;
+}
+
+}  // namespace
+}  // namespace shoehorn::test

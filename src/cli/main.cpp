@@ -2,14 +2,17 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <filesystem>
 
 #include "cli/command.h"
+#include "cli/recipe.h"
 
 namespace shoehorn::cli {
 
@@ -50,6 +53,8 @@ int exec_workshop(const char* command, char** argv) {
   std::error_code error;
   const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
   const std::string program = (self.parent_path() / "shoehorn-workshop").string();
+  // OpenMP's threads spin for milliseconds before they sleep: on a busy machine that takes the cores from those that work.
+  setenv("GOMP_SPINCOUNT", "20000", 0);
   execv(program.c_str(), argv);
   fmt::print(stderr, "shoehorn {}: this command needs {}, which is not there: {}\n", command, program,
              SHOEHORN_HAS_WORKSHOP ? std::strerror(errno) : "it was built without libtorch (libtorch-dev)");
@@ -73,9 +78,14 @@ int run(int argc, char** argv) {
     sub->add_flag("-q,--quiet", common().quiet, "No progress and no remarks on stderr");
     work.emplace_back(sub, command.define(*sub));
   }
-  auto arguments = rewrite_flags(argc, argv);
+  auto arguments = with_recipe(rewrite_flags(argc, argv));
+  if (!arguments) {
+    fmt::print(stderr, "shoehorn: {}\n", arguments.error().message);
+    return kExitFailed;
+  }
+  std::reverse(arguments->begin(), arguments->end());  // CLI11 takes them last first
   try {
-    app.parse(arguments);
+    app.parse(*arguments);
   } catch (const CLI::ParseError& e) {
     const int code = app.exit(e);
     return code == 0 ? kExitOk : kExitUsage;

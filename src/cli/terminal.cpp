@@ -149,9 +149,8 @@ std::vector<std::string> rewrite_flags(int argc, char** argv) {
       {"-ctv", "--cache-type-v"},  {"-np", "--parallel"},            {"-sys", "--system-prompt"}, {"-tb", "--threads-batch"},
       {"-ub", "--ubatch-size"},    {"-pg", "--prompt-gen"},          {"-Cr", "--cpu-range"},
   };
-  // CLI11 takes arguments last first.
   std::vector<std::string> arguments;
-  for (int i = argc - 1; i >= 1; --i) {
+  for (int i = 1; i < argc; ++i) {
     std::string argument = argv[i];
     for (const auto& [from, to] : kFlags) {
       if (argument == from) argument = to;

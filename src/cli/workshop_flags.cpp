@@ -22,6 +22,7 @@ void add_workshop_flags(CLI::App& app, WorkshopFlags flags, const char* compute_
     if (!bytes) throw CLI::ValidationError("--ram", bytes.error().message);
     *ram = *bytes;
   }, "Memory to stay within, as 6G or 600M; activations beyond it go to disk (default: what is free)");
+  app.add_option("--recipe")->description("TOML file whose table of this command's name gives options that the command line does not");
   app.add_flag("--resume", *flags.resume, "Go on where an interrupted run with the same options stopped");
 }
 

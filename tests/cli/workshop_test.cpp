@@ -39,13 +39,13 @@ std::map<std::string, std::vector<std::byte>> contents(const std::string& direct
   return out;
 }
 
-const Arguments kPrune = {"prune", fable(), "--method", "obs", "--layers", "1-6", "--calib", calib(), "--samples", "16", "--seq-len", "128", "-t", "2"};
+const Arguments kPrune = {"prune", fable(), "--method", "obs", "--layers", "1-6", "--calib", calib(), "--samples", "16", "--seq-len", "128", "-t", "1"};
 const Arguments kTaylor = {"prune", fable(), "--method", "taylor", "--target", "mlp,attention", "--layers", "1-6", "--ratio", "0.5", "--calib", calib(),
-                           "--samples", "10", "--seq-len", "128", "-t", "2"};
+                           "--samples", "10", "--seq-len", "128", "-t", "1"};
 
 Arguments heal_arguments(const std::string& model, int steps) {
   return {"heal", model, "--data", calib(), "--teacher", fable(), "--max-steps", std::to_string(steps), "--batch", "4", "--micro-batch", "2", "--cutoff", "64",
-          "--validation", "8", "--validate-every", "5", "--warmup", "2", "--lr", "0.003", "-t", "2"};
+          "--validation", "8", "--validate-every", "5", "--warmup", "2", "--lr", "0.003", "-t", "1"};
 }
 
 TEST(Workshop, PrunesHealsAndWritesAGguf) {
@@ -188,6 +188,25 @@ TEST(SlowWorkshop, ADeadProcessIsReported) {
   EXPECT_LT(seconds_since(start), 30);
   EXPECT_EQ(result.exit_code, 1);
   EXPECT_NE(result.err.find("--resume"), std::string::npos) << result.err;
+}
+
+TEST(Workshop, RecipesGiveWhatTheCommandLineDoesNot) {
+  const std::string dir = temp_dir(), recipe = dir + "/recipe.toml";
+  write_text(recipe, "[prune]\nmethod = \"magnitude\"\nlayers = \"2-5\"\nratio = 0.5\nno-check = true\n[heal]\nrank = 4\n");
+  const Result pruned = run({"prune", fable(), "-o", dir + "/out", "--recipe", recipe, "--ratio", "0.25", "--json"});
+  ASSERT_EQ(pruned.exit_code, 0) << pruned.err;
+  const Json report = Json::parse(pruned.out);
+  EXPECT_EQ(report["method"], "magnitude");
+  EXPECT_EQ(report["layers"].size(), 4u);
+  EXPECT_EQ(report["layers"][0]["n_ff"][1], 768) << "the command line goes first";
+  write_text(recipe, "[prune]\nmethod = magnitude\n");
+  EXPECT_NE(run({"prune", fable(), "-o", dir + "/no", "--recipe", recipe}).err.find("recipe.toml:2"), std::string::npos);
+  write_text(recipe, "[prune]\nmethd = \"magnitude\"\n");
+  EXPECT_EQ(run({"prune", fable(), "-o", dir + "/no", "--recipe", recipe}).exit_code, 2);
+  EXPECT_EQ(run({"heal", fable(), "-o", dir + "/no", "--recipe", recipe}).exit_code, 1);
+  // The one that comes with the program.
+  const Result shipped = run({"prune", fable(), "-o", dir + "/no", "--recipe", source_dir() + "/recipes/llm-pruner-llama-3.1-8b.toml", "--calib", calib()});
+  EXPECT_NE(shipped.err.find("the model has layers 0 to 7"), std::string::npos) << shipped.err;
 }
 
 TEST(Workshop, WrongLaunchVariablesAreNamed) {

@@ -44,7 +44,7 @@ HealOptions tiny_options(const std::string& model) {
   options.max_steps = 12;
   options.validate_every = 4;
   options.compute_dtype = "f32";
-  options.n_threads = 2;
+  options.n_threads = 1;
   return options;
 }
 
@@ -131,7 +131,7 @@ TEST(Heal, SomebodysAdapterIsMerged) {
   healed(options);
   NoProgress progress;
   const std::string out = options.out + "-merged", gguf = options.out + ".gguf";
-  const Status merged = merge_adapter({checkpoint.directory, options.out + "/adapter", out, gguf, "", 2}, progress);
+  const Status merged = merge_adapter({checkpoint.directory, options.out + "/adapter", out, gguf, "", 1}, progress);
   ASSERT_TRUE(merged.has_value()) << merged.error().message;
   EXPECT_TRUE(test::read_bytes(out + "/model.safetensors") == test::read_bytes(options.out + "/model.safetensors"));
   EXPECT_TRUE(test::read_bytes(gguf) == test::read_bytes(options.out + "/adapter/adapter.gguf"));

@@ -34,7 +34,7 @@ PruneOptions tiny_options(const std::string& model, const std::string& method) {
   options.seq_len = 32;
   options.multiple_of = 16;
   options.dtype = "f32";
-  options.n_threads = 2;
+  options.n_threads = 1;
   return options;
 }
 

@@ -62,6 +62,22 @@ Status save_gradients(BlockStream& stream, const WorkDirectory& work, int layer,
   return work.save(layer_name("gradient", layer), saved);
 }
 
+/// The residual stream of block `weights` before its projection `output` adds to it, and what that projection reads.
+at::Tensor stream_before(const TorchModel& model, const TensorSet& weights, const at::Tensor& x, Role output, at::Tensor* read) {
+  at::Tensor added;
+  const at::Tensor after = model.block(weights, x, [&](Role role, const at::Tensor& input) {
+    at::Tensor y = project(weights, role, input);
+    if (role == output) *read = input;
+    // What comes after the projection in question must not count: attention's is followed by the MLP's.
+    if (role == output || role == Role::kFfnDown) {
+      const at::Tensor wide = y.to(model.compute().wide());
+      added = added.defined() ? added + wide : wide;
+    }
+    return y;
+  });
+  return after - added;
+}
+
 }  // namespace
 
 TensorSet apply(const ChangedLayer& change, const BlockLoader& loader, const TensorSet& weights) {
@@ -89,37 +105,41 @@ std::vector<Role> cut_roles(const models::Architecture& architecture, const mode
   return roles;
 }
 
-Expected<InputStatistics> gather_inputs(BlockStream& stream, const TensorSet& weights, Boundary& boundary, const Target& target,
-                                        bool want_gram) {
+Expected<InputStatistics> gather_inputs(BlockStream& stream, const TensorSet& weights, const Boundary& boundary, const Target& target,
+                                        bool want_gram, const DenseBlock* dense) {
   at::NoGradGuard no_gradient;
-  InputStatistics out;
-  const int64_t n_columns = weights[target.output].size(1);
+  const int64_t n_columns = weights[target.output].size(1), n_embd = weights[target.output].size(0);
   const auto wide = stream.model().compute().wide_options();
+  InputStatistics out;
   out.sum = at::zeros({n_columns}, wide.dtype(at::kDouble));
   out.sum_squares = at::zeros_like(out.sum);
   if (want_gram) out.gram = at::zeros({n_columns, n_columns}, wide);
-  const Projection watch = [&](Role role, const at::Tensor& x) {
-    if (role == target.output) {
-      const at::Tensor rows = x.reshape({-1, x.size(-1)});
-      const at::Tensor exact = rows.to(at::kDouble);
-      out.n_rows += rows.size(0);
-      out.sum += exact.sum(0);
-      out.sum_squares += exact.square().sum(0);
-      if (want_gram) {
-        const at::Tensor x_wide = rows.to(out.gram.scalar_type());
-        out.gram.addmm_(x_wide.t(), x_wide);
-      }
-    }
-    return project(weights, role, x);
-  };
-  for (const auto slot : boundary) {
+  if (dense != nullptr) out.cross = at::zeros({n_columns, n_embd}, wide);
+
+  for (size_t m = 0; m < boundary.size(); ++m) {
     if (stream.progress().cancelled()) return fail(ErrorCode::kCancelled, "stopped");
-    SHOEHORN_TRY(const at::Tensor x, stream.get(slot));
-    stream.model().block(weights, x, watch);
+    SHOEHORN_TRY(const at::Tensor x, stream.get(boundary[m]));
+    at::Tensor read;  // by the target's output projection
+    // The residual stream before that projection adds to it.
+    const at::Tensor before = stream_before(stream.model(), weights, x, target.output, &read);
+    const at::Tensor rows = read.reshape({-1, n_columns}), exact = rows.to(at::kDouble);
+    out.n_rows += rows.size(0);
+    out.sum += exact.sum(0);
+    out.sum_squares += exact.square().sum(0);
+    const at::Tensor rows_wide = rows.to(wide.dtype());
+    if (want_gram) out.gram.addmm_(rows_wide.t(), rows_wide);
+    if (dense != nullptr) {
+      SHOEHORN_TRY(const at::Tensor dense_x, stream.get((*dense->input)[m]));
+      at::Tensor dense_read;
+      const at::Tensor dense_before = stream_before(stream.model(), *dense->weights, dense_x, target.output, &dense_read);
+      const at::Tensor wanted = dense_before + project(*dense->weights, target.output, dense_read).to(wide.dtype()) - before;
+      out.cross.addmm_(rows_wide.t(), wanted.reshape({-1, n_embd}));
+    }
   }
   SHOEHORN_RETURN_IF_ERROR(stream.peers().sum(out.n_rows));
   SHOEHORN_RETURN_IF_ERROR(stream.peers().sum({out.sum, out.sum_squares}));
   if (want_gram) SHOEHORN_RETURN_IF_ERROR(stream.peers().sum({out.gram}));
+  if (dense != nullptr) SHOEHORN_RETURN_IF_ERROR(stream.peers().sum({out.cross}));
   return out;
 }
 

@@ -18,9 +18,16 @@ TensorSet apply(const ChangedLayer& change, const BlockLoader& loader, const Ten
 std::vector<models::Role> cut_roles(const models::Architecture& architecture, const models::LayerShape& shape, int64_t head_dim,
                                     const Target& target);
 
-/// Statistics of what the target's output projection reads when block `weights` gets the boundary; the boundary stays.
-Expected<InputStatistics> gather_inputs(BlockStream& stream, const TensorSet& weights, Boundary& boundary, const Target& target,
-                                        bool want_gram);
+/// The unchanged model beside the one that is being pruned.
+struct DenseBlock {
+  const TensorSet* weights;
+  const Boundary* input;
+};
+
+/// Statistics of what the target's output projection reads when block `weights` gets the boundary; the boundary stays. With a
+/// dense block, also how the reading goes with what the residual stream lacks.
+Expected<InputStatistics> gather_inputs(BlockStream& stream, const TensorSet& weights, const Boundary& boundary, const Target& target,
+                                        bool want_gram, const DenseBlock* dense);
 
 /// Importance per unit from gradients, by layer and target.
 using GradientScores = std::map<std::pair<int, std::string_view>, at::Tensor>;

@@ -22,6 +22,7 @@ struct PruneSettings {
   std::string taylor = "first";    ///< taylor: first, second, mix or vectorize
   int64_t rounds = 16;             ///< obs: units are taken out in this many rounds
   double damping = 0.01;           ///< obs: share of the mean diagonal that is added to X'X
+  std::string fit = "stream";      ///< obs: the output is fitted to the dense model's residual stream, or to its own dense weights
 };
 
 /// Column statistics of the input X [n_rows, n_columns] of an output projection, in double precision where they are sums.
@@ -29,6 +30,7 @@ struct InputStatistics {
   int64_t n_rows = 0;
   at::Tensor sum, sum_squares;   ///< [n_columns]
   at::Tensor gram;               ///< X'X [n_columns, n_columns] in wide precision; undefined unless asked for
+  at::Tensor cross;              ///< X'Y [n_columns, n_embd]: Y is what would bring the residual stream to the dense model's; may be undefined
 };
 
 /// Everything known about one target of one layer.

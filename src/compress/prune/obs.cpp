@@ -2,9 +2,10 @@
 // OBS as in ZipLM (Kurtic et al. 2023, arXiv:2302.04089, eq. 4-6) and OSSCAR (Meng et al. 2024, arXiv:2403.12983), ending with the
 // least-squares refit to the dense weights.
 //
-// X [rows, columns] is what the output projection reads, W0 [columns, n_embd] its dense weights,
-// H = X'X + damping * mean(diag) * I. A unit g costs tr(W_g' ([H^-1]_gg)^-1 W_g) / 2. At the end W_S = H_SS^-1 (H W0)_S, so that the
-// ridge pulls to W0 and not to 0.
+// X [rows, columns] is what the output projection reads, W0 [columns, n_embd] its dense weights, H = X'X + ridge * I with
+// ridge = damping * mean(diag). A unit g costs tr(W_g' ([H^-1]_gg)^-1 W_g) / 2. At the end W_S = H_SS^-1 (G + ridge W0)_S, so that the
+// ridge pulls to W0 and not to 0, with G = X'Y: Y is X W0, or what brings the residual stream to where the dense model has it, which
+// makes up for errors of the layers before as well.
 #include <cmath>
 #include <limits>
 
@@ -19,13 +20,14 @@ double ridge(const LayerEvidence& e, const PruneSettings& settings) {
   return std::max(1e-12, settings.damping * e.inputs.gram.diagonal().mean().item<double>());
 }
 
-/// Rows `kept` of H W, in double; H itself exists in single precision and without its ridge.
-at::Tensor times_h(const at::Tensor& gram, double ridge, const at::Tensor& w, const at::Tensor& kept) {
+/// G + ridge W0. Gram matrices exist in single precision: they are multiplied in pieces of double.
+at::Tensor target_of(const LayerEvidence& e, double ridge, const at::Tensor& w0) {
+  if (e.inputs.cross.defined()) return e.inputs.cross.to(at::kDouble) + w0 * ridge;
   constexpr int64_t kRows = 512;
-  at::Tensor out = w.index_select(0, kept) * ridge;
-  for (int64_t first = 0; first < kept.size(0); first += kRows) {
-    const int64_t n = std::min(kRows, kept.size(0) - first);
-    out.narrow(0, first, n).addmm_(gram.index_select(0, kept.narrow(0, first, n)).to(at::kDouble), w);
+  at::Tensor out = w0 * ridge;
+  for (int64_t first = 0; first < out.size(0); first += kRows) {
+    const int64_t n = std::min(kRows, out.size(0) - first);
+    out.narrow(0, first, n).addmm_(e.inputs.gram.narrow(0, first, n).to(at::kDouble), w0);
   }
   return out;
 }
@@ -47,12 +49,14 @@ Expected<Decision> decide_obs(const LayerEvidence& e, const PruneSettings& setti
   const int64_t n_units = elements.size(0), to_go = n_units - n;
   at::Tensor w0 = e.weights[e.target->output].t().to(at::kDouble).contiguous();
   const double added = ridge(e, settings);
+  const at::Tensor target = target_of(e, added, w0);
   Decision decision;
   std::vector<bool> alive(static_cast<size_t>(n_units), true);
   if (to_go > 0) {
-    at::Tensor w = w0.clone(), inverse = e.inputs.gram.to(at::kDouble);
+    at::Tensor inverse = e.inputs.gram.to(at::kDouble);
     inverse.diagonal().add_(added);
     SHOEHORN_RETURN_IF_ERROR(invert_positive(inverse));
+    at::Tensor w = e.inputs.cross.defined() ? at::mm(inverse, target) : w0.clone();
     const int64_t rounds = std::min(settings.rounds, to_go);
     for (int64_t round = 0; round < rounds; ++round) {
       const int64_t now = to_go * (round + 1) / rounds - to_go * round / rounds;
@@ -78,7 +82,7 @@ Expected<Decision> decide_obs(const LayerEvidence& e, const PruneSettings& setti
     if (alive[static_cast<size_t>(u)]) decision.units.push_back(u);
   }
   const at::Tensor kept = std::get<0>(elements.index_select(0, at::tensor(decision.units, at::kLong).to(elements.device())).reshape({-1}).sort());
-  at::Tensor refit = times_h(e.inputs.gram, added, w0, kept);
+  at::Tensor refit = target.index_select(0, kept);
   at::Tensor h = e.inputs.gram.index_select(0, kept).index_select(1, kept).to(at::kDouble);
   h.diagonal().add_(added);
   SHOEHORN_RETURN_IF_ERROR(solve_positive(h, refit));

@@ -397,6 +397,9 @@ class Pruner {
     return evidence == Evidence::kMoments || evidence == Evidence::kGram;
   }
 
+  /// The dense model goes along, for what its residual stream holds.
+  bool fits_stream() const { return plan_.method->evidence(o_.settings) == Evidence::kGram && o_.settings.fit == "stream"; }
+
   /// Walks through the layers in order and cuts those that are selected, each on the already cut ones before.
   Status cut_layers() {
     const bool stream = streams();
@@ -404,20 +407,27 @@ class Pruner {
     if (stream) {
       SHOEHORN_TRY(current, stream_.embed(batches_));
     }
-    progress_.begin("pruning", static_cast<uint64_t>(plan_.last_layer + 1));
+    if (fits_stream()) {
+      SHOEHORN_TRY(dense_, stream_.embed(batches_));
+    }
+    progress_.begin("pruning", static_cast<uint64_t>(plan_.last_layer + 1) * (fits_stream() ? 2 : 1));
     for (int layer = stream ? 0 : plan_.first_layer; layer <= plan_.last_layer; ++layer) {
-      if (dropped_.contains(layer)) continue;
       TensorSet weights = loader_.block(static_cast<size_t>(layer));
+      const bool there = !dropped_.contains(layer);
       if (selected(layer)) {
         SHOEHORN_TRY(weights, cut_layer(layer, weights, current));
       }
-      if (stream && layer < plan_.last_layer) {
+      if (stream && there && layer < plan_.last_layer) {
         SHOEHORN_TRY(current, stream_.forward(static_cast<size_t>(layer), weights, current, false,
                                               [&](const TensorSet& w, const at::Tensor& x, size_t) { return model_.block(w, x); }));
       } else {
         progress_.advance(1);
       }
+      if (fits_stream() && layer < plan_.last_layer) {
+        SHOEHORN_TRY(dense_, stream_.forward(static_cast<size_t>(layer), dense_, false));
+      }
     }
+    stream_.drop(dense_);
     stream_.drop(current);
     progress_.end();
     return {};
@@ -437,7 +447,8 @@ class Pruner {
     for (const Target* target : plan_.targets) {
       if (target->count(change.shape) == 0) continue;
       const int64_t keep = units_to_keep(*target, layer);
-      SHOEHORN_TRY(const Decision decision, choose(*target, layer, change.shape, weights, input, keep));
+      const DenseBlock dense{&stored, &dense_};
+      SHOEHORN_TRY(const Decision decision, choose(*target, layer, change.shape, weights, input, keep, fits_stream() ? &dense : nullptr));
       keep_units(*target, decision.units, loader_.hparams().head_dim, change);
       state.tensors[std::string(target->name)] = at::tensor(decision.units, at::kLong);
       take_replaced(decision, layer, change, state);
@@ -475,21 +486,22 @@ class Pruner {
   }
 
   /// What the method keeps of one target when it is asked for `keep` units.
-  Expected<Decision> choose(const Target& target, int layer, const LayerShape& shape, const TensorSet& weights, Boundary& input,
-                            int64_t keep) {
+  Expected<Decision> choose(const Target& target, int layer, const LayerShape& shape, const TensorSet& weights, const Boundary& input,
+                            int64_t keep, const DenseBlock* dense) {
     at::NoGradGuard no_gradient;
     if (const auto scores = scores_.find({layer, target.name}); scores != scores_.end()) {
       Decision decision;
       SHOEHORN_TRY(decision.units, highest(scores->second, keep));
       return decision;
     }
-    SHOEHORN_TRY(const LayerEvidence evidence, gather(target, shape, weights, input));
+    SHOEHORN_TRY(const LayerEvidence evidence, gather(target, shape, weights, input, dense));
     auto decision = decide(*plan_.method, evidence, o_.settings, keep);
     if (!decision) return annotate(decision.error(), fmt::format("layer {}, {}", layer, target.name));
     return decision;
   }
 
-  Expected<LayerEvidence> gather(const Target& target, const LayerShape& shape, const TensorSet& weights, Boundary& input) {
+  Expected<LayerEvidence> gather(const Target& target, const LayerShape& shape, const TensorSet& weights, const Boundary& input,
+                                 const DenseBlock* dense) {
     LayerEvidence evidence{&target, &loader_.architecture(), shape, loader_.hparams().head_dim, {}, {}, {}, {}};
     const bool only_output = streams();
     for (const Role role : cut_roles(loader_.architecture(), shape, evidence.head_dim, target)) {
@@ -499,7 +511,7 @@ class Pruner {
     if (weights[bias].defined()) evidence.weights[bias] = weights[bias].to(plan_.compute.wide());
     if (streams()) {
       const bool gram = plan_.method->evidence(o_.settings) == Evidence::kGram;
-      SHOEHORN_TRY(evidence.inputs, gather_inputs(stream_, weights, input, target, gram));
+      SHOEHORN_TRY(evidence.inputs, gather_inputs(stream_, weights, input, target, gram, dense));
     }
     return evidence;
   }
@@ -527,7 +539,7 @@ class Pruner {
         costs.push_back({layer, n, -1, 0});
         LayerEvidence evidence;
         if (!scores_.contains({layer, target.name})) {
-          SHOEHORN_TRY(evidence, gather(target, shape, weights, statistics));
+          SHOEHORN_TRY(evidence, gather(target, shape, weights, statistics, nullptr));
         }
         const int64_t least = std::max(step, kept_units(n, std::min(0.95, 2.5 * o_.ratio), step));
         for (int64_t width = least; width < n; width += step) {
@@ -599,6 +611,7 @@ class Pruner {
   ActivationStore store_;
   BlockStream stream_;
   std::set<int> dropped_;
+  Boundary dense_;   // of the unchanged model, where it goes along
   GradientScores scores_;
   std::map<int, int64_t> widths_;
   std::string generation_;   // before the names of layers' states: those of uniform widths stay while others are tried
@@ -612,7 +625,7 @@ Json fingerprint(const PruneOptions& o, const Plan& plan, const convert::OpenedC
   return {{"program", "shoehorn prune 1"},
           {"source", source_fingerprint(checkpoint)},
           {"method", o.method},
-          {"settings", {o.settings.norm, o.settings.taylor, o.settings.rounds, o.settings.damping}},
+          {"settings", {o.settings.norm, o.settings.taylor, o.settings.rounds, o.settings.damping, o.settings.fit}},
           {"targets", targets},
           {"layers", {plan.first_layer, plan.last_layer}},
           {"ratio", o.ratio},

@@ -1,6 +1,6 @@
 #include "io/pickle.h"
 
-#include <chrono>
+#include <ctime>
 #include <filesystem>
 
 #include "io/pickle_json.h"
@@ -291,7 +291,7 @@ TEST(Pickle, StorageIdsAndTensorArgumentsAreChecked) {
 
 // Each of these must end quickly, in an error or in a small object graph.
 TEST(Pickle, BombsEndQuickly) {
-  const auto start = std::chrono::steady_clock::now();
+  const std::clock_t start = std::clock();
   const std::string depth = std::string(2'000'000, ']') + std::string(1'999'999, 'a');
   EXPECT_FAILS(parse_exact(depth + "."), kTooLarge, "stack deeper than");
   EXPECT_FAILS(parse_exact(std::string(100'000, '(') + "."), kTooLarge, "nested deeper than 1000");
@@ -341,7 +341,7 @@ TEST(Pickle, BombsEndQuickly) {
   EXPECT_FAILS(parse_exact(p.op("}").done()), kTooLarge, "dict items");
 
   EXPECT_FAILS(parse_exact(PickleWriter().op("\x8b").op(raw(int32_t{0x7fffffff})).done()), kInvalid, "truncated");
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(30));
+  EXPECT_LT(std::clock() - start, 30 * CLOCKS_PER_SEC);
 }
 
 TEST(Pickle, TooManyBytesAreRefused) {

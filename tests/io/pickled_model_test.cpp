@@ -1,4 +1,4 @@
-#include <chrono>
+#include <ctime>
 #include <filesystem>
 #include <set>
 
@@ -152,11 +152,11 @@ TEST(PickledModel, FlippedBitsNeverCrash) {
   std::mt19937 rng(6);
   const test::ModelFile file = test::model_file(small_model());
   int readable = 0;
-  for (int i = 0; i < 10'000; ++i) {
+  for (int i = 0; i < 5'000; ++i) {
     readable += read(torch_file(test::flip_bits(file.pickle, rng), file.storages)).has_value() ? 1 : 0;
   }
   EXPECT_GT(readable, 0);
-  EXPECT_LT(readable, 10'000);
+  EXPECT_LT(readable, 5'000);
 }
 
 TEST(PickledModel, ModulesInThemselvesAreWalkedOnce) {
@@ -179,7 +179,7 @@ TEST(PickledModel, ModulesInThemselvesAreWalkedOnce) {
 
 // Each of these must end quickly, in an error or in few tensors.
 TEST(PickledModel, BombsEndQuickly) {
-  const auto start = std::chrono::steady_clock::now();
+  const std::clock_t start = std::clock();
   PickleWriter deep;
   for (int i = 0; i < 300; ++i) {
     begin_module(deep);
@@ -258,7 +258,7 @@ TEST(PickledModel, BombsEndQuickly) {
   for (int i = 0; i < 500'000; ++i) calls.op("h\x01h\x01\x93)R");
   calls.op("e0}");
   EXPECT_TRUE(read(torch_file(calls.done(), {})).has_value());
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(30));
+  EXPECT_LT(std::clock() - start, 30 * CLOCKS_PER_SEC);
 }
 
 }  // namespace

@@ -11,8 +11,6 @@ namespace fs = std::filesystem;
 
 using models::Dim;
 
-constexpr uint64_t kMaxConfigBytes = uint64_t{16} << 20;
-
 /// Files that go along unchanged: whatever belongs to tokenizer and generation, and the licence.
 bool goes_along(const std::string& name) {
   if (name == "config.json" || name == "shoehorn.json" || name.ends_with(".index.json") || name.starts_with("adapter_")) return false;
@@ -120,8 +118,7 @@ Json changed_config(const Json& config, const models::Hparams& h) {
 Status write_model_directory(const BlockLoader& source, const ChangedModel& model, const std::string& directory, const Json& report,
                              Progress& progress) {
   const models::Hparams h = model.hparams(source.hparams());
-  SHOEHORN_TRY(const Json config, read_json(source.checkpoint().directory + "/config.json", kMaxConfigBytes));
-  Json new_config = changed_config(config, h);
+  Json new_config = changed_config(source.checkpoint().config_json, h);
   if (model.result_dtype == "bf16") new_config["torch_dtype"] = "bfloat16";
   if (model.result_dtype == "f16") new_config["torch_dtype"] = "float16";
   if (model.result_dtype == "f32") new_config["torch_dtype"] = "float32";

@@ -1,9 +1,10 @@
-// A Hugging Face checkpoint whose tensors have been found to be what its config.json calls for.
+// A Hugging Face checkpoint whose tensors have been found to be what its configuration calls for.
 #pragma once
 
 #include <memory>
 #include <string>
 
+#include "base/json.h"
 #include "base/progress.h"
 #include "io/checkpoint.h"
 #include "models/hf_config.h"
@@ -12,12 +13,15 @@ namespace shoehorn::convert {
 
 struct OpenedCheckpoint {
   std::string directory;
+  Json config_json;             ///< config.json, or what takes its place where the weights are a pickled model
   models::ModelConfig config;
   std::shared_ptr<const io::Checkpoint> weights;
 };
 
-/// Reads config.json and maps the weights. Fails naming the tensor when one that the architecture needs is missing, has another
-/// shape or no floating dtype, or when one is left over; what is dropped goes to progress.note().
+/// Reads config.json and maps the weights. Weights that are a pickled model say themselves how wide their layers are
+/// (convert/object_config.h), and bring the rest of their configuration along where there is no config.json. Fails naming the tensor
+/// when one that the architecture needs is missing, has another shape or no floating dtype, or when one is left over; what is
+/// dropped goes to progress.note().
 Expected<OpenedCheckpoint> open_checkpoint(const std::string& directory, Progress& progress);
 
 }  // namespace shoehorn::convert

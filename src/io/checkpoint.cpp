@@ -110,6 +110,7 @@ Expected<Checkpoint> Checkpoint::open(const std::string& path) {
     SHOEHORN_TRY(auto part, read_weights(*checkpoint.files_.back()));
     std::move(part.tensors.begin(), part.tensors.end(), std::back_inserter(stored));
     std::move(part.dropped.begin(), part.dropped.end(), std::back_inserter(checkpoint.dropped_));
+    if (!checkpoint.model_) checkpoint.model_ = std::move(part.model);
   }
   if (!weight_map.empty()) {
     for (const StoredTensor& tensor : stored) seen.emplace(tensor.file->path(), tensor.name);

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "base/mapped_file.h"
 #include "base/status.h"
 #include "io/checkpoint_tensor.h"
+#include "io/pytorch_bin.h"
 
 namespace shoehorn::io {
 
@@ -30,6 +32,8 @@ class Checkpoint {
   /// Entries that are not weights of the model and were left out (masks, pruner buffers, optimizer state, rotary
   /// tables), each as "name (reason)".
   const std::vector<std::string>& dropped() const { return dropped_; }
+  /// What the weights say about their model when they are a pickled object of it.
+  const std::optional<PickledModel>& model() const { return model_; }
   const std::string& path() const { return path_; }
   /// Sum of the sizes of the weight files.
   uint64_t file_bytes() const;
@@ -41,6 +45,7 @@ class Checkpoint {
   std::vector<CheckpointTensor> tensors_;
   std::map<std::string, size_t, std::less<>> index_;
   std::vector<std::string> dropped_;
+  std::optional<PickledModel> model_;
 };
 
 }  // namespace shoehorn::io

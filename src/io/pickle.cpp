@@ -1,6 +1,7 @@
 #include "io/pickle.h"
 
 #include <array>
+#include <bit>
 #include <cstring>
 #include <string>
 #include <unordered_map>
@@ -11,7 +12,7 @@
 namespace shoehorn::io::pickle {
 namespace {
 
-// A state dict of 1000 tensors takes some 20,000 values and 100 KB.
+// A state dict of 1000 tensors takes some 20,000 values and 100 KB; a tokenizer written in Python, a million values.
 constexpr size_t kMaxBytes = size_t{64} << 20;
 constexpr size_t kMaxValues = size_t{4} << 20;
 constexpr size_t kMaxStack = size_t{1} << 20;
@@ -21,13 +22,14 @@ constexpr size_t kMaxCopiedItems = size_t{8} << 20;  // a list can be used again
 
 enum class Role : uint8_t {
   kDict,         // called: an empty dict, or one from a list of pairs
+  kSet,          // called: an empty set, or one from a list
   kTensorV2,     // storage, offset, size, stride, requires_grad, hooks[, metadata]
   kTensorV3,     // storage, offset, size, stride, requires_grad, hooks, dtype[, metadata]
   kParameter,    // tensor, requires_grad, hooks[, state]
+  kTypedTensor,  // one of the three above, class, its arguments, state
   kStorageType,  // storage class of `dtype`
   kUntypedStorage,
-  kDType,   // a constant
-  kOpaque,  // called or constructed: a value without meaning here
+  kDType,  // a constant
 };
 
 struct Global {
@@ -39,11 +41,16 @@ struct Global {
 constexpr auto kGlobals = std::to_array<Global>({
     {"collections", "OrderedDict", Role::kDict},
     {"collections", "defaultdict", Role::kDict},
+    {"__builtin__", "set", Role::kSet},
+    {"__builtin__", "frozenset", Role::kSet},
+    {"builtins", "set", Role::kSet},
+    {"builtins", "frozenset", Role::kSet},
     {"torch._utils", "_rebuild_tensor", Role::kTensorV2},
     {"torch._utils", "_rebuild_tensor_v2", Role::kTensorV2},
     {"torch._utils", "_rebuild_tensor_v3", Role::kTensorV3},
     {"torch._utils", "_rebuild_parameter", Role::kParameter},
     {"torch._utils", "_rebuild_parameter_with_state", Role::kParameter},
+    {"torch._tensor", "_rebuild_from_type_v2", Role::kTypedTensor},
     {"torch", "DoubleStorage", Role::kStorageType, DType::F64},
     {"torch", "FloatStorage", Role::kStorageType, DType::F32},
     {"torch", "HalfStorage", Role::kStorageType, DType::F16},
@@ -71,13 +78,6 @@ constexpr auto kGlobals = std::to_array<Global>({
     {"torch", "uint16", Role::kDType, DType::U16},
     {"torch", "uint8", Role::kDType, DType::U8},
     {"torch", "bool", Role::kDType, DType::BOOL},
-    {"torch", "Size", Role::kOpaque},
-    {"torch", "device", Role::kOpaque},
-    {"argparse", "Namespace", Role::kOpaque},
-    {"_codecs", "encode", Role::kOpaque},
-    {"numpy", "dtype", Role::kOpaque},
-    {"numpy.core.multiarray", "scalar", Role::kOpaque},
-    {"numpy._core.multiarray", "scalar", Role::kOpaque},
 });
 
 /// Reading position in the pickle.
@@ -128,17 +128,33 @@ class Machine {
         return fail(status.error().code, "{} (pickle byte {})", status.error().message, at);
       }
     }
-    return Pickle{std::move(values_), root_};
+    return std::move(out_);
   }
 
  private:
   Status step(uint8_t opcode);
-  Status global();
-  Status reduce();
+  Status push_global(Ref module, std::string_view name);
+  Status call(Ref callee, Ref arguments);
+  Status rebuild(Role role, Ref arguments);
+  Status instantiate(Ref type, Ref arguments);
+  Status push_record(Ref callee, Ref arguments, bool is_call);
+  Status build(Ref state);
   Status make_storage();
-  Status make_dict(const Value& arguments);
+  Status make_dict(Ref arguments);
+  Status make_set(Ref arguments);
   Status make_tensor(Ref arguments, bool v3);
-  Status set_items(Ref target, std::span<const Ref> items, bool pairs);
+  Status set_items(Ref target, std::span<const Ref> items, Kind wanted);
+
+  /// The row of a listed global; nullptr for everything else.
+  const Global* listed(Ref ref) const {
+    const Value& value = values_[ref];
+    return value.kind == Kind::kGlobal && value.number >= 0 ? &kGlobals[static_cast<size_t>(value.number)] : nullptr;
+  }
+  Status count_copies(size_t n) {
+    copied_items_ += n;
+    if (copied_items_ > kMaxCopiedItems) return fail(ErrorCode::kTooLarge, "more than {} dict items", kMaxCopiedItems);
+    return {};
+  }
 
   // Values.
   Expected<Ref> add(Value value) {
@@ -160,6 +176,10 @@ class Machine {
   Status push_text(uint64_t length) {
     SHOEHORN_TRY(const auto text, in_.take(length));
     return push_new(Value{.kind = Kind::kString, .text = text});
+  }
+  Status push_bytes(uint64_t length) {
+    SHOEHORN_RETURN_IF_ERROR(in_.take(length));
+    return push_new(Value{.kind = Kind::kOpaque});
   }
   Status push_long(uint64_t length) {
     SHOEHORN_TRY(const auto text, in_.take(length));
@@ -210,31 +230,26 @@ class Machine {
   }
 
   Cursor in_;
-  std::vector<Value> values_;
+  Pickle out_;
+  std::vector<Value>& values_ = out_.values;
   std::vector<Ref> stack_;
   std::vector<size_t> marks_;  // stack sizes
   std::unordered_map<uint32_t, Ref> memo_;
   size_t copied_items_ = 0;
-  Ref root_ = 0;
   bool done_ = false;
 };
 
-Status Machine::global() {
-  SHOEHORN_TRY(const auto module, in_.line());
-  SHOEHORN_TRY(const auto name, in_.line());
+Status Machine::push_global(Ref module, std::string_view name) {
+  Value value{.kind = Kind::kGlobal, .number = -1, .text = name, .items = {module}};
   for (size_t i = 0; i < kGlobals.size(); ++i) {
     const Global& row = kGlobals[i];
-    if (row.module != module || row.name != name) continue;
-    if (row.role == Role::kDType) return push_new(Value{.kind = Kind::kDType, .typed = true, .dtype = row.dtype});
-    return push_number(Kind::kGlobal, static_cast<int64_t>(i));
+    if (row.module != values_[module].text || row.name != name) continue;
+    if (row.role == Role::kDType) {
+      return push_new(Value{.kind = Kind::kDType, .typed = true, .dtype = row.dtype, .text = row.name});
+    }
+    value.number = static_cast<int64_t>(i);
   }
-  const bool whole_model = module.starts_with("transformers") || module.starts_with("torch.nn") ||
-                           module.starts_with("__main__") || module.starts_with("peft");
-  return fail(ErrorCode::kUnsupported,
-              "the pickle calls {}.{}: refused; only the tensors of a state dict are read, nothing is imported or "
-              "called{}",
-              printable(module), printable(name),
-              whole_model ? ". It holds a whole model object: save model.state_dict() instead" : "");
+  return push_new(std::move(value));
 }
 
 /// Storages are the only objects torch keeps outside the pickle:
@@ -247,14 +262,14 @@ Status Machine::make_storage() {
       item(1).kind != Kind::kGlobal || item(2).kind != Kind::kString || item(4).kind != Kind::kInt) {
     return fail(ErrorCode::kInvalid, "a persistent id that is no storage");
   }
-  const Global& type = kGlobals[static_cast<size_t>(item(1).number)];
-  if (type.role != Role::kStorageType && type.role != Role::kUntypedStorage) {
-    return fail(ErrorCode::kInvalid, "{}.{} is no storage class", type.module, type.name);
+  const Global* type = listed(id.items[1]);
+  if (type == nullptr || (type->role != Role::kStorageType && type->role != Role::kUntypedStorage)) {
+    return fail(ErrorCode::kInvalid, "{} is no storage class", global_name(values_, id.items[1]));
   }
   if (item(4).number < 0) return fail(ErrorCode::kInvalid, "a storage of {} elements", item(4).number);
   return push_new(Value{.kind = Kind::kStorage,
-                        .typed = type.role == Role::kStorageType,
-                        .dtype = type.dtype,
+                        .typed = type->role == Role::kStorageType,
+                        .dtype = type->dtype,
                         .number = item(4).number,
                         .text = item(2).text});
 }
@@ -275,12 +290,12 @@ Status Machine::make_tensor(Ref arguments, bool v3) {
 }
 
 /// OrderedDict(), OrderedDict([(key, value), ...]), defaultdict(factory).
-Status Machine::make_dict(const Value& arguments) {
+Status Machine::make_dict(Ref arguments) {
   Value dict{.kind = Kind::kDict};
-  if (!arguments.items.empty() && values_[arguments.items[0]].kind == Kind::kList) {
-    const auto& pairs = values_[arguments.items[0]].items;
-    copied_items_ += pairs.size();
-    if (copied_items_ > kMaxCopiedItems) return fail(ErrorCode::kTooLarge, "more than {} dict items", kMaxCopiedItems);
+  const std::vector<Ref>& items = values_[arguments].items;
+  if (!items.empty() && values_[items[0]].kind == Kind::kList) {
+    const auto& pairs = values_[items[0]].items;
+    SHOEHORN_RETURN_IF_ERROR(count_copies(pairs.size()));
     for (const Ref ref : pairs) {
       const Value& pair = values_[ref];
       if ((pair.kind != Kind::kTuple && pair.kind != Kind::kList) || pair.items.size() != 2) {
@@ -292,41 +307,95 @@ Status Machine::make_dict(const Value& arguments) {
   return push_new(std::move(dict));
 }
 
-Status Machine::reduce() {
-  SHOEHORN_TRY(const Ref arguments, pop());
-  SHOEHORN_TRY(const Ref callee, pop());
-  const Value& function = values_[callee];
-  if (function.kind != Kind::kGlobal || values_[arguments].kind != Kind::kTuple) {
-    return fail(ErrorCode::kInvalid, "a call of something that is no function");
+/// set(), set([value, ...]).
+Status Machine::make_set(Ref arguments) {
+  Value set{.kind = Kind::kSet};
+  const std::vector<Ref>& items = values_[arguments].items;
+  if (!items.empty() && values_[items[0]].kind == Kind::kList) {
+    const auto& members = values_[items[0]].items;
+    SHOEHORN_RETURN_IF_ERROR(count_copies(members.size()));
+    set.items = members;
   }
-  const Global& row = kGlobals[static_cast<size_t>(function.number)];
-  switch (row.role) {
+  return push_new(std::move(set));
+}
+
+Status Machine::rebuild(Role role, Ref arguments) {
+  if (role != Role::kParameter) return make_tensor(arguments, role == Role::kTensorV3);
+  const auto& items = values_[arguments].items;
+  if (items.empty() || values_[items[0]].kind != Kind::kTensor) {
+    return fail(ErrorCode::kInvalid, "a parameter made of no tensor{}",
+                items.empty() ? "" : " but of this: " + describe(values_, items[0]));
+  }
+  return push(items[0]);
+}
+
+Status Machine::call(Ref callee, Ref arguments) {
+  if (values_[arguments].kind != Kind::kTuple) {
+    return fail(ErrorCode::kInvalid, "a call with something else than a tuple of arguments");
+  }
+  const Global* row = listed(callee);
+  if (row == nullptr) return push_record(callee, arguments, true);
+  switch (row->role) {
     case Role::kDict:
-      return make_dict(values_[arguments]);
+      return make_dict(arguments);
+    case Role::kSet:
+      return make_set(arguments);
     case Role::kTensorV2:
-      return make_tensor(arguments, false);
     case Role::kTensorV3:
-      return make_tensor(arguments, true);
-    case Role::kParameter: {
+    case Role::kParameter:
+      return rebuild(row->role, arguments);
+    case Role::kTypedTensor: {
       const auto& items = values_[arguments].items;
-      if (items.empty() || values_[items[0]].kind != Kind::kTensor) {
-        return fail(ErrorCode::kInvalid, "a parameter that is no tensor");
-      }
-      return push(items[0]);
+      const Global* function = items.size() >= 3 ? listed(items[0]) : nullptr;
+      const bool rebuilds =
+          function != nullptr && (function->role == Role::kTensorV2 || function->role == Role::kTensorV3 ||
+                                  function->role == Role::kParameter);
+      if (!rebuilds || values_[items[2]].kind != Kind::kTuple) return push_record(callee, arguments, true);
+      return rebuild(function->role, items[2]);
     }
-    case Role::kOpaque:
-      return push_new(Value{.kind = Kind::kOpaque});
     default:
-      return fail(ErrorCode::kInvalid, "a call of {}.{}, which is no function", row.module, row.name);
+      return fail(ErrorCode::kInvalid, "a call of {}.{}, which is no function", row->module, row->name);
   }
 }
 
-Status Machine::set_items(Ref target, std::span<const Ref> items, bool pairs) {
-  if (pairs && items.size() % 2 != 0) return fail(ErrorCode::kInvalid, "a dict key without a value");
+Status Machine::instantiate(Ref type, Ref arguments) {
+  if (listed(type) != nullptr || values_[arguments].kind != Kind::kTuple) {
+    return fail(ErrorCode::kInvalid, "an object of something that is no class");
+  }
+  return push_record(type, arguments, false);
+}
+
+Status Machine::push_record(Ref callee, Ref arguments, bool is_call) {
+  // What a call would have returned can itself be called: the record names the function at the bottom of it.
+  if (values_[callee].kind == Kind::kRecord) callee = values_[callee].items[0];
+  if (values_[callee].kind != Kind::kGlobal) {
+    return fail(ErrorCode::kInvalid, "a call of something that is no function");
+  }
+  return push_new(Value{.kind = Kind::kRecord, .number = is_call ? 1 : 0, .items = {callee, arguments}});
+}
+
+/// Attributes for the value on the stack: kept by records; an OrderedDict's _metadata and the like are not needed.
+Status Machine::build(Ref state) {
+  SHOEHORN_TRY(const Ref target, top());
+  Value& value = values_[target];
+  if (value.kind == Kind::kRecord) {
+    value.items.resize(2);
+    value.items.push_back(state);
+  } else if (value.kind != Kind::kDict && value.kind != Kind::kTensor) {
+    return fail(ErrorCode::kInvalid, "attributes for a value that has none");
+  }
+  return {};
+}
+
+Status Machine::set_items(Ref target, std::span<const Ref> items, Kind wanted) {
+  if (wanted == Kind::kDict && items.size() % 2 != 0) return fail(ErrorCode::kInvalid, "a dict key without a value");
   Value& container = values_[target];
-  if (container.kind == Kind::kOpaque) return {};
-  if (container.kind != (pairs ? Kind::kDict : Kind::kList)) {
-    return fail(ErrorCode::kInvalid, "items for something that is no {}", pairs ? "dict" : "list");
+  if (container.kind == Kind::kRecord) return {};  // of a class derived from dict or list
+  if (container.kind != wanted) {
+    return fail(ErrorCode::kInvalid, "items for something that is no {}",
+                wanted == Kind::kDict   ? "dict"
+                : wanted == Kind::kList ? "list"
+                                        : "set");
   }
   container.items.insert(container.items.end(), items.begin(), items.end());
   return {};
@@ -336,13 +405,11 @@ Status Machine::step(uint8_t opcode) {
   switch (opcode) {
     case 0x80: {  // PROTO
       SHOEHORN_TRY(const auto version, in_.number<uint8_t>());
-      if (version > 2) {
-        return fail(ErrorCode::kUnsupported, "pickle protocol {}; save with torch.save's default, protocol 2", version);
-      }
+      if (version > 5) return fail(ErrorCode::kUnsupported, "pickle protocol {}; 2 to 5 are read", version);
       return {};
     }
     case '.': {  // STOP
-      SHOEHORN_TRY(root_, pop());
+      SHOEHORN_TRY(out_.root, pop());
       done_ = true;
       return {};
     }
@@ -391,9 +458,10 @@ Status Machine::step(uint8_t opcode) {
       if (length < 0) return fail(ErrorCode::kInvalid, "an integer of {} bytes", length);
       return push_long(static_cast<uint64_t>(length));
     }
-    case 'G':  // BINFLOAT
-      SHOEHORN_RETURN_IF_ERROR(in_.take(8));
-      return push_new(Value{.kind = Kind::kOpaque});
+    case 'G': {  // BINFLOAT: an IEEE double, the only number that is big-endian
+      SHOEHORN_TRY(const auto bits, in_.number<int64_t>());
+      return push_number(Kind::kFloat, __builtin_bswap64(bits));
+    }
     case 'X': {  // BINUNICODE
       SHOEHORN_TRY(const auto length, in_.number<uint32_t>());
       return push_text(length);
@@ -403,9 +471,27 @@ Status Machine::step(uint8_t opcode) {
       if (length < 0) return fail(ErrorCode::kInvalid, "a string of {} bytes", length);
       return push_text(static_cast<uint64_t>(length));
     }
-    case 'U': {  // SHORT_BINSTRING
+    case 'U':     // SHORT_BINSTRING
+    case 0x8c: {  // SHORT_BINUNICODE
       SHOEHORN_TRY(const auto length, in_.number<uint8_t>());
       return push_text(length);
+    }
+    case 0x8d: {  // BINUNICODE8
+      SHOEHORN_TRY(const auto length, in_.number<uint64_t>());
+      return push_text(length);
+    }
+    case 'C': {  // SHORT_BINBYTES
+      SHOEHORN_TRY(const auto length, in_.number<uint8_t>());
+      return push_bytes(length);
+    }
+    case 'B': {  // BINBYTES
+      SHOEHORN_TRY(const auto length, in_.number<uint32_t>());
+      return push_bytes(length);
+    }
+    case 0x8e:    // BINBYTES8
+    case 0x96: {  // BYTEARRAY8
+      SHOEHORN_TRY(const auto length, in_.number<uint64_t>());
+      return push_bytes(length);
     }
 
     case ')':  // EMPTY_TUPLE
@@ -431,29 +517,40 @@ Status Machine::step(uint8_t opcode) {
     case 'd': {  // DICT
       SHOEHORN_TRY(auto items, pop_to_mark());
       SHOEHORN_RETURN_IF_ERROR(push_new(Value{.kind = Kind::kDict}));
-      return set_items(stack_.back(), items, true);
+      return set_items(stack_.back(), items, Kind::kDict);
+    }
+    case 0x8f:  // EMPTY_SET
+      return push_new(Value{.kind = Kind::kSet});
+    case 0x91: {  // FROZENSET
+      SHOEHORN_TRY(auto items, pop_to_mark());
+      return push_new(Value{.kind = Kind::kSet, .items = std::move(items)});
     }
     case 'a': {  // APPEND
       SHOEHORN_TRY(const Ref item, pop());
       SHOEHORN_TRY(const Ref target, top());
-      return set_items(target, {&item, 1}, false);
+      return set_items(target, {&item, 1}, Kind::kList);
     }
     case 'e': {  // APPENDS
       SHOEHORN_TRY(const auto items, pop_to_mark());
       SHOEHORN_TRY(const Ref target, top());
-      return set_items(target, items, false);
+      return set_items(target, items, Kind::kList);
+    }
+    case 0x90: {  // ADDITEMS
+      SHOEHORN_TRY(const auto items, pop_to_mark());
+      SHOEHORN_TRY(const Ref target, top());
+      return set_items(target, items, Kind::kSet);
     }
     case 's': {  // SETITEM
       std::array<Ref, 2> item;
       SHOEHORN_TRY(item[1], pop());
       SHOEHORN_TRY(item[0], pop());
       SHOEHORN_TRY(const Ref target, top());
-      return set_items(target, item, true);
+      return set_items(target, item, Kind::kDict);
     }
     case 'u': {  // SETITEMS
       SHOEHORN_TRY(const auto items, pop_to_mark());
       SHOEHORN_TRY(const Ref target, top());
-      return set_items(target, items, true);
+      return set_items(target, items, Kind::kDict);
     }
 
     case 'q': {  // BINPUT
@@ -464,6 +561,8 @@ Status Machine::step(uint8_t opcode) {
       SHOEHORN_TRY(const auto index, in_.number<uint32_t>());
       return put(index);
     }
+    case 0x94:  // MEMOIZE
+      return put(static_cast<uint32_t>(memo_.size()));
     case 'h': {  // BINGET
       SHOEHORN_TRY(const auto index, in_.number<uint8_t>());
       return get(index);
@@ -473,32 +572,45 @@ Status Machine::step(uint8_t opcode) {
       return get(index);
     }
 
-    case 'c':  // GLOBAL
-      return global();
+    case 'c': {  // GLOBAL
+      SHOEHORN_TRY(const auto module_text, in_.line());
+      SHOEHORN_TRY(const auto name, in_.line());
+      SHOEHORN_TRY(const Ref module, add(Value{.kind = Kind::kString, .text = module_text}));
+      return push_global(module, name);
+    }
+    case 0x93: {  // STACK_GLOBAL
+      SHOEHORN_TRY(const Ref name, pop());
+      SHOEHORN_TRY(const Ref module, pop());
+      if (values_[module].kind != Kind::kString || values_[name].kind != Kind::kString) {
+        return fail(ErrorCode::kInvalid, "a global whose name is no text");
+      }
+      return push_global(module, values_[name].text);
+    }
     case 'Q':  // BINPERSID
       return make_storage();
-    case 'R':  // REDUCE
-      return reduce();
+    case 'R': {  // REDUCE
+      SHOEHORN_TRY(const Ref arguments, pop());
+      SHOEHORN_TRY(const Ref callee, pop());
+      return call(callee, arguments);
+    }
+    case 0x92:  // NEWOBJ_EX: keyword arguments on top
+      SHOEHORN_RETURN_IF_ERROR(pop());
+      [[fallthrough]];
     case 0x81: {  // NEWOBJ
-      SHOEHORN_RETURN_IF_ERROR(pop());
+      SHOEHORN_TRY(const Ref arguments, pop());
       SHOEHORN_TRY(const Ref type, pop());
-      const Value& value = values_[type];
-      if (value.kind != Kind::kGlobal || kGlobals[static_cast<size_t>(value.number)].role != Role::kOpaque) {
-        return fail(ErrorCode::kInvalid, "an object of something that is no class");
-      }
-      return push_new(Value{.kind = Kind::kOpaque});
+      return instantiate(type, arguments);
     }
-    case 'b': {  // BUILD: attributes, such as an OrderedDict's _metadata; not needed
-      SHOEHORN_RETURN_IF_ERROR(pop());
-      SHOEHORN_TRY(const Ref target, top());
-      const Kind kind = values_[target].kind;
-      if (kind != Kind::kDict && kind != Kind::kOpaque && kind != Kind::kTensor) {
-        return fail(ErrorCode::kInvalid, "attributes for a value that has none");
-      }
+    case 'b': {  // BUILD
+      SHOEHORN_TRY(const Ref state, pop());
+      return build(state);
+    }
+    case 0x95:  // FRAME: how far to read ahead
+      SHOEHORN_RETURN_IF_ERROR(in_.take(8));
       return {};
-    }
     default:
-      return fail(ErrorCode::kUnsupported, "pickle opcode 0x{:02x} has no place in a state dict: refused", opcode);
+      return fail(ErrorCode::kUnsupported, "pickle opcode 0x{:02x} has no place in a state dict or a model: refused",
+                  opcode);
   }
 }
 
@@ -509,6 +621,33 @@ Expected<Pickle> parse(std::span<const std::byte> bytes) {
     return fail(ErrorCode::kTooLarge, "a pickle of {} bytes; the limit is {}", bytes.size(), kMaxBytes);
   }
   return Machine(bytes).run();
+}
+
+std::string global_name(std::span<const Value> values, Ref global) {
+  const Value& value = values[global];
+  return printable(values[value.items[0]].text) + "." + printable(value.text);
+}
+
+std::string describe(std::span<const Value> values, Ref ref) {
+  const Value& value = values[ref];
+  if (value.kind == Kind::kGlobal) return fmt::format("a reference to {}, not imported", global_name(values, ref));
+  if (value.kind != Kind::kRecord) return "not a tensor";
+  const std::string name = global_name(values, value.items[0]);
+  return value.number == 1 ? fmt::format("a call of {}, not made", name) : fmt::format("an object of {}", name);
+}
+
+std::vector<Ref> attribute_dicts(const Pickle& pickle, Ref record) {
+  const Value& value = pickle[record];
+  if (value.kind != Kind::kRecord || value.items.size() < 3) return {};
+  const Value& state = pickle[value.items[2]];
+  if (state.kind == Kind::kDict) return {value.items[2]};
+  std::vector<Ref> dicts;
+  if (state.kind == Kind::kTuple && state.items.size() == 2) {
+    for (const Ref ref : state.items) {
+      if (pickle[ref].kind == Kind::kDict) dicts.push_back(ref);
+    }
+  }
+  return dicts;
 }
 
 }  // namespace shoehorn::io::pickle

@@ -17,12 +17,6 @@ constexpr const Architecture* kArchitectures[] = {
 #undef SHOEHORN_ARCHITECTURE
 };
 
-std::string with_layer(std::string_view pattern, int layer) {
-  std::string name(pattern);
-  if (const size_t at = name.find("{}"); at != std::string::npos) name.replace(at, 2, std::to_string(layer));
-  return name;
-}
-
 uint64_t dim_size(Dim dim, const Hparams& h, const LayerShape* layer) {
   switch (dim) {
     case Dim::kNone: return 0;
@@ -58,6 +52,12 @@ TensorSpec make_spec(const TensorRule& rule, const Hparams& h, int layer) {
 }
 
 }  // namespace
+
+std::string with_layer(std::string_view pattern, int layer) {
+  std::string name(pattern);
+  if (const size_t at = name.find("{}"); at != std::string::npos) name.replace(at, 2, std::to_string(layer));
+  return name;
+}
 
 bool Hparams::uniform() const {
   return std::all_of(layers.begin(), layers.end(), [&](const LayerShape& l) { return l == layers.front(); });

@@ -145,11 +145,12 @@ Expected<const Architecture*> find_config_architecture(const Json& config, std::
 
 }  // namespace
 
+Expected<Json> read_config_json(const std::string& directory) { return read_json(directory + "/config.json", kMaxConfigBytes); }
+
 Expected<ModelConfig> read_model_config(const std::string& directory) {
-  const std::string path = directory + "/config.json";
-  SHOEHORN_TRY(const Json json, read_json(path, kMaxConfigBytes));
+  SHOEHORN_TRY(const Json json, read_config_json(directory));
   auto config = parse_model_config(json);
-  if (!config) return annotate(config.error(), path);
+  if (!config) return annotate(config.error(), directory + "/config.json");
   return config;
 }
 

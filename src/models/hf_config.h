@@ -16,6 +16,9 @@ struct ModelConfig {
   Hparams hparams;
 };
 
+/// DIR/config.json as it is.
+Expected<Json> read_config_json(const std::string& directory);
+
 /// Reads DIR/config.json. Jagged models say so by arrays in intermediate_size, num_attention_heads and num_key_value_heads, or
 /// by DeciLM's block_configs. Fails naming the key and its value when something is missing, contradictory or not supported.
 Expected<ModelConfig> read_model_config(const std::string& directory);

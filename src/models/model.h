@@ -116,6 +116,9 @@ const Architecture* find_hf_architecture(std::string_view hf_name);
 /// "llama, deci, qwen2, qwen3" for error messages.
 std::string architecture_names();
 
+/// A tensor rule's name in a layer: `pattern` with the number for "{}".
+std::string with_layer(std::string_view pattern, int layer);
+
 /// One tensor of a concrete model.
 struct TensorSpec {
   const TensorRule* rule;

@@ -22,6 +22,10 @@ struct PickleWriter {
     if (n >= INT32_MIN && n <= INT32_MAX) return op("J").op(raw(static_cast<int32_t>(n)));
     return op("\x8a\x08").op(raw(n));
   }
+  PickleWriter& real(double value) {
+    const std::string bytes = raw(value);
+    return op("G").op(std::string(bytes.rbegin(), bytes.rend()));
+  }
   PickleWriter& global(std::string_view module, std::string_view name) {
     return op("c").op(module).op("\n").op(name).op("\n");
   }

@@ -21,7 +21,6 @@ using models::Role;
 
 constexpr std::string_view kLayers = "layers";
 constexpr int64_t kCheckSamples = 8;
-constexpr uint64_t kMaxConfigBytes = uint64_t{16} << 20;
 /// What libtorch, the tokenizer and the program take beside the tensors that are counted.
 constexpr uint64_t kOverheadBytes = uint64_t{500} << 20;
 
@@ -148,8 +147,7 @@ Status check_expressible(const PruneOptions& o, const Plan& plan, const convert:
     model.attention_bias |= plan.method->adds_bias && target->output == Role::kAttnOutput;
     model.mlp_bias |= plan.method->adds_bias && target->output == Role::kFfnDown;
   }
-  SHOEHORN_TRY(const Json config, read_json(checkpoint.directory + "/config.json", kMaxConfigBytes));
-  const auto parsed = models::parse_model_config(changed_config(config, model.hparams(checkpoint.config.hparams)));
+  const auto parsed = models::parse_model_config(changed_config(checkpoint.config_json, model.hparams(checkpoint.config.hparams)));
   if (parsed) return {};
   return fail(ErrorCode::kUnsupported, "{}; prune all layers to one width instead (--layers 0-{}{})", parsed.error().message,
               checkpoint.config.hparams.n_layer - 1, o.search_widths ? ", --widths uniform" : "");

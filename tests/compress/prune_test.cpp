@@ -177,7 +177,7 @@ TEST(Prune, UnitsThatDoNothingGoFirstAndCostNothing) {
   }
 }
 
-TEST(Prune, ObsLosesLessThanTheOthers) {
+TEST(SlowPrune, ObsLosesLessThanTheOthers) {
   const std::string model = test::source_dir() + "/models/fable-10m";
   std::map<std::string, double> kl;
   for (const char* method : {"magnitude", "taylor", "obs"}) {

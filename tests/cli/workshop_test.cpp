@@ -12,6 +12,7 @@
 #include "base/mapped_file.h"
 #include "cli/program.h"
 #include "io/safetensors.h"
+#include "support/resume.h"
 #include "support/support.h"
 
 namespace shoehorn::test {
@@ -29,14 +30,6 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 Arguments with(Arguments arguments, const Arguments& more) {
   arguments.insert(arguments.end(), more.begin(), more.end());
   return arguments;
-}
-
-std::map<std::string, std::vector<std::byte>> contents(const std::string& directory) {
-  std::map<std::string, std::vector<std::byte>> out;
-  for (const auto& entry : fs::recursive_directory_iterator(directory)) {
-    if (entry.is_regular_file()) out[fs::relative(entry.path(), directory)] = read_bytes(entry.path());
-  }
-  return out;
 }
 
 const Arguments kPrune = {"prune", fable(), "--method", "obs", "--layers", "1-6", "--calib", calib(), "--samples", "16", "--seq-len", "128", "-t", "1"};

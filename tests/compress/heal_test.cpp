@@ -12,6 +12,7 @@
 #include "compress/losses.h"
 #include "compress/prune/prune.h"
 #include "io/gguf.h"
+#include "support/resume.h"
 #include "support/support.h"
 #include "support/tiny_checkpoint.h"
 
@@ -19,6 +20,8 @@ namespace shoehorn::compress {
 namespace {
 
 namespace fs = std::filesystem;
+using test::contents;
+using test::StopsAfter;
 
 std::string fable() { return test::source_dir() + "/models/fable-10m"; }
 
@@ -60,14 +63,6 @@ std::string refused(const HealOptions& options) {
   const auto report = heal(options, progress);
   EXPECT_FALSE(report.has_value());
   return report ? "" : report.error().message;
-}
-
-std::map<std::string, std::vector<std::byte>> contents(const std::string& directory) {
-  std::map<std::string, std::vector<std::byte>> out;
-  for (const auto& entry : fs::recursive_directory_iterator(directory)) {
-    if (entry.is_regular_file()) out[fs::relative(entry.path(), directory)] = test::read_bytes(entry.path());
-  }
-  return out;
 }
 
 TEST(Heal, LearnsAndKeepsTheBestAdapter) {
@@ -231,17 +226,6 @@ TEST(Heal, RefusesAdaptersThatDoNotFit) {
   test::write_text(path, peft.dump());
   EXPECT_NE(read_peft(options.out + "/adapter", loader, compute).error().message.find("use_dora"), std::string::npos);
 }
-
-/// Asks to stop after some blocks.
-class StopsAfter : public NoProgress {
- public:
-  explicit StopsAfter(int n) : left_(n) {}
-  void advance(uint64_t) override { --left_; }
-  bool cancelled() const override { return left_ <= 0; }
-
- private:
-  int left_;
-};
 
 TEST(Heal, ResumesToTheSameBytes) {
   const auto checkpoint = test::make_tiny_checkpoint(test::tiny_config());

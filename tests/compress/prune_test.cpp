@@ -8,6 +8,7 @@
 #include "compress/linear_algebra.h"
 #include "compress/prune/widths.h"
 #include "convert/gguf_output.h"
+#include "support/resume.h"
 #include "support/support.h"
 #include "support/tiny_checkpoint.h"
 
@@ -15,6 +16,8 @@ namespace shoehorn::compress {
 namespace {
 
 namespace fs = std::filesystem;
+using test::contents;
+using test::StopsAfter;
 
 std::string some_text() {
   std::string text;
@@ -57,15 +60,6 @@ models::ModelConfig config_of(const std::string& directory) {
   auto config = models::read_model_config(directory);
   EXPECT_TRUE(config.has_value()) << config.error().message;
   return std::move(*config);
-}
-
-/// All files of a directory, by name.
-std::map<std::string, std::vector<std::byte>> contents(const std::string& directory) {
-  std::map<std::string, std::vector<std::byte>> out;
-  for (const auto& entry : fs::recursive_directory_iterator(directory)) {
-    if (entry.is_regular_file()) out[fs::relative(entry.path(), directory)] = test::read_bytes(entry.path());
-  }
-  return out;
 }
 
 TEST(Prune, KeptUnitsAreRoundedToTheMultiple) {
@@ -279,17 +273,6 @@ TEST(Prune, BrokenTextIsNamedByItsLine) {
   test::write_text(options.calib, "");
   EXPECT_NE(refused(options).find("calib.jsonl"), std::string::npos);
 }
-
-/// Asks to stop after some blocks.
-class StopsAfter : public NoProgress {
- public:
-  explicit StopsAfter(int n) : left_(n) {}
-  void advance(uint64_t) override { --left_; }
-  bool cancelled() const override { return left_ <= 0; }
-
- private:
-  int left_;
-};
 
 TEST(Prune, ResumesToTheSameBytesFromAnyPoint) {
   const auto checkpoint = test::make_tiny_checkpoint(test::tiny_config());

@@ -72,8 +72,8 @@ Expected<Decision> decide(const Method& method, const LayerEvidence& evidence, c
 /// The n units with the highest scores, ascending; of equal ones the first. Fails when a score is not finite.
 Expected<std::vector<int64_t>> highest(const at::Tensor& scores, int64_t n);
 
-/// Sums salience(role) over the rows and columns of every unit. Called for each tensor that the target cuts; the result has the
-/// tensor's shape. `reduce` turns a tensor's sums per row or column into what is added (identity or abs).
+/// Sums salience(role), in the shape of that tensor, over the rows and columns of every unit and over all tensors that the target cuts.
+/// With `magnitude_of_sums`, a row's or column's sum counts by its magnitude.
 at::Tensor sum_salience(const LayerEvidence& evidence, const std::function<at::Tensor(models::Role)>& salience,
                         bool magnitude_of_sums = false);
 

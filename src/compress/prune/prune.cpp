@@ -437,7 +437,7 @@ class Pruner {
     ChangedLayer& change = result_.layers[static_cast<size_t>(layer)];
     SHOEHORN_TRY(const auto saved, work_.load(name));
     if (saved) {
-      restore(*saved, layer, change);
+      restore(*saved, change);
       return apply(change, loader_, stored);
     }
     Saved state;
@@ -469,8 +469,7 @@ class Pruner {
     }
   }
 
-  void restore(const Saved& saved, int layer, ChangedLayer& change) const {
-    (void)layer;
+  void restore(const Saved& saved, ChangedLayer& change) const {
     for (const Target* target : plan_.targets) {
       const auto units = saved.tensors.find(std::string(target->name));
       if (units == saved.tensors.end()) continue;

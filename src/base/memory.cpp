@@ -61,6 +61,16 @@ uint64_t peak_resident_bytes() {
   return getrusage(RUSAGE_SELF, &usage) == 0 ? static_cast<uint64_t>(usage.ru_maxrss) * 1024 : 0;
 }
 
+uint64_t storage_bytes_read() {
+  std::ifstream file("/proc/self/io");
+  std::string key;
+  uint64_t value = 0;
+  while (file >> key >> value) {
+    if (key == "read_bytes:") return value;
+  }
+  return 0;
+}
+
 std::string format_bytes(uint64_t bytes) {
   const double value = static_cast<double>(bytes);
   if (bytes >= uint64_t{1} << 30) return fmt::format("{:.2f} GiB", value / (1 << 30));

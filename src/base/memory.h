@@ -1,4 +1,4 @@
-// How much memory there is to use.
+// How much memory there is to use, and what this process took of the machine.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,10 @@ uint64_t available_memory(const std::string& root = "");
 
 /// The peak resident set of this process so far, bytes, mapped files included (ru_maxrss).
 uint64_t peak_resident_bytes();
+
+/// Bytes that this process fetched from storage so far, by reading or through a mapping (/proc/self/io, read_bytes); what was in the
+/// page cache already does not count. 0 where the system does not say.
+uint64_t storage_bytes_read();
 
 /// "3.99 GiB", "612 KiB".
 std::string format_bytes(uint64_t bytes);

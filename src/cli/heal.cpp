@@ -58,13 +58,16 @@ Status run(Options& o) {
     json["seconds"] = report.seconds;
     json["seconds_per_step"] = report.seconds_per_step;
     json["tokens_per_second"] = report.tokens_per_second;
-    if (std::isfinite(report.rounding_kl)) json["rounding_kld"] = report.rounding_kl;
+    json["bytes_read_per_step"] = report.bytes_read_per_step;
     json["peak_rss"] = peak_resident_bytes();
     print_json(json);
     return {};
   }
-  std::string text = fmt::format("{}: {} steps, {} trainable parameters, {:.1f} s a step, {:.0f} tokens/s, peak memory {}", h.out, report.steps,
-                                 report.parameters, report.seconds_per_step, report.tokens_per_second, format_bytes(peak_resident_bytes()));
+  std::string text = fmt::format("{}: {} steps, {} trainable parameters", h.out, report.steps, report.parameters);
+  if (report.tokens_per_second > 0) {
+    text += fmt::format(", {:.1f} s a step, {:.0f} tokens/s, peak memory {}", report.seconds_per_step, report.tokens_per_second,
+                        format_bytes(peak_resident_bytes()));
+  }
   if (!report.losses.empty()) text += fmt::format("\nloss {:.4f} -> {:.4f}", report.losses.front(), report.losses.back());
   if (std::isfinite(report.validation_before)) {
     text += fmt::format("\nvalidation {:.4f} -> {:.4f} (step {}); writing it as it is stored costs a KL of {:.2e}", report.validation_before,

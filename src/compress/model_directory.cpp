@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "base/output_file.h"
+#include "compress/work_directory.h"
 #include "io/safetensors.h"
 
 namespace shoehorn::compress {
@@ -13,7 +14,7 @@ using models::Dim;
 
 /// Files that go along unchanged: whatever belongs to tokenizer and generation, and the licence.
 bool goes_along(const std::string& name) {
-  if (name == "config.json" || name == "shoehorn.json" || name.ends_with(".index.json") || name.starts_with("adapter_")) return false;
+  if (name == "config.json" || name == kReportFile || name.ends_with(".index.json") || name.starts_with("adapter_")) return false;
   if (name.starts_with("LICENSE") || name.starts_with("NOTICE") || name == "USE_POLICY.md") return true;
   for (const char* suffix : {".json", ".model", ".jinja", ".tiktoken"}) {
     if (name.ends_with(suffix)) return true;
@@ -115,8 +116,7 @@ Json changed_config(const Json& config, const models::Hparams& h) {
   return out;
 }
 
-Status write_model_directory(const BlockLoader& source, const ChangedModel& model, const std::string& directory, const Json& report,
-                             Progress& progress) {
+Status write_model_directory(const BlockLoader& source, const ChangedModel& model, const std::string& directory, Progress& progress) {
   const models::Hparams h = model.hparams(source.hparams());
   Json new_config = changed_config(source.checkpoint().config_json, h);
   if (model.result_dtype == "bf16") new_config["torch_dtype"] = "bfloat16";
@@ -153,7 +153,6 @@ Status write_model_directory(const BlockLoader& source, const ChangedModel& mode
   SHOEHORN_RETURN_IF_ERROR(writer.commit());
   progress.end();
   SHOEHORN_RETURN_IF_ERROR(copy_files(source.checkpoint().directory, directory));
-  SHOEHORN_RETURN_IF_ERROR(write_file(directory + "/shoehorn.json", report.dump(2) + "\n"));
   return write_file(directory + "/config.json", new_config.dump(2) + "\n");
 }
 

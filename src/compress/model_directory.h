@@ -41,7 +41,6 @@ Json changed_config(const Json& config, const models::Hparams& hparams);
 
 /// Writes config.json, the weights and the source's tokenizer files to `directory`.
 /// Memory: a tensor at a time.
-Status write_model_directory(const BlockLoader& source, const ChangedModel& model, const std::string& directory, const Json& report,
-                             Progress& progress);
+Status write_model_directory(const BlockLoader& source, const ChangedModel& model, const std::string& directory, Progress& progress);
 
 }  // namespace shoehorn::compress

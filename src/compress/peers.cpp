@@ -13,6 +13,7 @@
 #include <charconv>
 #include <chrono>
 #include <condition_variable>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -137,6 +138,8 @@ Expected<Peers> Peers::join(at::Device device) {
   SHOEHORN_TRY(const int port, number_from("MASTER_PORT", 1, 65535));
   const char* address = std::getenv("MASTER_ADDR");
   if (address == nullptr) return fail(ErrorCode::kInvalid, "WORLD_SIZE is set, but MASTER_ADDR is not");
+  // Gloo writes to sockets without MSG_NOSIGNAL: a peer's death must come back as an error.
+  std::signal(SIGPIPE, SIG_IGN);
   try {
     peers.group_ = std::make_unique<Group>();
     const auto open = [&](bool server) {

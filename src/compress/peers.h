@@ -15,6 +15,7 @@ class Peers {
   Peers();
   /// As the environment says; alone when WORLD_SIZE is not set. Waits until all have come. Fails naming the variable that is missing or
   /// wrong, or the address that nobody answers at; kUnsupported when libtorch's headers had no Gloo (libgloo-dev) when this was built.
+  /// From then on this process ignores SIGPIPE, as Gloo expects.
   static Expected<Peers> join(at::Device device);
   Peers(Peers&&) noexcept;
   Peers& operator=(Peers&&) noexcept;

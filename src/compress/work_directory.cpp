@@ -39,6 +39,13 @@ void sync_directory(const std::string& directory) {
   ::close(fd);
 }
 
+/// FNV-1a: tells runs apart in a report that names neither paths nor times.
+std::string hash(std::string_view text) {
+  uint64_t value = 0xcbf29ce484222325;
+  for (const char c : text) value = (value ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  return fmt::format("{:016x}", value);
+}
+
 /// The fingerprint goes last: it tells what the directory is.
 void remove_states(const std::string& directory) {
   std::error_code error, ignored;
@@ -111,44 +118,51 @@ Json source_fingerprint(const convert::OpenedCheckpoint& checkpoint) {
 Expected<WorkDirectory> WorkDirectory::open(const std::string& out, const Json& fingerprint, bool resume, const Peers& peers) {
   WorkDirectory work;
   work.peers_ = &peers;
-  if (!peers.first()) {
-    work.partial_ = fs::temp_directory_path().string();
-    return work;
-  }
   work.out_ = fs::path(out).lexically_normal().string();
   while (work.out_.size() > 1 && work.out_.back() == '/') work.out_.pop_back();
-  work.partial_ = work.out_ + ".partial";
+  work.partial_ = peers.first() ? work.out_ + ".partial" : fs::temp_directory_path().string();
   work.states_ = work.partial_ + "/state";
+  if (peers.first()) SHOEHORN_RETURN_IF_ERROR(work.open_files(fingerprint, resume));
+  const std::string report = work.complete_ ? work.complete_->dump() : "";
+  std::vector<std::byte> bytes(std::as_bytes(std::span(report)).begin(), std::as_bytes(std::span(report)).end());
+  SHOEHORN_RETURN_IF_ERROR(peers.broadcast(bytes));
+  if (!bytes.empty()) {
+    SHOEHORN_TRY(work.complete_, parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}));
+  }
+  return work;
+}
+
+Status WorkDirectory::open_files(const Json& fingerprint, bool resume) {
   std::error_code error;
   const std::string text = fingerprint.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
-  if (fs::exists(work.out_, error)) {
-    const std::string left = work.out_ + "/state";
-    const auto before = read_file(left + "/" + kFingerprint, 1 << 20);
-    if (!resume || !before || *before != text) {
-      return fail(ErrorCode::kInvalid, "{} exists already; remove it or choose another -o", out);
+  run_ = hash(text);
+  if (fs::exists(out_, error)) {
+    const auto written = read_file(out_ + "/" + kReportFile, uint64_t{1} << 28);
+    const auto report = written ? parse_json(*written) : Expected<Json>(Json());
+    if (!resume || !report || !report->is_object() || report->value("run", Json()) != run_) {
+      return fail(ErrorCode::kInvalid, "{} exists already; remove it or choose another -o", out_);
     }
-    remove_states(left);
-    work.complete_ = true;
-    return work;
+    remove_states(out_ + "/state");
+    complete_ = *report;
+    return {};
   }
-  const std::string marker = work.states_ + "/" + kFingerprint;
+  const std::string marker = states_ + "/" + kFingerprint;
   if (fs::exists(marker, error)) {
     if (!resume) {
-      return fail(ErrorCode::kInvalid, "{} holds the state of an interrupted run: go on with --resume, or remove it", work.partial_);
+      return fail(ErrorCode::kInvalid, "{} holds the state of an interrupted run: go on with --resume, or remove it", partial_);
     }
     SHOEHORN_TRY(const std::string before, read_file(marker, 1 << 20));
     if (before != text) {
       return fail(ErrorCode::kInvalid,
-                  "{}: the interrupted run had another input or other options ({} tells); use the same, or remove it", work.partial_,
+                  "{}: the interrupted run had another input or other options ({} tells); use the same, or remove it", partial_,
                   marker);
     }
-    work.resumed_ = true;
-    return work;
+    return {};
   }
-  fs::create_directories(work.states_, error);
-  if (error) return fail(ErrorCode::kIo, "{}: {}", work.states_, error.message());
+  fs::create_directories(states_, error);
+  if (error) return fail(ErrorCode::kIo, "{}: {}", states_, error.message());
   SHOEHORN_RETURN_IF_ERROR(write_file(marker, text));
-  return work;
+  return {};
 }
 
 std::string WorkDirectory::state_path(const std::string& name) const { return states_ + "/" + name + ".safetensors"; }
@@ -176,8 +190,10 @@ void WorkDirectory::forget(const std::string& name) const {
   if (peers_->first()) fs::remove(state_path(name), ignored);
 }
 
-Status WorkDirectory::finish() {
+Status WorkDirectory::finish(Json report) {
   if (!peers_->first()) return {};
+  report["run"] = run_;
+  SHOEHORN_RETURN_IF_ERROR(write_file(partial_ + "/" + kReportFile, report.dump(2) + "\n"));
   sync_directory(partial_);
   if (::rename(partial_.c_str(), out_.c_str()) != 0) {
     return fail(ErrorCode::kIo, "{}: cannot rename {}: {}", out_, partial_, std::strerror(errno));

@@ -30,11 +30,14 @@ Json source_fingerprint(const convert::OpenedCheckpoint& checkpoint);
 /// The same of one file; null when `path` is "".
 Json file_fingerprint(const std::string& path);
 
+/// What a finished directory says about how it came to be.
+inline constexpr const char* kReportFile = "shoehorn.json";
+
 /// With several processes, files are the first one's; what it loads, all get.
 class WorkDirectory {
  public:
   /// Fails when OUT is there already. With `resume`, goes on in an OUT.partial whose fingerprint is the same, or begins when there is
-  /// none; an OUT that was killed while it cleaned up is completed. Without, an OUT.partial is refused: it may hold days of work.
+  /// none; an OUT that the same work wrote is complete. Without, an OUT.partial is refused: it may hold days of work.
   static Expected<WorkDirectory> open(const std::string& out, const Json& fingerprint, bool resume, const Peers& peers);
 
   /// Saved states by name ("layer-00004"); nothing when there is no such state.
@@ -44,19 +47,19 @@ class WorkDirectory {
 
   /// Where the output's files are written; for other processes than the first a place for temporary files.
   const std::string& path() const { return partial_; }
-  /// True when earlier work was found.
-  bool resumed() const { return resumed_; }
-  /// True when the earlier work had come to its end: OUT is whole, and nothing is left to do.
-  bool complete() const { return complete_; }
+  /// The report of earlier work that had come to its end: OUT is whole, and nothing is left to do.
+  const std::optional<Json>& complete() const { return complete_; }
 
-  /// Gives the directory its name and removes the states.
-  Status finish();
+  /// Writes the report, gives the directory its name and removes the states.
+  Status finish(Json report);
 
  private:
+  Status open_files(const Json& fingerprint, bool resume);
   std::string state_path(const std::string& name) const;
   const Peers* peers_ = nullptr;
   std::string out_, partial_, states_;
-  bool resumed_ = false, complete_ = false;
+  std::string run_;   // the fingerprint's hash
+  std::optional<Json> complete_;
 };
 
 }  // namespace shoehorn::compress

@@ -232,7 +232,7 @@ TEST(Heal, ResumesToTheSameBytes) {
   HealOptions options = tiny_options(checkpoint.directory);
   options.lora.dropout = 0.1;
   options.save_seconds = 0;
-  healed(options);
+  const HealReport whole = healed(options);
   const auto expected = contents(options.out);
   fs::remove_all(options.out);
   int stops = 0;
@@ -247,6 +247,10 @@ TEST(Heal, ResumesToTheSameBytes) {
   EXPECT_GE(stops, 3);
   EXPECT_LT(stops, 100);
   EXPECT_TRUE(contents(options.out) == expected);
+  NoProgress progress;
+  const auto again = heal(options, progress);
+  ASSERT_TRUE(again.has_value()) << again.error().message;
+  EXPECT_EQ(again->json(), whole.json());
 }
 
 TEST(Heal, BadDataIsNamed) {

@@ -308,9 +308,48 @@ TEST(Prune, AnInterruptedRunIsNotOverwrittenUnasked) {
   options.ratio = 0.5;
   EXPECT_NE(refused(options).find("other options"), std::string::npos);
   options.ratio = 0.25;
-  pruned(options);
+  const PruneReport report = pruned(options);
+  // What is complete is told again, as often as it is asked for, and never written again.
+  const auto expected = contents(options.out);
   NoProgress progress;
-  EXPECT_FALSE(prune(options, progress).has_value()) << "an existing directory was overwritten";
+  const auto again = prune(options, progress);
+  ASSERT_TRUE(again.has_value()) << again.error().message;
+  EXPECT_EQ(again->json(), report.json());
+  EXPECT_TRUE(contents(options.out) == expected);
+  PruneOptions other = options;
+  other.ratio = 0.5;
+  PruneOptions unasked = options;
+  unasked.resume = false;
+  for (const PruneOptions& o : {other, unasked}) {
+    const auto result = prune(o, progress);
+    ASSERT_FALSE(result.has_value());
+    EXPECT_NE(result.error().message.find("exists already"), std::string::npos) << result.error().message;
+  }
+  EXPECT_TRUE(contents(options.out) == expected);
+}
+
+/// Remembers the notes.
+class Notes : public NoProgress {
+ public:
+  void note(std::string_view text) override { text_ += std::string(text) + "\n"; }
+  const std::string& text() const { return text_; }
+
+ private:
+  std::string text_;
+};
+
+TEST(Prune, TooLittleTextForObsIsSaid) {
+  const auto checkpoint = test::make_tiny_checkpoint(test::tiny_config());
+  PruneOptions options = tiny_options(checkpoint.directory, "obs");
+  options.samples = 2;
+  Notes few;
+  ASSERT_TRUE(prune(options, few).has_value());
+  EXPECT_NE(few.text().find("--samples"), std::string::npos) << few.text();
+  options.out += "-enough";
+  options.samples = 0;
+  Notes enough;
+  ASSERT_TRUE(prune(options, enough).has_value());
+  EXPECT_EQ(enough.text().find("--samples"), std::string::npos) << enough.text();
 }
 
 TEST(LinearAlgebra, InverseAndSolutionOfAPositiveMatrix) {

@@ -110,11 +110,11 @@ class Healer {
         optimizer_(adapter_.parameters(), options.adamw) {
     report_.parameters = adapter_.n_parameters();
     report_.steps_planned = plan.n_planned;
-    report_.validation_before = report_.validation_after = report_.rounding_kl = std::numeric_limits<double>::quiet_NaN();
   }
 
   Expected<HealReport> run() {
     const auto start = Clock::now();
+    const uint64_t read_before = storage_bytes_read();
     SHOEHORN_TRY(const bool found, restore());
     if (!found) SHOEHORN_RETURN_IF_ERROR(first_validation());
     const uint64_t per_validation = validation_passes() / static_cast<uint64_t>(o_.validate_every);
@@ -136,7 +136,9 @@ class Healer {
     progress_.end();
     report_.seconds = seconds_since(start);
     if (report_.steps > first_step) {
-      report_.seconds_per_step = report_.seconds / static_cast<double>(report_.steps - first_step);
+      const auto n = static_cast<double>(report_.steps - first_step);
+      report_.seconds_per_step = report_.seconds / n;
+      report_.bytes_read_per_step = static_cast<double>(storage_bytes_read() - read_before) / n;
       report_.tokens_per_second = static_cast<double>(tokens) / report_.seconds;
     }
     SHOEHORN_RETURN_IF_ERROR(write());
@@ -424,9 +426,9 @@ class Healer {
     // Differences of full rank are in the merged weights only.
     if (adapter_.low_rank()) SHOEHORN_RETURN_IF_ERROR(write_adapter());
     const ChangedModel merged = merged_model(student_.loader, adapter_, o_.result_dtype);
-    SHOEHORN_RETURN_IF_ERROR(write_model_directory(student_.loader, merged, work_.path(), report_.json(), progress_));
+    SHOEHORN_RETURN_IF_ERROR(write_model_directory(student_.loader, merged, work_.path(), progress_));
     if (plan_.n_validation > 0) SHOEHORN_RETURN_IF_ERROR(measure_rounding());
-    return work_.finish();
+    return work_.finish(report_.json());
   }
 
   Status write_adapter() {
@@ -562,8 +564,24 @@ Json HealReport::json() const {
   if (std::isfinite(validation_before)) {
     out["validation_before"] = validation_before;
     out["validation_after"] = validation_after;
+    out["rounding_kld"] = rounding_kl;
   }
   return out;
+}
+
+HealReport HealReport::parse(const Json& json) {
+  HealReport report;
+  report.parameters = json.at("trainable_parameters");
+  report.steps = json.at("steps");
+  report.steps_planned = json.at("steps_planned");
+  report.examples = json.at("examples");
+  report.tokens = json.at("tokens");
+  report.best_step = json.at("best_step");
+  report.losses = json.at("losses").get<std::vector<double>>();
+  report.validation_before = json.value("validation_before", kNone);
+  report.validation_after = json.value("validation_after", kNone);
+  report.rounding_kl = json.value("rounding_kld", kNone);
+  return report;
 }
 
 Expected<HealReport> heal(const HealOptions& options, Progress& progress) {
@@ -603,7 +621,10 @@ Expected<HealReport> heal(const HealOptions& options, Progress& progress) {
     SHOEHORN_TRY(const auto peers, Peers::join(plan.compute.device));
     SHOEHORN_TRY(auto work, WorkDirectory::open(options.out, fingerprint(options, plan, checkpoint, teacher_checkpoint ? &*teacher_checkpoint : nullptr),
                                                 options.resume, peers));
-    if (work.complete()) return fail(ErrorCode::kInvalid, "{} was complete already", options.out);
+    if (work.complete()) {
+      progress.note(options.out + " is complete");
+      return HealReport::parse(*work.complete());
+    }
 
     ActivationStore store(work.path(), plan.store_bytes);
     Streamed student(std::move(checkpoint), plan.compute, plan.resident, store, progress, peers);
@@ -630,8 +651,8 @@ Status merge_adapter(const MergeOptions& options, Progress& progress) {
     SHOEHORN_TRY(auto work, WorkDirectory::open(options.out, sources, true, alone));
     if (work.complete()) return {};
     const Json report = {{"merged", {{"adapter", options.adapter}, {"rank", adapter.settings().rank}, {"alpha", adapter.settings().alpha}}}};
-    SHOEHORN_RETURN_IF_ERROR(write_model_directory(loader, merged_model(loader, adapter, options.result_dtype), work.path(), report, progress));
-    return work.finish();
+    SHOEHORN_RETURN_IF_ERROR(write_model_directory(loader, merged_model(loader, adapter, options.result_dtype), work.path(), progress));
+    return work.finish(report);
   });
 }
 

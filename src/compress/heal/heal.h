@@ -1,6 +1,7 @@
 // Training low-rank adapters on a pruned model, and merging them into it.
 #pragma once
 
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -31,15 +32,20 @@ struct HealOptions {
 };
 
 struct HealReport {
+  static constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
   int64_t parameters = 0;                   ///< trainable
   int64_t steps = 0, examples = 0, tokens = 0;
   std::vector<double> losses;               ///< mean loss of each step
-  double validation_before = 0, validation_after = 0;   ///< mean loss a token; NaN without validation
+  double validation_before = kNone, validation_after = kNone;   ///< mean loss a token; NaN without validation
   int64_t best_step = 0;
-  double rounding_kl = 0;                   ///< mean KL(adapter in wide precision || merged and rounded); NaN without validation
+  double rounding_kl = kNone;               ///< mean KL(adapter in wide precision || merged and rounded); NaN without validation
   double seconds = 0, tokens_per_second = 0, seconds_per_step = 0;
+  double bytes_read_per_step = 0;           ///< from storage
   int64_t steps_planned = 0;                ///< of all epochs, whatever max_steps says
+  /// All but what differs from run to run.
   Json json() const;
+  /// What json() gave. Throws Json::exception when it is something else.
+  static HealReport parse(const Json& json);
 };
 
 struct MergeOptions {

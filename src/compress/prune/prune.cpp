@@ -31,6 +31,7 @@ struct Plan {
   bool drop_layers = false;
   int first_layer = 0, last_layer = 0;
   int64_t samples = 0, seq_len = 0;
+  int64_t enough_tokens = 0;            ///< fewer give the method too little to judge by
   Compute compute;
   uint64_t store_bytes = 0;             ///< memory for activations
   bool resident = false;
@@ -101,7 +102,8 @@ Expected<Plan> make_plan(const PruneOptions& o, const convert::OpenedCheckpoint&
     for (const Target* target : plan.targets) {
       widest = std::max(widest, target->output == Role::kFfnDown ? h.max_n_ff() : h.max_n_head() * h.head_dim);
     }
-    if (plan.samples == 0) plan.samples = (4 * int64_t{widest} + plan.seq_len - 1) / plan.seq_len;
+    plan.enough_tokens = 4 * int64_t{widest};
+    if (plan.samples == 0) plan.samples = (plan.enough_tokens + plan.seq_len - 1) / plan.seq_len;
   }
   if (plan.drop_layers || o.search_widths) {
     if (plan.samples == 0) plan.samples = 32;
@@ -249,9 +251,9 @@ class Pruner {
     PruneReport report = describe();
     if (o_.check && has_check_) SHOEHORN_RETURN_IF_ERROR(check(report));
     if (stream_.peers().first()) {
-      SHOEHORN_RETURN_IF_ERROR(write_model_directory(loader_, result_, work_.path(), report.json(), progress_));
+      SHOEHORN_RETURN_IF_ERROR(write_model_directory(loader_, result_, work_.path(), progress_));
     }
-    SHOEHORN_RETURN_IF_ERROR(work_.finish());
+    SHOEHORN_RETURN_IF_ERROR(work_.finish(report.json()));
     report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return report;
   }
@@ -628,6 +630,7 @@ Json fingerprint(const PruneOptions& o, const Plan& plan, const convert::OpenedC
           {"ratio", o.ratio},
           {"multiple_of", o.multiple_of},
           {"widths", o.search_widths},
+          {"check", o.check},
           {"calib", file_fingerprint(o.calib)},
           {"samples", {plan.samples, plan.seq_len, o.micro_batch, o.seed}},
           {"compute", {std::string(c10::toString(plan.compute.dtype)), o.device}},
@@ -655,6 +658,31 @@ Json PruneReport::json() const {
   return out;
 }
 
+PruneReport PruneReport::parse(const Json& json) {
+  PruneReport report;
+  report.parameters_before = json.at("parameters_before");
+  report.parameters_after = json.at("parameters");
+  for (const Json& entry : json.at("layers")) {
+    PrunedLayer l;
+    l.layer = entry.at("layer");
+    l.dropped = entry.at("dropped");
+    if (!l.dropped) {
+      l.before = {entry.at("n_head").at(0), entry.at("n_head_kv").at(0), entry.at("n_ff").at(0)};
+      l.after = {entry.at("n_head").at(1), entry.at("n_head_kv").at(1), entry.at("n_ff").at(1)};
+    }
+    report.layers.push_back(l);
+  }
+  if (const auto check = json.find("check"); check != json.end()) {
+    report.has_check = true;
+    report.check_tokens = check->at("tokens");
+    report.kl = check->at("kld_mean");
+    report.kl_err = check->at("kld_err");
+    report.nll_before = check->at("nll_before");
+    report.nll_after = check->at("nll_after");
+  }
+  return report;
+}
+
 Expected<PruneReport> prune(const PruneOptions& options, Progress& progress) {
   return guarded("prune", [&]() -> Expected<PruneReport> {
     set_torch_threads(options.n_threads);
@@ -665,10 +693,17 @@ Expected<PruneReport> prune(const PruneOptions& options, Progress& progress) {
     SHOEHORN_RETURN_IF_ERROR(plan_memory(options, measure_only, options.model, plan));
     SHOEHORN_TRY(const std::string estimate, describe(plan.estimate, plan.compute, options.out));
     progress.note("this takes " + estimate);
+    if (plan.enough_tokens > plan.samples * plan.seq_len) {
+      progress.note(fmt::format("{} samples of {} tokens are few for {}: the widest layer asks for at least {} tokens (--samples {})", plan.samples,
+                                plan.seq_len, options.method, plan.enough_tokens, (plan.enough_tokens + plan.seq_len - 1) / plan.seq_len));
+    }
     SHOEHORN_TRY(const Text text, draw_text(options, plan, checkpoint, progress));
     SHOEHORN_TRY(const auto peers, Peers::join(plan.compute.device));
     SHOEHORN_TRY(auto work, WorkDirectory::open(options.out, fingerprint(options, plan, checkpoint), options.resume, peers));
-    if (work.complete()) return fail(ErrorCode::kInvalid, "{} was complete already", options.out);
+    if (work.complete()) {
+      progress.note(options.out + " is complete");
+      return PruneReport::parse(*work.complete());
+    }
     BlockLoader loader(std::move(checkpoint), plan.compute, plan.resident);
     return Pruner(options, std::move(plan), text, loader, work, progress, peers).run();
   });

@@ -43,7 +43,10 @@ struct PruneReport {
   double kl = 0, kl_err = 0;                    ///< mean KL(source || pruned), nats a token, and its standard error
   double nll_before = 0, nll_after = 0;
   double seconds = 0;
+  /// All but the time.
   Json json() const;
+  /// What json() gave. Throws Json::exception when it is something else.
+  static PruneReport parse(const Json& json);
 };
 
 /// Writes the pruned checkpoint to options.out (base/work_directory: whole or not at all, resumable). Everything that can be known

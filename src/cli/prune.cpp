@@ -94,7 +94,8 @@ std::function<Status()> define_prune(CLI::App& app) {
   app.add_option("--norm", p.settings.norm, "magnitude's norm")->check(CLI::IsMember({"l1", "l2"}))->capture_default_str();
   app.add_option("--taylor", p.settings.taylor, "taylor's order")->check(CLI::IsMember({"first", "second", "mix", "vectorize"}))->capture_default_str();
   app.add_option("--rounds", p.settings.rounds, "obs takes units out in this many rounds")->check(CLI::Range(1, 100000))->capture_default_str();
-  app.add_option("--damping", p.settings.damping, "obs: ridge, as a share of the mean diagonal")->check(CLI::Range(1e-9, 1e3))->capture_default_str();
+  app.add_option("--damping", p.settings.damping, "obs: ridge of the fit, as a share of the mean diagonal")->check(CLI::Range(1e-9, 1e3))->capture_default_str();
+  app.add_option("--choice-damping", p.settings.choice_damping, "obs: ridge of the choice, as a share of the median diagonal")->check(CLI::Range(0.0, 1e6))->capture_default_str();
   app.add_option("--fit", p.settings.fit, "obs refits the output to the dense model's residual stream, or to its own dense weights")->check(CLI::IsMember({"stream", "weights"}))->capture_default_str();
   app.add_option("--micro-batch", p.micro_batch, "Samples computed at once")->check(CLI::Range(1, 4096))->capture_default_str();
   app.add_flag("--no-check", o->no_check, "Do not measure the result");

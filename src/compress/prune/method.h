@@ -21,7 +21,8 @@ struct PruneSettings {
   std::string norm = "l2";         ///< magnitude: l1 or l2
   std::string taylor = "first";    ///< taylor: first, second, mix or vectorize
   int64_t rounds = 16;             ///< obs: units are taken out in this many rounds
-  double damping = 0.01;           ///< obs: share of the mean diagonal that is added to X'X
+  double damping = 0.01;           ///< obs: share of the mean diagonal that is added to X'X for the fit
+  double choice_damping = 2;       ///< obs: share of the median diagonal that is added to X'X for the choice
   std::string fit = "stream";      ///< obs: the output is fitted to the dense model's residual stream, or to its own dense weights
 };
 

@@ -2,10 +2,12 @@
 // OBS as in ZipLM (Kurtic et al. 2023, arXiv:2302.04089, eq. 4-6) and OSSCAR (Meng et al. 2024, arXiv:2403.12983), ending with the
 // least-squares refit to the dense weights.
 //
-// X [rows, columns] is what the output projection reads, W0 [columns, n_embd] its dense weights, H = X'X + ridge * I with
-// ridge = damping * mean(diag). A unit g costs tr(W_g' ([H^-1]_gg)^-1 W_g) / 2. At the end W_S = H_SS^-1 (G + ridge W0)_S, so that the
-// ridge pulls to W0 and not to 0, with G = X'Y: Y is X W0, or what brings the residual stream to where the dense model has it, which
-// makes up for errors of the layers before as well.
+// X [rows, columns] is what the output projection reads, W0 [columns, n_embd] its dense weights, H = X'X + ridge * I. A unit g costs
+// tr(W_g' ([H^-1]_gg)^-1 W_g) / 2. At the end W_S = H_SS^-1 (G + ridge W0)_S, so that the ridge pulls to W0 and not to 0, with G = X'Y: Y
+// is X W0, or what brings the residual stream to where the dense model has it, which makes up for errors of the layers before as well.
+//
+// Choosing and fitting have ridges of their own. The fit has nearly as many equations as it likes and is best trusted; the choice decides
+// about units that this text seldom uses and another one may need, and a ridge as large as a usual column keeps those with large weights.
 #include <cmath>
 #include <limits>
 
@@ -15,9 +17,14 @@
 namespace shoehorn::compress {
 namespace {
 
-/// What is added to the diagonal of X'X. A column that is always zero carries nothing; the ridge keeps it regular.
-double ridge(const LayerEvidence& e, const PruneSettings& settings) {
+/// What is added to the diagonal of X'X for the fit. A column that is always zero carries nothing; the ridge keeps it regular.
+double fit_ridge(const LayerEvidence& e, const PruneSettings& settings) {
   return std::max(1e-12, settings.damping * e.inputs.gram.diagonal().mean().item<double>());
+}
+
+/// The same for the choice. The median, since a few columns can be larger than all others together.
+double choice_ridge(const LayerEvidence& e, const PruneSettings& settings) {
+  return std::max(fit_ridge(e, settings), settings.choice_damping * e.inputs.gram.diagonal().median().item<double>());
 }
 
 /// G + ridge W0. Gram matrices exist in single precision: they are multiplied in pieces of double.
@@ -48,15 +55,14 @@ Expected<Decision> decide_obs(const LayerEvidence& e, const PruneSettings& setti
   const at::Tensor elements = e.target->elements(e.shape, e.head_dim, e.target->output_dim).to(e.inputs.gram.device());
   const int64_t n_units = elements.size(0), to_go = n_units - n;
   at::Tensor w0 = e.weights[e.target->output].t().to(at::kDouble).contiguous();
-  const double added = ridge(e, settings);
-  const at::Tensor target = target_of(e, added, w0);
   Decision decision;
   std::vector<bool> alive(static_cast<size_t>(n_units), true);
   if (to_go > 0) {
+    const double added = choice_ridge(e, settings);
     at::Tensor inverse = e.inputs.gram.to(at::kDouble);
     inverse.diagonal().add_(added);
     SHOEHORN_RETURN_IF_ERROR(invert_positive(inverse));
-    at::Tensor w = e.inputs.cross.defined() ? at::mm(inverse, target) : w0.clone();
+    at::Tensor w = e.inputs.cross.defined() ? at::mm(inverse, target_of(e, added, w0)) : w0.clone();
     const int64_t rounds = std::min(settings.rounds, to_go);
     for (int64_t round = 0; round < rounds; ++round) {
       const int64_t now = to_go * (round + 1) / rounds - to_go * round / rounds;
@@ -82,7 +88,8 @@ Expected<Decision> decide_obs(const LayerEvidence& e, const PruneSettings& setti
     if (alive[static_cast<size_t>(u)]) decision.units.push_back(u);
   }
   const at::Tensor kept = std::get<0>(elements.index_select(0, at::tensor(decision.units, at::kLong).to(elements.device())).reshape({-1}).sort());
-  at::Tensor refit = target.index_select(0, kept);
+  const double added = fit_ridge(e, settings);
+  at::Tensor refit = target_of(e, added, w0).index_select(0, kept);
   at::Tensor h = e.inputs.gram.index_select(0, kept).index_select(1, kept).to(at::kDouble);
   h.diagonal().add_(added);
   SHOEHORN_RETURN_IF_ERROR(solve_positive(h, refit));

@@ -624,7 +624,7 @@ Json fingerprint(const PruneOptions& o, const Plan& plan, const convert::OpenedC
   return {{"program", "shoehorn prune 1"},
           {"source", source_fingerprint(checkpoint)},
           {"method", o.method},
-          {"settings", {o.settings.norm, o.settings.taylor, o.settings.rounds, o.settings.damping, o.settings.fit}},
+          {"settings", {o.settings.norm, o.settings.taylor, o.settings.rounds, o.settings.damping, o.settings.choice_damping, o.settings.fit}},
           {"targets", targets},
           {"layers", {plan.first_layer, plan.last_layer}},
           {"ratio", o.ratio},

@@ -61,7 +61,8 @@ TEST(Workshop, PrunesHealsAndWritesAGguf) {
   EXPECT_TRUE(text.out.starts_with("Once upon a time"));
 }
 
-/// Starts, kills after a while and resumes, `kills` times; then lets it end. The output must be the uninterrupted run's.
+/// Starts, kills after a while and resumes, `kills` times and five times more while it writes; then lets it end. The output must be the
+/// uninterrupted run's.
 void expect_kills_change_nothing(const Arguments& arguments, int kills) {
   const std::string dir = temp_dir();
   const auto start = Clock::now();
@@ -87,6 +88,19 @@ void expect_kills_change_nothing(const Arguments& arguments, int kills) {
     ASSERT_EQ(result.exit_code, 128 + SIGKILL) << result.err;
   }
   EXPECT_LT(done, kills);
+
+  // And as soon as the file of the weights is there.
+  int while_writing = 0;
+  for (int i = 0; i < 5; ++i) {
+    const std::string weights = dir + "/out.partial/model.safetensors.partial";
+    fs::remove(weights);
+    Program program(with(arguments, {"-o", dir + "/out", "--resume"}));
+    while (program.running() && !fs::exists(weights)) std::this_thread::sleep_for(std::chrono::microseconds(200));
+    program.signal(SIGKILL);
+    program.wait();
+    while_writing += fs::exists(weights);
+  }
+  EXPECT_GE(while_writing, 1);
   const Result last = run(with(arguments, {"-o", dir + "/out", "--resume"}));
   ASSERT_EQ(last.exit_code, 0) << last.err;
   EXPECT_TRUE(contents(dir + "/out") == expected);

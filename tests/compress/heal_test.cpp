@@ -12,6 +12,7 @@
 #include "compress/losses.h"
 #include "compress/prune/prune.h"
 #include "io/gguf.h"
+#include "support/pickled_checkpoint.h"
 #include "support/resume.h"
 #include "support/support.h"
 #include "support/tiny_checkpoint.h"
@@ -251,6 +252,31 @@ TEST(Heal, ResumesToTheSameBytes) {
   const auto again = heal(options, progress);
   ASSERT_TRUE(again.has_value()) << again.error().message;
   EXPECT_EQ(again->json(), whole.json());
+}
+
+TEST(Heal, PickledModelsArePrunedAndHealedLikeTheirSafetensors) {
+  const auto checkpoint = test::pruned_checkpoint();
+  const std::string pickled = test::write_object(test::as_object(checkpoint), checkpoint);
+  HealOptions options = tiny_options(checkpoint.directory), from_object = tiny_options(pickled);
+  options.max_steps = from_object.max_steps = 3;
+  options.result_dtype = from_object.result_dtype = "f32";
+  EXPECT_EQ(healed(options).losses, healed(from_object).losses);
+  EXPECT_TRUE(contents(options.out)["model.safetensors"] == contents(from_object.out)["model.safetensors"]);
+
+  PruneOptions prune_options;
+  prune_options.method = "magnitude";
+  prune_options.multiple_of = 16;
+  prune_options.ratio = 0.5;
+  NoProgress progress;
+  std::map<std::string, std::vector<std::byte>> pruned[2];
+  for (const std::string& model : {checkpoint.directory, pickled}) {
+    prune_options.model = model;
+    prune_options.out = test::temp_dir() + "/pruned";
+    const auto report = prune(prune_options, progress);
+    ASSERT_TRUE(report.has_value()) << report.error().message;
+    pruned[model == pickled] = contents(prune_options.out);
+  }
+  EXPECT_TRUE(pruned[0]["model.safetensors"] == pruned[1]["model.safetensors"]);
 }
 
 TEST(Heal, BadDataIsNamed) {

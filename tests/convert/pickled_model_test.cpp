@@ -6,49 +6,17 @@
 
 #include "convert/gguf_output.h"
 #include "convert/opened_checkpoint.h"
-#include "io/model_fixture.h"
 #include "models/gguf_hparams.h"
 #include "models/hf_config.h"
-#include "support/tiny_checkpoint.h"
+#include "support/pickled_checkpoint.h"
 
 namespace shoehorn::convert {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// A checkpoint whose layers were pruned each to its own width, as config.json and safetensors.
-test::TinyCheckpoint pruned_checkpoint() {
-  Json config = test::tiny_config();
-  config["intermediate_size"] = {96, 64, 32};
-  config["num_attention_heads"] = {4, 2, 4};
-  config["num_key_value_heads"] = {2, 1, 2};
-  return test::make_tiny_checkpoint(config);
-}
-
-/// The same weights as LLM-Pruner saves them: a configuration of before, without a word on the head's size.
-test::ModelFixture as_object(const test::TinyCheckpoint& checkpoint) {
-  test::ModelFixture fixture;
-  fixture.config = test::tiny_config();
-  fixture.config.erase("head_dim");
-  fixture.config.erase("torch_dtype");
-  const auto parsed = models::parse_model_config(checkpoint.config);
-  for (const auto& spec : models::tensor_specs(*parsed->architecture, parsed->hparams)) {
-    if (spec.hf_name.empty()) continue;
-    fixture.weights[spec.hf_name] = {{spec.shape.rbegin(), spec.shape.rend()}, checkpoint.weights.at(spec.hf_name)};
-  }
-  return fixture;
-}
-
-/// A directory with the tokenizer of `checkpoint` and this file.
-std::string write_object(const test::ModelFile& file, const test::TinyCheckpoint& checkpoint) {
-  const std::string directory = test::temp_dir();
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json"}) fs::copy(checkpoint.directory + "/" + name, directory + "/" + name);
-  test::write_text(directory + "/pytorch_model.bin", file.zip());
-  return directory;
-}
-std::string write_object(const test::ModelFixture& fixture, const test::TinyCheckpoint& checkpoint) {
-  return write_object(test::model_file(fixture), checkpoint);
-}
+using test::as_object;
+using test::pruned_checkpoint;
+using test::write_object;
 
 Expected<OpenedCheckpoint> open(const std::string& directory) {
   NoProgress progress;

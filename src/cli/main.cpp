@@ -11,6 +11,7 @@
 #include <exception>
 #include <filesystem>
 
+#include "base/cpu.h"
 #include "cli/command.h"
 #include "cli/recipe.h"
 
@@ -48,13 +49,25 @@ CommonOptions& common() {
 
 namespace {
 
+/// The libraries below libtorch take such settings from the environment, before main(). What the user has set stays.
+void set_up_torch() {
+  // OpenMP's threads spin for milliseconds before they sleep: on a busy machine that takes the cores from those that work.
+  setenv("GOMP_SPINCOUNT", "20000", 0);
+  // OpenBLAS goes by the CPU's model number and takes SSE3 for one that is newer than itself.
+  const uint32_t features = cpu_features();
+  if ((features & kCpuAvx512) != 0) {
+    setenv("OPENBLAS_CORETYPE", "SkylakeX", 0);
+  } else if ((features & kCpuAvx2) != 0) {
+    setenv("OPENBLAS_CORETYPE", "Haswell", 0);
+  }
+}
+
 /// Hands over to shoehorn-workshop beside this program. Returns only when it is not there.
 int exec_workshop(const char* command, char** argv) {
   std::error_code error;
   const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
   const std::string program = (self.parent_path() / "shoehorn-workshop").string();
-  // OpenMP's threads spin for milliseconds before they sleep: on a busy machine that takes the cores from those that work.
-  setenv("GOMP_SPINCOUNT", "20000", 0);
+  set_up_torch();
   execv(program.c_str(), argv);
   fmt::print(stderr, "shoehorn {}: this command needs {}, which is not there: {}\n", command, program,
              SHOEHORN_HAS_WORKSHOP ? std::strerror(errno) : "it was built without libtorch (libtorch-dev)");

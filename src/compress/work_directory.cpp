@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <set>
 
+#include "base/hash.h"
 #include "base/mapped_file.h"
 #include "base/output_file.h"
 #include "io/safetensors.h"
@@ -39,11 +40,11 @@ void sync_directory(const std::string& directory) {
   ::close(fd);
 }
 
-/// FNV-1a: tells runs apart in a report that names neither paths nor times.
+/// Tells runs apart in a report that names neither paths nor times.
 std::string hash(std::string_view text) {
-  uint64_t value = 0xcbf29ce484222325;
-  for (const char c : text) value = (value ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-  return fmt::format("{:016x}", value);
+  Fnv1a hash;
+  hash.add(std::as_bytes(std::span(text)));
+  return fmt::format("{:016x}", hash.value());
 }
 
 /// The fingerprint goes last: it tells what the directory is.

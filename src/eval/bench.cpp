@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstring>
 #include <ctime>
 
+#include "base/hash.h"
 #include "base/memory.h"
 
 namespace shoehorn::eval {
@@ -170,22 +170,15 @@ Expected<uint64_t> logits_hash(engine::Session& session) {
                 session.n_ctx());
   }
   session.truncate(0);
-  uint64_t hash = 0xcbf29ce484222325;
+  Fnv1a hash;
   while (session.n_past() < kHashPositions) {
     std::vector<Token> tokens;
     const size_t end = std::max(kInBatch, session.n_past() + 1);
     for (size_t at = session.n_past(); at < end; ++at) tokens.push_back(bench_token(at, session.n_vocab()));
     SHOEHORN_TRY(const auto logits, session.eval(tokens));
-    for (const float logit : logits) {
-      uint32_t bits;
-      std::memcpy(&bits, &logit, sizeof bits);
-      for (int byte = 0; byte < 4; ++byte) {
-        hash ^= bits >> (8 * byte) & 0xff;
-        hash *= 0x100000001b3;
-      }
-    }
+    hash.add(std::as_bytes(std::span(logits)));
   }
-  return hash;
+  return hash.value();
 }
 
 }  // namespace shoehorn::eval

@@ -6,6 +6,7 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
 
 #include "support/support.h"
 
@@ -49,6 +50,17 @@ void Program::signal(int number) const { kill(pid_, number); }
 bool Program::running() const {
   siginfo_t info = {};
   return waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == 0;
+}
+
+std::vector<std::string> Program::open_files() const {
+  std::vector<std::string> out;
+  std::error_code error;
+  const std::filesystem::path directory = "/proc/" + std::to_string(pid_) + "/fd";
+  for (std::filesystem::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
+    std::error_code gone;
+    if (const auto target = std::filesystem::read_symlink(it->path(), gone); !gone) out.push_back(target);
+  }
+  return out;
 }
 
 Result run(std::vector<std::string> arguments, const std::string& input) { return Program(std::move(arguments), input).wait(); }

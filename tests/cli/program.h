@@ -25,6 +25,8 @@ class Program {
   Result wait();
   void signal(int number) const;
   bool running() const;
+  /// Where its open files are; a file without a name is called DIRECTORY/#NUMBER (deleted).
+  std::vector<std::string> open_files() const;
   pid_t pid() const { return pid_; }
 
  private:

@@ -128,6 +128,10 @@ TEST(Heal, SomebodysAdapterIsMerged) {
   NoProgress progress;
   const std::string out = options.out + "-merged", gguf = options.out + ".gguf";
   const Status merged = merge_adapter({checkpoint.directory, options.out + "/adapter", out, gguf, "", 1}, progress);
+  // What is there came of other options: it is not taken for the result of these.
+  const Status other = merge_adapter({checkpoint.directory, options.out + "/adapter", out, "", "f32", 1}, progress);
+  ASSERT_FALSE(other.has_value());
+  EXPECT_NE(other.error().message.find("exists already"), std::string::npos) << other.error().message;
   ASSERT_TRUE(merged.has_value()) << merged.error().message;
   EXPECT_TRUE(test::read_bytes(out + "/model.safetensors") == test::read_bytes(options.out + "/model.safetensors"));
   EXPECT_TRUE(test::read_bytes(gguf) == test::read_bytes(options.out + "/adapter/adapter.gguf"));

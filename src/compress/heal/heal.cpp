@@ -642,7 +642,8 @@ Status merge_adapter(const MergeOptions& options, Progress& progress) {
     set_torch_threads(options.n_threads);
     const Compute compute{at::kCPU, at::kFloat};
     SHOEHORN_TRY(auto checkpoint, convert::open_checkpoint(options.model, progress));
-    Json sources = {{"program", "shoehorn merge 1"}, {"source", source_fingerprint(checkpoint)}, {"adapter", options.adapter}};
+    Json sources = {{"program", "shoehorn merge 1"}, {"source", source_fingerprint(checkpoint)}, {"dtype", options.result_dtype},
+                    {"adapter", {file_fingerprint(options.adapter + "/adapter_config.json"), file_fingerprint(options.adapter + "/adapter_model.safetensors")}}};
     const BlockLoader loader(std::move(checkpoint), compute, false);
     SHOEHORN_TRY(const LoraAdapter adapter, read_peft(options.adapter, loader, compute));
     if (!options.gguf.empty()) SHOEHORN_RETURN_IF_ERROR(write_adapter_gguf(adapter, loader, options.gguf));

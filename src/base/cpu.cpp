@@ -27,6 +27,7 @@ uint32_t cpu_features() {
         if (__builtin_cpu_supports("avx512bf16")) {
           bits |= kCpuAvx512Bf16;
           if (__builtin_cpu_is("amd")) bits |= kCpuFastBf16;
+          if (__builtin_cpu_supports("amx-bf16")) bits |= kCpuAmxBf16;
         }
       }
     }

@@ -16,6 +16,7 @@ enum CpuFeature : uint32_t {
   kCpuNeon = 1u << 6,      ///< Advanced SIMD (every 64-bit ARM in use)
   kCpuDotProduct = 1u << 7,  ///< sdot (ARMv8.2 option; Cortex-A76)
   kCpuInt8Matrix = 1u << 8,  ///< smmla (ARMv8.2 option; Neoverse V1, Cortex-A510 and later)
+  kCpuAmxBf16 = 1u << 9,     ///< AMX tiles that multiply bf16 (Sapphire Rapids and later), with the operating system's consent
   kCpuNever = 1u << 31,    ///< no CPU has it
 };
 

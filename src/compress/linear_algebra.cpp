@@ -1,12 +1,16 @@
 #include "compress/linear_algebra.h"
 
-// LAPACK, netlib.org/lapack: Cholesky factorization, inverse and solution. Matrices are column-major there; a symmetric one is the
+// BLAS and LAPACK, netlib.org/lapack: products, Cholesky factorization, inverse and solution. Matrices are column-major there; a symmetric one is the
 // same either way, its lower triangle here being the upper one there.
 extern "C" {
 void dpotrf_(const char* uplo, const int* n, double* a, const int* lda, int* info);
 void dpotri_(const char* uplo, const int* n, double* a, const int* lda, int* info);
 void dtrsm_(const char* side, const char* uplo, const char* trans, const char* diag, const int* m, const int* n, const double* alpha,
             const double* a, const int* lda, double* b, const int* ldb);
+void ssyrk_(const char* uplo, const char* trans, const int* n, const int* k, const float* alpha, const float* a, const int* lda,
+            const float* beta, float* c, const int* ldc);
+void dsyrk_(const char* uplo, const char* trans, const int* n, const int* k, const double* alpha, const double* a, const int* lda,
+            const double* beta, double* c, const int* ldc);
 }
 
 namespace shoehorn::compress {
@@ -23,7 +27,47 @@ Status factorize(at::Tensor& h) {
   return {};
 }
 
+/// In tiles that stay in the cache.
+template <class T>
+void mirror(T* a, int64_t n) {
+  constexpr int64_t kTile = 64;
+  at::parallel_for(0, (n + kTile - 1) / kTile, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i0 = begin * kTile; i0 < std::min(n, end * kTile); i0 += kTile) {
+      for (int64_t j0 = 0; j0 <= i0; j0 += kTile) {
+        for (int64_t i = i0; i < std::min(n, i0 + kTile); ++i) {
+          for (int64_t j = j0; j < std::min(i, j0 + kTile); ++j) a[j * n + i] = a[i * n + j];
+        }
+      }
+    }
+  });
+}
+
 }  // namespace
+
+void add_gram(at::Tensor& h, const at::Tensor& x) {
+  if (!h.is_cpu()) {
+    h.addmm_(x.t(), x);
+    return;
+  }
+  const at::Tensor rows = x.contiguous();
+  const int n = static_cast<int>(rows.size(1)), k = static_cast<int>(rows.size(0));
+  if (h.scalar_type() == at::kDouble) {
+    const double one = 1;
+    dsyrk_("U", "N", &n, &k, &one, rows.data_ptr<double>(), &n, &one, h.data_ptr<double>(), &n);
+  } else {
+    const float one = 1;
+    ssyrk_("U", "N", &n, &k, &one, rows.data_ptr<float>(), &n, &one, h.data_ptr<float>(), &n);
+  }
+}
+
+void mirror_lower(at::Tensor& h) {
+  if (!h.is_cpu()) return;
+  if (h.scalar_type() == at::kDouble) {
+    mirror(h.data_ptr<double>(), h.size(0));
+  } else {
+    mirror(h.data_ptr<float>(), h.size(0));
+  }
+}
 
 Status invert_positive(at::Tensor& h) {
   if (!h.is_cpu()) {
@@ -36,17 +80,7 @@ Status invert_positive(at::Tensor& h) {
   double* a = h.data_ptr<double>();
   dpotri_("U", &n, a, &n, &info);
   if (info != 0) return fail(ErrorCode::kInvalid, "a matrix of {} columns has no inverse", n);
-  // The other triangle, in tiles that stay in the cache.
-  constexpr int64_t kTile = 64;
-  at::parallel_for(0, (n + kTile - 1) / kTile, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i0 = begin * kTile; i0 < std::min<int64_t>(n, end * kTile); i0 += kTile) {
-      for (int64_t j0 = 0; j0 <= i0; j0 += kTile) {
-        for (int64_t i = i0; i < std::min<int64_t>(n, i0 + kTile); ++i) {
-          for (int64_t j = j0; j < std::min(i, j0 + kTile); ++j) a[j * n + i] = a[i * n + j];
-        }
-      }
-    }
-  });
+  mirror_lower(h);
   return {};
 }
 

@@ -5,6 +5,13 @@
 
 namespace shoehorn::compress {
 
+/// Adds X'X of X [rows, n] to the lower triangle of H [n, n] (contiguous, both float or both double), half the work of the whole.
+/// On other devices than the CPU to all of H.
+void add_gram(at::Tensor& h, const at::Tensor& x);
+
+/// Makes H [n, n] (contiguous, float or double) symmetric by its lower triangle.
+void mirror_lower(at::Tensor& h);
+
 /// Replaces H [n, n] (double, contiguous) by its inverse. Fails with kInvalid when it is not positive definite.
 Status invert_positive(at::Tensor& h);
 

@@ -5,7 +5,7 @@
 
 namespace shoehorn::compress {
 
-bool has_fast_bf16() { return at::globalContext().hasMKLDNN() && (cpu_features() & kCpuAvx512) != 0; }
+bool has_fast_bf16() { return at::globalContext().hasMKLDNN() && (cpu_features() & (kCpuFastBf16 | kCpuAmxBf16)) != 0; }
 
 Expected<Compute> choose_compute(const std::string& dtype, const std::string& device) {
   Compute compute;

@@ -37,7 +37,8 @@ struct Compute {
   at::TensorOptions wide_options() const { return at::TensorOptions().device(device).dtype(wide()); }
 };
 
-/// True when this CPU multiplies bf16 matrices through oneDNN faster than floats (AVX-512).
+/// True when this CPU multiplies bf16 matrices through oneDNN faster than floats: with AMX, or AMD's AVX512-BF16. Intel's without AMX
+/// does half as much as float FMA, AVX-512 without it imitates it.
 bool has_fast_bf16();
 
 /// "auto", "bf16", "f32"; "cpu", "cuda", "cuda:1". Fails naming what there is.

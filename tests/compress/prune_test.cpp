@@ -352,6 +352,20 @@ TEST(Prune, TooLittleTextForObsIsSaid) {
   EXPECT_EQ(enough.text().find("--samples"), std::string::npos) << enough.text();
 }
 
+TEST(LinearAlgebra, GramOfRowsAddedInPieces) {
+  for (const at::ScalarType type : {at::kFloat, at::kDouble}) {
+    const at::Tensor x = at::randn({70, 131}, type), before = at::randn({131, 131}, type);
+    at::Tensor h = before.tril();
+    add_gram(h, x.narrow(0, 0, 33));
+    // Rows that are not beside each other in memory.
+    add_gram(h, x.narrow(0, 33, 37).t().contiguous().t());
+    mirror_lower(h);
+    const at::Tensor want = x.t().matmul(x) + before.tril() + before.tril(-1).t();
+    EXPECT_LT((h - want).abs().max().item<double>(), type == at::kFloat ? 1e-4 : 1e-12);
+    EXPECT_TRUE(h.equal(h.t()));
+  }
+}
+
 TEST(LinearAlgebra, InverseAndSolutionOfAPositiveMatrix) {
   const at::Tensor x = at::randn({150, 131}, at::kDouble);
   const at::Tensor h = x.t().matmul(x) + at::eye(131, at::kDouble), b = at::randn({131, 7}, at::kDouble);

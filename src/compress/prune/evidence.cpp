@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "compress/linear_algebra.h"
+
 namespace shoehorn::compress {
 namespace {
 
@@ -62,20 +64,20 @@ Status save_gradients(BlockStream& stream, const WorkDirectory& work, int layer,
   return work.save(layer_name("gradient", layer), saved);
 }
 
-/// The residual stream of block `weights` before its projection `output` adds to it, and what that projection reads.
+/// A block's tensors without what follows its projection `output`.
+TensorSet without_rest(const TensorSet& weights, Role output) {
+  TensorSet part = weights;
+  if (output != Role::kFfnDown) part[Role::kFfnDown] = at::Tensor();
+  return part;
+}
+
+/// The residual stream of a block before its projection `output` adds to it, and what that projection reads.
 at::Tensor stream_before(const TorchModel& model, const TensorSet& weights, const at::Tensor& x, Role output, at::Tensor* read) {
-  at::Tensor added;
-  const at::Tensor after = model.block(weights, x, [&](Role role, const at::Tensor& input) {
-    at::Tensor y = project(weights, role, input);
-    if (role == output) *read = input;
-    // What comes after the projection in question must not count: attention's is followed by the MLP's.
-    if (role == output || role == Role::kFfnDown) {
-      const at::Tensor wide = y.to(model.compute().wide());
-      added = added.defined() ? added + wide : wide;
-    }
-    return y;
+  return model.block(without_rest(weights, output), x, [&](Role role, const at::Tensor& input) {
+    if (role != output) return project(weights, role, input);
+    *read = input;
+    return at::zeros({input.size(0), input.size(1), weights[output].size(0)}, input.options());
   });
-  return after - added;
 }
 
 }  // namespace
@@ -105,8 +107,14 @@ std::vector<Role> cut_roles(const models::Architecture& architecture, const mode
   return roles;
 }
 
+Expected<Boundary> forward_through(BlockStream& stream, int layer, const TensorSet& weights, const Target& target, Boundary& in, bool keep) {
+  const TensorSet part = without_rest(weights, target.output);
+  return stream.forward(static_cast<size_t>(layer), part, in, keep,
+                        [&](const TensorSet& w, const at::Tensor& x, size_t) { return stream.model().block(w, x); });
+}
+
 Expected<InputStatistics> gather_inputs(BlockStream& stream, const TensorSet& weights, const Boundary& boundary, const Target& target,
-                                        bool want_gram, const DenseBlock* dense) {
+                                        bool want_gram, const Boundary* wanted) {
   at::NoGradGuard no_gradient;
   const int64_t n_columns = weights[target.output].size(1), n_embd = weights[target.output].size(0);
   const auto wide = stream.model().compute().wide_options();
@@ -114,7 +122,7 @@ Expected<InputStatistics> gather_inputs(BlockStream& stream, const TensorSet& we
   out.sum = at::zeros({n_columns}, wide.dtype(at::kDouble));
   out.sum_squares = at::zeros_like(out.sum);
   if (want_gram) out.gram = at::zeros({n_columns, n_columns}, wide);
-  if (dense != nullptr) out.cross = at::zeros({n_columns, n_embd}, wide);
+  if (wanted != nullptr) out.cross = at::zeros({n_columns, n_embd}, wide);
 
   for (size_t m = 0; m < boundary.size(); ++m) {
     if (stream.progress().cancelled()) return fail(ErrorCode::kCancelled, "stopped");
@@ -127,19 +135,17 @@ Expected<InputStatistics> gather_inputs(BlockStream& stream, const TensorSet& we
     out.sum += exact.sum(0);
     out.sum_squares += exact.square().sum(0);
     const at::Tensor rows_wide = rows.to(wide.dtype());
-    if (want_gram) out.gram.addmm_(rows_wide.t(), rows_wide);
-    if (dense != nullptr) {
-      SHOEHORN_TRY(const at::Tensor dense_x, stream.get((*dense->input)[m]));
-      at::Tensor dense_read;
-      const at::Tensor dense_before = stream_before(stream.model(), *dense->weights, dense_x, target.output, &dense_read);
-      const at::Tensor wanted = dense_before + project(*dense->weights, target.output, dense_read).to(wide.dtype()) - before;
-      out.cross.addmm_(rows_wide.t(), wanted.reshape({-1, n_embd}));
+    if (want_gram) add_gram(out.gram, rows_wide);
+    if (wanted != nullptr) {
+      SHOEHORN_TRY(const at::Tensor after, stream.get((*wanted)[m]));
+      out.cross.addmm_(rows_wide.t(), (after - before).reshape({-1, n_embd}));
     }
   }
+  if (want_gram) mirror_lower(out.gram);
   SHOEHORN_RETURN_IF_ERROR(stream.peers().sum(out.n_rows));
   SHOEHORN_RETURN_IF_ERROR(stream.peers().sum({out.sum, out.sum_squares}));
   if (want_gram) SHOEHORN_RETURN_IF_ERROR(stream.peers().sum({out.gram}));
-  if (dense != nullptr) SHOEHORN_RETURN_IF_ERROR(stream.peers().sum({out.cross}));
+  if (wanted != nullptr) SHOEHORN_RETURN_IF_ERROR(stream.peers().sum({out.cross}));
   return out;
 }
 

@@ -18,16 +18,13 @@ TensorSet apply(const ChangedLayer& change, const BlockLoader& loader, const Ten
 std::vector<models::Role> cut_roles(const models::Architecture& architecture, const models::LayerShape& shape, int64_t head_dim,
                                     const Target& target);
 
-/// The unchanged model beside the one that is being pruned.
-struct DenseBlock {
-  const TensorSet* weights;
-  const Boundary* input;
-};
+/// The residual stream after the target's output projection of block `weights` has added to it; `in` is dropped unless `keep`.
+Expected<Boundary> forward_through(BlockStream& stream, int layer, const TensorSet& weights, const Target& target, Boundary& in, bool keep);
 
-/// Statistics of what the target's output projection reads when block `weights` gets the boundary; the boundary stays. With a
-/// dense block, also how the reading goes with what the residual stream lacks.
+/// Statistics of what the target's output projection reads when block `weights` gets the boundary; the boundary stays. With
+/// `wanted`, the residual stream as it is to be after that projection, also how the reading goes with what is lacking.
 Expected<InputStatistics> gather_inputs(BlockStream& stream, const TensorSet& weights, const Boundary& boundary, const Target& target,
-                                        bool want_gram, const DenseBlock* dense);
+                                        bool want_gram, const Boundary* wanted);
 
 /// Importance per unit from gradients, by layer and target.
 using GradientScores = std::map<std::pair<int, std::string_view>, at::Tensor>;

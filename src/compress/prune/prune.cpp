@@ -410,6 +410,7 @@ class Pruner {
     if (fits_stream()) {
       SHOEHORN_TRY(dense_, stream_.embed(batches_));
     }
+    dense_layers_ = 0;
     progress_.begin("pruning", static_cast<uint64_t>(plan_.last_layer + 1) * (fits_stream() ? 2 : 1));
     for (int layer = stream ? 0 : plan_.first_layer; layer <= plan_.last_layer; ++layer) {
       TensorSet weights = loader_.block(static_cast<size_t>(layer));
@@ -423,8 +424,9 @@ class Pruner {
       } else {
         progress_.advance(1);
       }
-      if (fits_stream() && layer < plan_.last_layer) {
+      if (fits_stream() && layer < plan_.last_layer && dense_layers_ == layer) {
         SHOEHORN_TRY(dense_, stream_.forward(static_cast<size_t>(layer), dense_, false));
+        ++dense_layers_;
       }
     }
     stream_.drop(dense_);
@@ -447,8 +449,17 @@ class Pruner {
     for (const Target* target : plan_.targets) {
       if (target->count(change.shape) == 0) continue;
       const int64_t keep = units_to_keep(*target, layer);
-      const DenseBlock dense{&stored, &dense_};
-      SHOEHORN_TRY(const Decision decision, choose(*target, layer, change.shape, weights, input, keep, fits_stream() ? &dense : nullptr));
+      Boundary middle;  // the dense model's residual stream between attention and MLP
+      const Boundary* wanted = nullptr;
+      if (fits_stream()) {
+        const bool whole = target->output == Role::kFfnDown;
+        SHOEHORN_TRY(Boundary after, forward_through(stream_, layer, stored, *target, dense_, !whole));
+        (whole ? dense_ : middle) = std::move(after);
+        dense_layers_ += whole ? 1 : 0;
+        wanted = whole ? &dense_ : &middle;
+      }
+      SHOEHORN_TRY(const Decision decision, choose(*target, layer, change.shape, weights, input, keep, wanted));
+      stream_.drop(middle);
       keep_units(*target, decision.units, loader_.hparams().head_dim, change);
       state.tensors[std::string(target->name)] = at::tensor(decision.units, at::kLong);
       take_replaced(decision, layer, change, state);
@@ -486,21 +497,21 @@ class Pruner {
 
   /// What the method keeps of one target when it is asked for `keep` units.
   Expected<Decision> choose(const Target& target, int layer, const LayerShape& shape, const TensorSet& weights, const Boundary& input,
-                            int64_t keep, const DenseBlock* dense) {
+                            int64_t keep, const Boundary* wanted) {
     at::NoGradGuard no_gradient;
     if (const auto scores = scores_.find({layer, target.name}); scores != scores_.end()) {
       Decision decision;
       SHOEHORN_TRY(decision.units, highest(scores->second, keep));
       return decision;
     }
-    SHOEHORN_TRY(const LayerEvidence evidence, gather(target, shape, weights, input, dense));
+    SHOEHORN_TRY(const LayerEvidence evidence, gather(target, shape, weights, input, wanted));
     auto decision = decide(*plan_.method, evidence, o_.settings, keep);
     if (!decision) return annotate(decision.error(), fmt::format("layer {}, {}", layer, target.name));
     return decision;
   }
 
   Expected<LayerEvidence> gather(const Target& target, const LayerShape& shape, const TensorSet& weights, const Boundary& input,
-                                 const DenseBlock* dense) {
+                                 const Boundary* wanted) {
     LayerEvidence evidence{&target, &loader_.architecture(), shape, loader_.hparams().head_dim, {}, {}, {}, {}};
     const bool only_output = streams();
     for (const Role role : cut_roles(loader_.architecture(), shape, evidence.head_dim, target)) {
@@ -510,7 +521,7 @@ class Pruner {
     if (weights[bias].defined()) evidence.weights[bias] = weights[bias].to(plan_.compute.wide());
     if (streams()) {
       const bool gram = plan_.method->evidence(o_.settings) == Evidence::kGram;
-      SHOEHORN_TRY(evidence.inputs, gather_inputs(stream_, weights, input, target, gram, dense));
+      SHOEHORN_TRY(evidence.inputs, gather_inputs(stream_, weights, input, target, gram, wanted));
     }
     return evidence;
   }
@@ -610,7 +621,8 @@ class Pruner {
   ActivationStore store_;
   BlockStream stream_;
   std::set<int> dropped_;
-  Boundary dense_;   // of the unchanged model, where it goes along
+  Boundary dense_;         // of the unchanged model, where it goes along
+  int dense_layers_ = 0;   // that it has been through
   GradientScores scores_;
   std::map<int, int64_t> widths_;
   std::string generation_;   // before the names of layers' states: those of uniform widths stay while others are tried

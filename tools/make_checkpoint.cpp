@@ -12,37 +12,15 @@
 #include "base/output_file.h"
 #include "io/safetensors.h"
 #include "model_presets.h"
+#include "outliers.h"
 #include "synthetic_tokenizer.h"
+#include "variates.h"
 
 namespace shoehorn::tools {
 namespace {
 namespace fs = std::filesystem;
 
-constexpr size_t kQuantiles = 65536;
 constexpr uint64_t kChunkBytes = uint64_t{4} << 20;
-
-/// Quantiles of the normal distribution at (i + 1/2) / 65536: 16 random bits pick a normal variate.
-std::vector<float> normal_quantiles() {
-  std::vector<float> out(kQuantiles);
-  for (size_t i = 0; i < kQuantiles / 2; ++i) {
-    const double p = (static_cast<double>(i) + 0.5) / kQuantiles;
-    double low = -6, high = 0;
-    for (int step = 0; step < 40; ++step) {
-      const double middle = (low + high) / 2;
-      (0.5 * std::erfc(-middle / std::sqrt(2.0)) < p ? low : high) = middle;
-    }
-    out[i] = static_cast<float>(low);
-    out[kQuantiles - 1 - i] = -out[i];
-  }
-  return out;
-}
-
-/// The finalizer of SplitMix64 (Steele, Lea, Flood 2014): a counter in, 64 random bits out.
-uint64_t mix(uint64_t x) {
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
-  return x ^ (x >> 31);
-}
 
 /// Looks up four elements of T per 64 random bits; `first`, the index of the first element, is a multiple of 4.
 template <class T>
@@ -102,13 +80,22 @@ Status write_json(const fs::path& path, const Json& json, int indent) {
 }
 
 struct Options {
-  std::string like, directory;
+  std::string like, from, directory;
+  double outliers = 0;
   Overrides overrides;
   uint64_t seed = 1, max_shard_bytes = io::SafetensorsWriter::kDefaultShardBytes;
   bool plan_only = false;
 };
 
+Status run_outliers(const Options& options) {
+  SHOEHORN_TRY(const uint64_t n, write_outliers({options.from, options.directory, options.outliers, options.seed, options.overrides.dtype,
+                                                 options.max_shard_bytes}));
+  std::printf("%s\n", Json{{"parameters", n}}.dump().c_str());
+  return {};
+}
+
 Status run(const Options& options) {
+  if (!options.from.empty()) return run_outliers(options);
   SHOEHORN_TRY(const ModelPlan plan, make_plan(options.like, options.overrides));
   const auto tensors = tensor_plan(plan.config);
   const std::string dtype_name = json_or<std::string>(plan.config, "torch_dtype", "");
@@ -147,11 +134,14 @@ Status run(const Options& options) {
 }
 
 int main_inner(int argc, char** argv) {
-  CLI::App app("Writes a Hugging Face checkpoint with random weights.");
+  CLI::App app("Writes a Hugging Face checkpoint with random weights, or one that computes the same as another and has outliers.");
   Options options;
   Overrides& overrides = options.overrides;
   std::string jagged, dtype;
-  app.add_option("--like", options.like, "the model to imitate: " + preset_names())->required();
+  auto* like = app.add_option("--like", options.like, "the model to imitate: " + preset_names());
+  auto* from = app.add_option("--from", options.from, "a checkpoint to give outliers to")->excludes(like);
+  app.add_option("--outliers", options.outliers, "standard deviation of the logarithm of the factors (default 1)")
+      ->expected(0, 1)->default_str("1")->needs(from)->check(CLI::Range(0.0, 5.0));
   app.add_option("-o,--output", options.directory, "directory to write");
   auto* jagged_option = app.add_option("--jagged", jagged,
                                        "prune the middle layers' MLPs to 3/4 (mlp, the default), and the heads of the "
@@ -175,6 +165,10 @@ int main_inner(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : 2;
+  }
+  if (options.like.empty() == options.from.empty()) {
+    std::fprintf(stderr, "make_checkpoint: --like MODEL or --from DIR is required\n");
+    return 2;
   }
   if (options.directory.empty() && !options.plan_only) {
     std::fprintf(stderr, "make_checkpoint: -o DIR is required\n");

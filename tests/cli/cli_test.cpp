@@ -202,6 +202,31 @@ TEST(Perplexity, JsonOfAQuantizedFileAgainstItsBase) {
   EXPECT_GT(json["top1"], 0.8);
 }
 
+TEST(MakeCheckpoint, OutliersChangeTheWeightsAndNotThePredictions) {
+  const std::string temp = test::temp_dir(), dir = temp + "/outliers";
+  const std::string command = std::string(SHOEHORN_MAKE_CHECKPOINT) + " --from " + fable() + " --outliers --dtype f32 -o " + dir + " > /dev/null";
+  ASSERT_EQ(std::system(command.c_str()), 0);
+  for (const auto& [from, to] : {std::pair{dir, "outliers-f32.gguf"}, std::pair{fable(), "plain-f32.gguf"}}) {
+    const Result converted = run({"convert", from, temp + "/" + to, "--type", "f32"});
+    ASSERT_EQ(converted.exit_code, 0) << converted.err;
+  }
+  const std::string outliers = temp + "/outliers-f32.gguf", plain = temp + "/plain-f32.gguf";
+  const auto kl = [&](const std::string& file) {
+    const Result result = run({"perplexity", "-m", file, "-f", fable() + "/eval.txt", "--chunks", "3", "--kl-base", plain, "-ctk", "f32", "-ctv", "f32", "--json"});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return Json::parse(result.out)["kld_mean"].get<double>();
+  };
+  EXPECT_LT(std::abs(kl(outliers)), 1e-6);
+  // And yet it is another model to a quantizer.
+  const auto quantized_kl = [&](const std::string& file) {
+    const std::string small = file + ".q3_k";
+    const Result result = run({"quantize", file, small, "Q3_K_S"});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return kl(small);
+  };
+  EXPECT_GT(quantized_kl(outliers), 1.2 * quantized_kl(plain));
+}
+
 TEST(Bench, JsonIsLlamaBenchsArrayAndOurKeys) {
   const Result result = run({"bench", "-m", model(), "-p", "16,32", "-n", "4", "-pg", "8,2", "-d", "0,8", "-r", "2", "-t", "1,2",
                              "-b", "64", "-ub", "16", "-ctk", "q8_0", "-o", "json"});

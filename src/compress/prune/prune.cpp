@@ -155,6 +155,25 @@ Status check_expressible(const PruneOptions& o, const Plan& plan, const convert:
               checkpoint.config.hparams.n_layer - 1, o.search_widths ? ", --widths uniform" : "");
 }
 
+/// Multiply-adds, those in double precision twice, of a layer and of the head for a token given; `checked` tokens' predictions are
+/// compared at the end.
+double estimated_work(const Plan& plan, Evidence evidence, const models::Hparams& h, double layer, double head, double checked) {
+  const double tokens = static_cast<double>(plan.samples * plan.seq_len), n_layer = h.n_layer;
+  const double walked = plan.last_layer + 1, cut = plan.last_layer - plan.first_layer + 1;
+  double work = checked * (n_layer * layer + head);
+  if (evidence == Evidence::kGradients) {
+    // Forward, and on the way back forward again and two products for each of the forward ones; the head's gradient.
+    work += tokens * (layer * (n_layer + 3 * (n_layer - plan.first_layer)) + 3 * head);
+  } else if (evidence == Evidence::kMoments) {
+    work += tokens * layer * (walked + cut);
+  } else if (evidence == Evidence::kGram) {
+    // The dense model goes along. Half of X'X and all of X'Y; then an inverse, the removals and three solutions in double precision.
+    const double n = std::max<double>(h.max_n_ff(), static_cast<double>(h.max_n_head()) * h.head_dim), e = h.n_embd;
+    work += tokens * layer * (2 * walked + cut) + cut * (tokens * (n * n / 2 + n * e) + 2 * (n * n * n + 3 * n * n * e));
+  }
+  return work;
+}
+
 /// Decides what stays in memory, or refuses with the numbers.
 Status plan_memory(const PruneOptions& o, const BlockLoader& loader, const std::string& source, Plan& plan) {
   const models::Hparams& h = loader.hparams();
@@ -193,14 +212,7 @@ Status plan_memory(const PruneOptions& o, const BlockLoader& loader, const std::
   plan.estimate.memory_bytes = needed + std::min(plan.store_bytes, activations) + (plan.resident ? loader.total_bytes() : 0);
   plan.estimate.disk_bytes = loader.checkpoint().weights->file_bytes() + saved + (activations > plan.store_bytes ? activations - plan.store_bytes : 0);
   const double checked = o.check ? 2.0 * static_cast<double>(kCheckSamples * plan.seq_len) : 0;
-  const double passes = evidence == Evidence::kGradients ? 4 : evidence == Evidence::kWeights ? 0 : 1.5;
-  plan.estimate.multiply_adds = (passes * static_cast<double>(all_tokens) + checked) * block_multiply_adds(loader) +
-                                ((evidence == Evidence::kGradients ? 2 * static_cast<double>(all_tokens) : 0) + checked) * head_multiply_adds(loader);
-  if (evidence == Evidence::kGram) {
-    const double n = static_cast<double>(columns), layers = plan.last_layer - plan.first_layer + 1;
-    // Second moments, and an inverse and a solution in double precision, which runs at about a quarter of the speed.
-    plan.estimate.multiply_adds += layers * (n * n * static_cast<double>(all_tokens) + 4 * (n * n * n + 2 * n * n * h.n_embd));
-  }
+  plan.estimate.multiply_adds = estimated_work(plan, evidence, h, block_multiply_adds(loader) / h.n_layer, head_multiply_adds(loader), checked);
   return {};
 }
 

@@ -147,20 +147,20 @@ int main_inner(int argc, char** argv) {
                                        "prune the middle layers' MLPs to 3/4 (mlp, the default), and the heads of the "
                                        "middlemost layer too (full)")
                             ->expected(0, 1)
-                            ->check(CLI::IsMember({"mlp", "full"}));
+                            ->check(CLI::IsMember({"mlp", "full"}))->excludes(from);
   app.add_option("--dtype", dtype, "bf16, f16 or f32; default: as the original")
       ->check(CLI::IsMember({"bf16", "f16", "f32"}));
   app.add_option("--seed", options.seed, "random seed");
-  app.add_option("--layers", overrides.n_layer, "number of layers");
-  app.add_option("--vocab", overrides.n_vocab, "rows of the embedding");
-  app.add_option("--hidden", overrides.n_embd, "width of the residual stream");
-  app.add_option("--ff", overrides.n_ff, "width of the MLP");
-  app.add_option("--heads", overrides.n_head, "query heads");
-  app.add_option("--kv-heads", overrides.n_head_kv, "key and value heads");
-  app.add_option("--head-dim", overrides.head_dim, "width of a head");
-  app.add_option("--context", overrides.n_ctx, "max_position_embeddings");
+  app.add_option("--layers", overrides.n_layer, "number of layers")->excludes(from);
+  app.add_option("--vocab", overrides.n_vocab, "rows of the embedding")->excludes(from);
+  app.add_option("--hidden", overrides.n_embd, "width of the residual stream")->excludes(from);
+  app.add_option("--ff", overrides.n_ff, "width of the MLP")->excludes(from);
+  app.add_option("--heads", overrides.n_head, "query heads")->excludes(from);
+  app.add_option("--kv-heads", overrides.n_head_kv, "key and value heads")->excludes(from);
+  app.add_option("--head-dim", overrides.head_dim, "width of a head")->excludes(from);
+  app.add_option("--context", overrides.n_ctx, "max_position_embeddings")->excludes(from);
   app.add_option("--max-shard-size", options.max_shard_bytes, "bytes per file; 0: one file");
-  app.add_flag("--plan", options.plan_only, "only print parameters and bytes");
+  app.add_flag("--plan", options.plan_only, "only print parameters and bytes")->excludes(from);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

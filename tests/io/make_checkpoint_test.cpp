@@ -193,7 +193,11 @@ TEST(MakeCheckpoint, TokenizersAreValid) {
 TEST(MakeCheckpoint, WrongUsageIsRefusedWithTheReason) {
   const std::string dir = test::temp_dir() + "/m";
   const std::tuple<std::string, int, const char*> cases[] = {
-      {"", 2, "--like is required"},
+      {"", 2, "--like MODEL or --from DIR is required"},
+      {"--outliers -o " + dir, 2, "--from"},
+      {"--like tiny --from tiny -o " + dir, 2, "--from"},
+      {"--from /no/such/model --outliers -o " + dir, 1, "/no/such/model"},
+      {"--from /no/such/model --layers 2 -o " + dir, 2, "--layers"},
       {"--like tiny", 2, "-o DIR is required"},
       {"--like tiny --dtype q4 -o " + dir, 2, "--dtype"},
       {"--like gpt-5 -o " + dir, 1, "no model gpt-5; there are llama-3.1-8b"},

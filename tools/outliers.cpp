@@ -97,7 +97,6 @@ Expected<uint64_t> write_outliers(const OutlierOptions& options) {
 
   io::SafetensorsWriter writer;
   std::vector<models::TensorSpec> specs;
-  uint64_t n_parameters = 0;
   const auto dtype_of = [&](const io::CheckpointTensor& tensor) {
     if (options.dtype) return *options.dtype;
     return tensor.dtype == io::DType::F16 || tensor.dtype == io::DType::BF16 ? tensor.dtype : io::DType::F32;
@@ -106,7 +105,6 @@ Expected<uint64_t> write_outliers(const OutlierOptions& options) {
     if (spec.hf_name.empty()) continue;
     const io::CheckpointTensor& tensor = *checkpoint.weights->find(spec.hf_name);
     SHOEHORN_RETURN_IF_ERROR(writer.add_tensor(spec.hf_name, dtype_of(tensor), tensor.shape));
-    n_parameters += tensor.n_elements();
     specs.push_back(std::move(spec));
   }
   SHOEHORN_RETURN_IF_ERROR(writer.begin(options.to, options.max_shard_bytes));
@@ -131,7 +129,7 @@ Expected<uint64_t> write_outliers(const OutlierOptions& options) {
   }
   SHOEHORN_RETURN_IF_ERROR(copy_other_files(options.from, options.to));
   SHOEHORN_RETURN_IF_ERROR(writer.commit());
-  return n_parameters;
+  return models::count_parameters(*checkpoint.config.architecture, h);
 }
 
 }  // namespace shoehorn::tools

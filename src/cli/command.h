@@ -18,8 +18,8 @@ inline constexpr int kExitOk = 0;
 inline constexpr int kExitFailed = 1;
 inline constexpr int kExitUsage = 2;
 
-/// A row of commands.inc. `define` adds the command's options to its parser and returns the work, run after parsing; nullptr: the
-/// command is shoehorn-workshop's.
+/// A row of commands.inc. `define` adds the command's options to its parser and returns the work, run after parsing;
+/// nullptr: the command is shoehorn-workshop's.
 struct Command {
   const char* name;
   const char* summary;
@@ -27,6 +27,9 @@ struct Command {
 };
 
 std::span<const Command> commands();
+
+/// Starts the same command line over in shoehorn-workshop. Returns only when that is not there.
+Status hand_over_to_workshop();
 
 /// Options that all commands share, filled in before the work runs.
 struct CommonOptions {
@@ -53,7 +56,8 @@ void remark(const std::string& text);
 /// A table with aligned columns; the first row is the header, numbers are right-aligned.
 std::string format_table(const std::vector<std::vector<std::string>>& rows);
 
-/// Rewrites llama.cpp's long single-dash flags (-ngl, -no-cnv, -ctk ...) to the double-dash names that the parser knows.
+/// Rewrites llama.cpp's long single-dash flags (-ngl, -no-cnv, -ctk ...) to the double-dash names that the parser
+/// knows.
 std::vector<std::string> rewrite_flags(int argc, char** argv);
 
 }  // namespace shoehorn::cli

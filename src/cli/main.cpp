@@ -17,7 +17,8 @@
 
 namespace shoehorn::cli {
 
-// The same main in two programs: shoehorn, which a device gets, and shoehorn-workshop, which links libtorch and has all commands.
+// The same main in two programs: shoehorn, which a device gets, and shoehorn-workshop, which links libtorch and has all
+// commands.
 #ifdef SHOEHORN_WORKSHOP
 #define SHOEHORN_WORKSHOP_COMMAND(name, summary) SHOEHORN_COMMAND(name, summary)
 #endif
@@ -51,7 +52,8 @@ namespace {
 
 /// The libraries below libtorch take such settings from the environment, before main(). What the user has set stays.
 void set_up_torch() {
-  // OpenMP's threads spin for milliseconds before they sleep: on a busy machine that takes the cores from those that work.
+  // OpenMP's threads spin for milliseconds before they sleep: on a busy machine that takes the cores from those that
+  // work.
   setenv("GOMP_SPINCOUNT", "20000", 0);
   // OpenBLAS goes by the CPU's model number and takes SSE3 for one that is newer than itself.
   const uint32_t features = cpu_features();
@@ -62,19 +64,15 @@ void set_up_torch() {
   }
 }
 
-/// Hands over to shoehorn-workshop beside this program. Returns only when it is not there.
-int exec_workshop(const char* command, char** argv) {
-  std::error_code error;
-  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
-  const std::string program = (self.parent_path() / "shoehorn-workshop").string();
-  set_up_torch();
-  execv(program.c_str(), argv);
-  fmt::print(stderr, "shoehorn {}: this command needs {}, which is not there: {}\n", command, program,
-             SHOEHORN_HAS_WORKSHOP ? std::strerror(errno) : "it was built without libtorch (libtorch-dev)");
-  return kExitFailed;
+char** g_argv;
+
+int report(std::string_view command, const Error& error) {
+  fmt::print(stderr, "shoehorn {}: {}\n", command, error.message);
+  return error.code == ErrorCode::kCancelled ? 130 : kExitFailed;
 }
 
 int run(int argc, char** argv) {
+  g_argv = argv;
   CLI::App app{"Fits a large language model into a small machine: checkpoint -> GGUF -> text.", "shoehorn"};
   app.require_subcommand(1);
   app.set_version_flag("--version", SHOEHORN_VERSION);
@@ -83,7 +81,8 @@ int run(int argc, char** argv) {
   std::vector<std::pair<CLI::App*, std::function<Status()>>> work;
   for (const Command& command : commands()) {
     if (command.define == nullptr) {
-      if (argc > 1 && argv[1] == std::string_view(command.name)) return exec_workshop(command.name, argv);
+      if (argc > 1 && argv[1] == std::string_view(command.name))
+        return report(command.name, hand_over_to_workshop().error());
       app.add_subcommand(command.name, command.summary);
       continue;
     }
@@ -106,15 +105,23 @@ int run(int argc, char** argv) {
   for (const auto& [sub, execute] : work) {
     if (!sub->parsed()) continue;
     const Status status = execute();
-    if (status) return kExitOk;
-    fmt::print(stderr, "shoehorn {}: {}\n", sub->get_name(), status.error().message);
-    if (status.error().code == ErrorCode::kCancelled) return 130;
-    return kExitFailed;
+    return status ? kExitOk : report(sub->get_name(), status.error());
   }
   return kExitUsage;
 }
 
 }  // namespace
+
+Status hand_over_to_workshop() {
+  std::error_code error;
+  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
+  const std::string program = (self.parent_path() / "shoehorn-workshop").string();
+  set_up_torch();
+  execv(program.c_str(), g_argv);
+  return fail(ErrorCode::kUnsupported, "this needs {}, which is not there: {}", program,
+              SHOEHORN_HAS_WORKSHOP ? std::strerror(errno) : "it was built without libtorch (libtorch-dev)");
+}
+
 }  // namespace shoehorn::cli
 
 int main(int argc, char** argv) {

@@ -4,7 +4,6 @@
 
 #include "base/memory.h"
 #include "cli/command.h"
-#include "convert/gguf_output.h"
 
 namespace shoehorn::cli {
 namespace {
@@ -35,7 +34,7 @@ std::string mix_names() {
   return names;
 }
 
-Status write_model(const WriteOptions& o) {
+Status write_model(const WriteOptions& o, const ModelWriter& writer) {
   if (same_file(o.in, o.out)) return fail(ErrorCode::kInvalid, "{}: input and output are the same file", o.out);
   convert::OutputOptions options;
   options.mix = quant::find_mix(o.type);
@@ -45,8 +44,11 @@ Status write_model(const WriteOptions& o) {
   options.n_threads = o.n_threads;
 
   const auto progress = make_progress();
-  SHOEHORN_TRY(const auto source, convert::ModelSource::open(o.in, *progress));
-  SHOEHORN_TRY(const auto report, convert::write_gguf(source, o.out, options, *progress));
+  const auto stream = [&](const convert::OutputOptions& output, Progress& p) -> Expected<convert::OutputReport> {
+    SHOEHORN_TRY(const auto source, convert::ModelSource::open(o.in, p));
+    return convert::write_gguf(source, o.out, output, p);
+  };
+  SHOEHORN_TRY(const auto report, writer ? writer(options, *progress) : stream(options, *progress));
   const double mb_per_second = 1e-6 * static_cast<double>(report.input_bytes) / report.seconds;
   remark(fmt::format("read {} at {:.1f} MB/s", format_bytes(report.input_bytes), mb_per_second));
   if (o.json) {
@@ -61,7 +63,7 @@ Status write_model(const WriteOptions& o) {
     print_json({{"in", o.in},
                 {"out", o.out},
                 {"type", std::string(options.mix->name)},
-                {"architecture", source.architecture().name},
+                {"architecture", report.architecture},
                 {"parameters", report.parameters},
                 {"tensor_bytes", report.tensor_bytes},
                 {"file_bytes", report.file_bytes},
@@ -74,7 +76,7 @@ Status write_model(const WriteOptions& o) {
     return {};
   }
   print(fmt::format("{}: {} as {}, {} parameters, {} ({:.3f} bits per weight), {:.1f} s, peak memory {}", o.out,
-                    source.architecture().name, options.mix->name, report.parameters, format_bytes(report.file_bytes),
+                    report.architecture, options.mix->name, report.parameters, format_bytes(report.file_bytes),
                     report.bits_per_weight, report.seconds, format_bytes(peak_resident_bytes())));
   return {};
 }

@@ -1,22 +1,29 @@
 // What convert and quantize have in common: read a model, write a GGUF, report.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "base/status.h"
+#include "convert/gguf_output.h"
 
 namespace shoehorn::cli {
 
 struct WriteOptions {
   std::string in, out, type;
-  std::vector<std::string> tensor_types;   ///< REGEX=TYPE
+  std::vector<std::string> tensor_types;  ///< REGEX=TYPE
   bool allow_requantize = false;
   int n_threads = 0;
   bool json = false;
 };
 
-Status write_model(const WriteOptions& options);
+/// Reads IN and writes OUT as the output options say.
+using ModelWriter =
+    std::function<Expected<convert::OutputReport>(const convert::OutputOptions& output, Progress& progress)>;
+
+/// Checks the options, has the model written (nullptr: streamed from IN, every matrix by itself), and reports.
+Status write_model(const WriteOptions& options, const ModelWriter& writer = nullptr);
 
 /// The names of all mixes, for help and errors.
 std::string mix_names();

@@ -55,7 +55,8 @@ Expected<tokenizer::Tokenizer> directory_tokenizer(const std::string& directory,
   return tokenizer::Tokenizer::create(std::move(vocab));
 }
 
-Expected<at::Tensor> draw_samples(const std::string& path, const tokenizer::Tokenizer& tokenizer, const SampleOptions& options) {
+Expected<at::Tensor> draw_samples(const std::string& path, const tokenizer::Tokenizer& tokenizer,
+                                  const SampleOptions& options) {
   SHOEHORN_TRY(const auto documents, read_documents(path));
   const auto n_tokens = static_cast<size_t>(options.n_tokens);
   const auto& vocab = tokenizer.vocab();
@@ -69,15 +70,18 @@ Expected<at::Tensor> draw_samples(const std::string& path, const tokenizer::Toke
                            tokens.begin() + static_cast<std::ptrdiff_t>(first + n_tokens));
     }
   }
-  const auto wanted = static_cast<size_t>(options.n_samples), skip = static_cast<size_t>(options.skip);
+  const auto skip = static_cast<size_t>(options.skip);
+  auto wanted = static_cast<size_t>(options.n_samples);
+  if (options.or_fewer && windows.size() > skip) wanted = std::min(wanted, windows.size() - skip);
   if (windows.size() < wanted + skip) {
     return fail(ErrorCode::kTooLarge,
-                "{}: its {} tokens in {} documents give {} samples of {} tokens, {} are wanted; give more text, or lower --samples "
+                "{}: its {} tokens in {} documents give {} samples of {} tokens, {} are wanted; give more text, or "
+                "lower --samples "
                 "or --seq-len",
                 path, total, documents.size(), windows.size(), n_tokens, wanted + skip);
   }
   const auto order = permutation(windows.size(), options.seed);
-  at::Tensor ids = at::empty({options.n_samples, options.n_tokens}, at::kLong);
+  at::Tensor ids = at::empty({static_cast<int64_t>(wanted), options.n_tokens}, at::kLong);
   int64_t* out = ids.data_ptr<int64_t>();
   for (size_t i = 0; i < wanted; ++i) {
     auto& window = windows[order[skip + i]];

@@ -1,16 +1,16 @@
 #include "compress/linear_algebra.h"
 
-// BLAS and LAPACK, netlib.org/lapack: products, Cholesky factorization, inverse and solution. Matrices are column-major there; a symmetric one is the
-// same either way, its lower triangle here being the upper one there.
+// BLAS and LAPACK, netlib.org/lapack: products, Cholesky factorization, inverse and solution. Matrices are column-major
+// there; a symmetric one is the same either way, its lower triangle here being the upper one there.
 extern "C" {
 void dpotrf_(const char* uplo, const int* n, double* a, const int* lda, int* info);
 void dpotri_(const char* uplo, const int* n, double* a, const int* lda, int* info);
-void dtrsm_(const char* side, const char* uplo, const char* trans, const char* diag, const int* m, const int* n, const double* alpha,
-            const double* a, const int* lda, double* b, const int* ldb);
-void ssyrk_(const char* uplo, const char* trans, const int* n, const int* k, const float* alpha, const float* a, const int* lda,
-            const float* beta, float* c, const int* ldc);
-void dsyrk_(const char* uplo, const char* trans, const int* n, const int* k, const double* alpha, const double* a, const int* lda,
-            const double* beta, double* c, const int* ldc);
+void dtrsm_(const char* side, const char* uplo, const char* trans, const char* diag, const int* m, const int* n,
+            const double* alpha, const double* a, const int* lda, double* b, const int* ldb);
+void ssyrk_(const char* uplo, const char* trans, const int* n, const int* k, const float* alpha, const float* a,
+            const int* lda, const float* beta, float* c, const int* ldc);
+void dsyrk_(const char* uplo, const char* trans, const int* n, const int* k, const double* alpha, const double* a,
+            const int* lda, const double* beta, double* c, const int* ldc);
 }
 
 namespace shoehorn::compress {
@@ -21,8 +21,10 @@ Status factorize(at::Tensor& h) {
   int info = 0;
   dpotrf_("U", &n, h.data_ptr<double>(), &n, &info);
   if (info != 0) {
-    return fail(ErrorCode::kInvalid, "the second moments of {} columns are not positive definite (pivot {}); more text or a larger "
-                "--damping helps", n, info);
+    return fail(ErrorCode::kInvalid,
+                "the second moments of {} columns are not positive definite (pivot {}); more text or a larger "
+                "--damping helps",
+                n, info);
   }
   return {};
 }
@@ -81,6 +83,21 @@ Status invert_positive(at::Tensor& h) {
   dpotri_("U", &n, a, &n, &info);
   if (info != 0) return fail(ErrorCode::kInvalid, "a matrix of {} columns has no inverse", n);
   mirror_lower(h);
+  return {};
+}
+
+Status factorize_upper(at::Tensor& h) {
+  if (!h.is_cpu()) {
+    h = at::linalg_cholesky(h).t().contiguous();
+    return {};
+  }
+  // The lower triangle there is the upper one here.
+  const int n = static_cast<int>(h.size(0));
+  int info = 0;
+  dpotrf_("L", &n, h.data_ptr<double>(), &n, &info);
+  if (info != 0)
+    return fail(ErrorCode::kInvalid, "a matrix of {} columns is not positive definite (pivot {})", n, info);
+  h.triu_();
   return {};
 }
 

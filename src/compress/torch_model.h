@@ -1,5 +1,5 @@
-// The model's mathematics on libtorch, differentiable, from the same descriptions as the engine's (models/). Hugging Face's
-// layout: NEOX rope, unpermuted q and k.
+// The model's mathematics on libtorch, differentiable, from the same descriptions as the engine's (models/). Hugging
+// Face's layout: NEOX rope, unpermuted q and k.
 #pragma once
 
 #include <array>
@@ -24,7 +24,8 @@ class TensorSet {
 /// The bias that belongs to a projection.
 models::Role bias_of(models::Role weight);
 
-/// One projection of a block, x [..., n_in] -> [..., n_out]. What watches activations or adds to them (LoRA) stands in for it.
+/// One projection of a block, x [..., n_in] -> [..., n_out]. What watches activations or adds to them (LoRA) stands in
+/// for it.
 using Projection = std::function<at::Tensor(models::Role weight, const at::Tensor& x)>;
 
 /// W x + b.
@@ -36,16 +37,18 @@ class TorchModel {
 
   const Compute& compute() const { return compute_; }
 
-  /// One block on x [n_sequences, n_tokens, n_embd] (wide precision, as the result); parts that the weights lack do nothing.
-  /// Tokens are at positions 0 ... and attend to themselves and those before.
+  /// One block on x [n_sequences, n_tokens, n_embd] (wide precision, as the result); parts that the weights lack do
+  /// nothing. Tokens are at positions 0 ... and attend to themselves and those before.
   at::Tensor block(const TensorSet& weights, const at::Tensor& x, const Projection& projection) const;
   at::Tensor block(const TensorSet& weights, const at::Tensor& x) const;
 
   /// Logits [..., n_vocab] in wide precision of x [..., n_embd] after the last block.
   at::Tensor logits(const TensorSet& global, const at::Tensor& x) const;
 
- private:
+  /// x [..., n] divided by its root mean square, times gain [n], in the compute dtype.
   at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& gain) const;
+
+ private:
   at::Tensor attention(const TensorSet& weights, const at::Tensor& x, const Projection& projection) const;
   at::Tensor mlp(const TensorSet& weights, const at::Tensor& x, const Projection& projection) const;
   /// Heads [n, n_heads, n_tokens, head_dim] rotated.

@@ -25,11 +25,12 @@ struct Type {
   at::ScalarType torch;
   io::DType io;
 };
-constexpr Type kTypes[] = {{at::kFloat, io::DType::F32}, {at::kDouble, io::DType::F64},  {at::kHalf, io::DType::F16},
-                           {at::kBFloat16, io::DType::BF16}, {at::kLong, io::DType::I64}, {at::kByte, io::DType::U8}};
+constexpr Type kTypes[] = {{at::kFloat, io::DType::F32},     {at::kDouble, io::DType::F64}, {at::kHalf, io::DType::F16},
+                           {at::kBFloat16, io::DType::BF16}, {at::kLong, io::DType::I64},   {at::kByte, io::DType::U8}};
 
 std::span<const std::byte> bytes_of(const at::Tensor& tensor) {
-  return {static_cast<const std::byte*>(tensor.data_ptr()), static_cast<size_t>(tensor.numel()) * tensor.element_size()};
+  return {static_cast<const std::byte*>(tensor.data_ptr()),
+          static_cast<size_t>(tensor.numel()) * tensor.element_size()};
 }
 
 /// Makes a rename in `directory` outlast a power cut.
@@ -45,6 +46,10 @@ std::string hash(std::string_view text) {
   Fnv1a hash;
   hash.add(std::as_bytes(std::span(text)));
   return fmt::format("{:016x}", hash.value());
+}
+
+std::string text_of(const Json& fingerprint) {
+  return fingerprint.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 /// The fingerprint goes last: it tells what the directory is.
@@ -65,7 +70,8 @@ Status save_state(const std::string& path, const Saved& saved) {
   SHOEHORN_RETURN_IF_ERROR(writer.add_tensor(kFacts, io::DType::U8, {facts.size()}));
   for (const auto& [name, tensor] : saved.tensors) {
     const at::Tensor plain = tensor.detach().to(at::kCPU).contiguous();
-    const auto type = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const Type& t) { return t.torch == plain.scalar_type(); });
+    const auto type = std::find_if(std::begin(kTypes), std::end(kTypes),
+                                   [&](const Type& t) { return t.torch == plain.scalar_type(); });
     SHOEHORN_RETURN_IF_ERROR(writer.add_tensor(name, type->io, {plain.sizes().begin(), plain.sizes().end()}));
     order.push_back(plain);
   }
@@ -90,7 +96,8 @@ Expected<Saved> parse_state(std::span<const std::byte> bytes, const std::string&
       out.facts = std::move(*facts);
       continue;
     }
-    const auto type = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const Type& t) { return t.io == stored.dtype; });
+    const auto type =
+        std::find_if(std::begin(kTypes), std::end(kTypes), [&](const Type& t) { return t.io == stored.dtype; });
     if (type == std::end(kTypes)) return fail(ErrorCode::kInvalid, "{}: {} has an unexpected dtype", path, stored.name);
     at::Tensor tensor = at::empty(std::vector<int64_t>(stored.shape.begin(), stored.shape.end()), type->torch);
     std::memcpy(tensor.data_ptr(), stored.data.data(), stored.data.size());
@@ -116,13 +123,26 @@ Json source_fingerprint(const convert::OpenedCheckpoint& checkpoint) {
   return out;
 }
 
-Expected<WorkDirectory> WorkDirectory::open(const std::string& out, const Json& fingerprint, bool resume, const Peers& peers) {
-  WorkDirectory work;
-  work.peers_ = &peers;
-  work.out_ = fs::path(out).lexically_normal().string();
-  while (work.out_.size() > 1 && work.out_.back() == '/') work.out_.pop_back();
-  work.partial_ = peers.first() ? work.out_ + ".partial" : fs::temp_directory_path().string();
+WorkDirectory::WorkDirectory(const std::string& out, const Peers& peers)
+    : peers_(&peers), out_(fs::path(out).lexically_normal().string()) {
+  while (out_.size() > 1 && out_.back() == '/') out_.pop_back();
+  partial_ = peers.first() ? out_ + ".partial" : fs::temp_directory_path().string();
+  states_ = partial_ + "/state";
+}
+
+Expected<WorkDirectory> WorkDirectory::open_for_file(const std::string& out, const Json& fingerprint, bool resume,
+                                                     const Peers& peers) {
+  WorkDirectory work(out, peers);
+  if (!peers.first()) return work;
+  work.partial_ = work.out_ + ".state";  // OUT.partial is what a file is called while it is being written
   work.states_ = work.partial_ + "/state";
+  SHOEHORN_RETURN_IF_ERROR(work.open_states(fingerprint, resume));
+  return work;
+}
+
+Expected<WorkDirectory> WorkDirectory::open(const std::string& out, const Json& fingerprint, bool resume,
+                                            const Peers& peers) {
+  WorkDirectory work(out, peers);
   if (peers.first()) SHOEHORN_RETURN_IF_ERROR(work.open_files(fingerprint, resume));
   const std::string report = work.complete_ ? work.complete_->dump() : "";
   std::vector<std::byte> bytes(std::as_bytes(std::span(report)).begin(), std::as_bytes(std::span(report)).end());
@@ -135,8 +155,7 @@ Expected<WorkDirectory> WorkDirectory::open(const std::string& out, const Json& 
 
 Status WorkDirectory::open_files(const Json& fingerprint, bool resume) {
   std::error_code error;
-  const std::string text = fingerprint.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
-  run_ = hash(text);
+  run_ = hash(text_of(fingerprint));
   if (fs::exists(out_, error)) {
     const auto written = read_file(out_ + "/" + kReportFile, uint64_t{1} << 28);
     const auto report = written ? parse_json(*written) : Expected<Json>(Json());
@@ -147,16 +166,23 @@ Status WorkDirectory::open_files(const Json& fingerprint, bool resume) {
     complete_ = *report;
     return {};
   }
+  return open_states(fingerprint, resume);
+}
+
+Status WorkDirectory::open_states(const Json& fingerprint, bool resume) {
+  std::error_code error;
+  const std::string text = text_of(fingerprint);
   const std::string marker = states_ + "/" + kFingerprint;
   if (fs::exists(marker, error)) {
     if (!resume) {
-      return fail(ErrorCode::kInvalid, "{} holds the state of an interrupted run: go on with --resume, or remove it", partial_);
+      return fail(ErrorCode::kInvalid, "{} holds the state of an interrupted run: go on with --resume, or remove it",
+                  partial_);
     }
     SHOEHORN_TRY(const std::string before, read_file(marker, 1 << 20));
     if (before != text) {
       return fail(ErrorCode::kInvalid,
-                  "{}: the interrupted run had another input or other options ({} tells); use the same, or remove it", partial_,
-                  marker);
+                  "{}: the interrupted run had another input or other options ({} tells); use the same, or remove it",
+                  partial_, marker);
     }
     return {};
   }
@@ -189,6 +215,12 @@ Status WorkDirectory::save(const std::string& name, const Saved& saved) const {
 void WorkDirectory::forget(const std::string& name) const {
   std::error_code ignored;
   if (peers_->first()) fs::remove(state_path(name), ignored);
+}
+
+void WorkDirectory::discard() const {
+  std::error_code ignored;
+  remove_states(states_);
+  fs::remove(partial_, ignored);
 }
 
 Status WorkDirectory::finish(Json report) {

@@ -1,5 +1,6 @@
 #include "convert/gguf_output.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cmath>
@@ -20,14 +21,16 @@ Status refuse_quantized_source(const ModelSource& source, const OutputOptions& o
   for (const SourceTensor& tensor : source.tensors()) {
     if (tensor.type && quant::format(*tensor.type).quantized) {
       return fail(ErrorCode::kInvalid,
-                  "{}: tensor {} is already quantized ({}); start from the F16 file or the checkpoint, or pass --allow-requantize",
+                  "{}: tensor {} is already quantized ({}); start from the F16 file or the checkpoint, or pass "
+                  "--allow-requantize",
                   source.path(), tensor.name, tensor.stored_as);
     }
   }
   return {};
 }
 
-Status apply_overrides(const ModelSource& source, const std::vector<TypeOverride>& overrides, std::vector<quant::Type>& types) {
+Status apply_overrides(const ModelSource& source, const std::vector<TypeOverride>& overrides,
+                       std::vector<quant::Type>& types) {
   for (const TypeOverride& override_ : overrides) {
     std::regex pattern;
     try {
@@ -41,8 +44,8 @@ Status apply_overrides(const ModelSource& source, const std::vector<TypeOverride
       const SourceTensor& tensor = source.tensors()[i];
       if (is_vector(tensor) || !std::regex_search(tensor.name, pattern)) continue;
       if (tensor.n_cols() % format.block_size != 0) {
-        return fail(ErrorCode::kInvalid, "tensor {} has rows of {}, {} needs a multiple of {}", tensor.name, tensor.n_cols(),
-                    format.name, format.block_size);
+        return fail(ErrorCode::kInvalid, "tensor {} has rows of {}, {} needs a multiple of {}", tensor.name,
+                    tensor.n_cols(), format.name, format.block_size);
       }
       types[i] = override_.type;
       matched = true;
@@ -53,8 +56,8 @@ Status apply_overrides(const ModelSource& source, const std::vector<TypeOverride
 }
 
 /// Encodes rows [first, first + count) of a tensor into out.
-Status encode_rows(const SourceTensor& tensor, uint64_t first, uint64_t count, const quant::Format& to, ThreadPool& pool,
-                   std::byte* out) {
+Status encode_rows(const SourceTensor& tensor, uint64_t first, uint64_t count, const quant::Format& to,
+                   ThreadPool& pool, std::byte* out) {
   const uint64_t row_bytes = quant::row_bytes(to, tensor.n_cols());
   std::atomic<bool> overflows{false};
   SHOEHORN_RETURN_IF_ERROR(visit_rows(tensor, first, count, pool, [&](uint64_t row, const float* values) {
@@ -66,7 +69,8 @@ Status encode_rows(const SourceTensor& tensor, uint64_t first, uint64_t count, c
     to.encode(values, nullptr, out + (row - first) * row_bytes, tensor.n_cols());
   }));
   if (overflows) {
-    return fail(ErrorCode::kInvalid, "tensor {} has weights beyond F16's {}; use --type bf16 or f32", tensor.source_name, kMaxF16);
+    return fail(ErrorCode::kInvalid, "tensor {} has weights beyond F16's {}; use --type bf16 or f32",
+                tensor.source_name, kMaxF16);
   }
   return {};
 }
@@ -101,6 +105,7 @@ Expected<OutputReport> write_gguf(const ModelSource& source, const std::string& 
   writer.set("general.file_type", options.mix->file_type);
   writer.set("general.quantization_version", uint32_t{2});
   OutputReport report;
+  report.architecture = source.architecture().name;
   uint64_t n_weights = 0;
   for (size_t i = 0; i < types.size(); ++i) {
     const SourceTensor& tensor = source.tensors()[i];
@@ -126,9 +131,15 @@ Expected<OutputReport> write_gguf(const ModelSource& source, const std::string& 
   for (size_t i = 0; i < types.size(); ++i) {
     const SourceTensor& tensor = source.tensors()[i];
     const quant::Format& to = quant::format(types[i]);
+    const auto ready = options.encoded ? options.encoded(tensor.name) : std::span<const std::byte>();
     const auto written = for_each_chunk(tensor, progress, [&](uint64_t first, uint64_t count) -> Status {
-      encoded.resize(count * quant::row_bytes(to, tensor.n_cols()));
-      SHOEHORN_RETURN_IF_ERROR(encode_rows(tensor, first, count, to, pool, encoded.data()));
+      const uint64_t row_bytes = quant::row_bytes(to, tensor.n_cols());
+      encoded.resize(count * row_bytes);
+      if (ready.empty()) {
+        SHOEHORN_RETURN_IF_ERROR(encode_rows(tensor, first, count, to, pool, encoded.data()));
+      } else {
+        std::ranges::copy(ready.subspan(first * row_bytes, count * row_bytes), encoded.begin());
+      }
       SHOEHORN_RETURN_IF_ERROR(await_written());
       std::swap(encoded, being_written);
       written_behind = std::async(std::launch::async, [&] { return writer.append(being_written); });

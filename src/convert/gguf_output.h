@@ -1,6 +1,8 @@
 // Writing a model as a GGUF: the types of a named mix, encoded row by row, in small memory.
 #pragma once
 
+#include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -18,9 +20,11 @@ struct TypeOverride {
 
 struct OutputOptions {
   const quant::Mix* mix = nullptr;
-  std::vector<TypeOverride> overrides = {};   ///< the last match wins
-  bool allow_requantize = false;         ///< accept sources that are already quantized
-  int n_threads = 0;                     ///< 0: default_thread_count()
+  std::vector<TypeOverride> overrides = {};  ///< the last match wins
+  bool allow_requantize = false;             ///< accept sources that are already quantized
+  int n_threads = 0;                         ///< 0: default_thread_count()
+  /// A tensor's blocks when they have been made already, in the type that it gets; empty: encode it from the source.
+  std::function<std::span<const std::byte>(const std::string& name)> encoded = {};
 };
 
 struct OutputTensor {
@@ -32,21 +36,23 @@ struct OutputTensor {
 };
 
 struct OutputReport {
+  std::string architecture;
   std::vector<OutputTensor> tensors;
-  uint64_t parameters = 0;       ///< weights in the file, rope_freqs aside
+  uint64_t parameters = 0;  ///< weights in the file, rope_freqs aside
   uint64_t tensor_bytes = 0;
   uint64_t file_bytes = 0;
-  uint64_t input_bytes = 0;      ///< of tensor data that was read
-  double bits_per_weight = 0;    ///< of tensor data
+  uint64_t input_bytes = 0;    ///< of tensor data that was read
+  double bits_per_weight = 0;  ///< of tensor data
   double seconds = 0;
 };
 
-/// The type that every tensor of the source gets. Fails when an override is no regular expression or its type does not divide the
-/// tensor's rows.
+/// The type that every tensor of the source gets. Fails when an override is no regular expression or its type does not
+/// divide the tensor's rows.
 Expected<std::vector<quant::Type>> choose_output_types(const ModelSource& source, const OutputOptions& options);
 
-/// Streams the source into `path`. Memory: a chunk of rows, not the model. The file appears whole or not at all; its bytes do not
-/// depend on the number of threads. Fails naming the tensor when a weight is NaN, Inf or too large for its type.
+/// Streams the source into `path`. Memory: a chunk of rows, not the model. The file appears whole or not at all; its
+/// bytes do not depend on the number of threads. Fails naming the tensor when a weight is NaN, Inf or too large for its
+/// type.
 Expected<OutputReport> write_gguf(const ModelSource& source, const std::string& path, const OutputOptions& options,
                                   Progress& progress);
 

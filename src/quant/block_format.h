@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "quant/format.h"
+#include "quant/panel.h"
 #include "quant/search.h"
 #include "quant/unpacked.h"
 
@@ -79,8 +80,8 @@ Format integer_format(Type type, const char* name, decltype(Format::encode) enco
           dot_blocks<Block, kBlockSize, kUnpack>};
 }
 
-/// The table row of an integer format that is encoded block by block: kEncodeBlock(in[kBlockSize], importance[kBlockSize] or nullptr,
-/// block).
+/// The table row of an integer format that is encoded block by block: kEncodeBlock(in[kBlockSize],
+/// importance[kBlockSize] or nullptr, block).
 template <class Block, size_t kBlockSize, auto kUnpack, auto kEncodeBlock>
 Format block_format(Type type, const char* name) {
   return integer_format<Block, kBlockSize, kUnpack>(type, name, encode_blocks<Block, kBlockSize, kEncodeBlock>);
@@ -113,7 +114,15 @@ void encode_searched(const float* in, const float* importance, void* out, size_t
 /// The table row of an integer format whose encoder is a search over a SymmetricFormat or AffineFormat.
 template <class Block, auto kUnpack, const auto& kFormat, auto kPack>
 Format searched_format(Type type, const char* name) {
-  return integer_format<Block, kFormat.n_sub * kFormat.sub_size, kUnpack>(type, name, encode_searched<Block, kFormat, kPack>);
+  using Result = typename std::remove_cvref_t<decltype(kFormat)>::Result;
+  static constexpr SearchedGrid kGrid{grid_of(kFormat), &kFormat, [](const Result& result, void* block) {
+                                        *static_cast<Block*>(block) = {};
+                                        if (!result.zero) kPack(result, *static_cast<Block*>(block));
+                                      }};
+  Format format = integer_format<Block, kFormat.n_sub * kFormat.sub_size, kUnpack>(
+      type, name, encode_searched<Block, kFormat, kPack>);
+  format.grid = &kGrid;
+  return format;
 }
 
 /// The table row of a float format of one weight per block. kLoad(Block) is the weight; kStore(float) the block.

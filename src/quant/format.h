@@ -2,10 +2,10 @@
 //
 // Every format splits a row of weights into blocks of `block_size`. A block of any format is, mathematically,
 //     w[i] = scale[i / 16] * q[i] - min[i / 16]
-// with small integers q, one scale and one min per 16 consecutive weights. `unpack` yields exactly these, and decode, dot and the
-// engine's matrix kernels are built on it once for all formats. The float formats (F32, F16, BF16) have no such form and
-// bring decode and dot of their own.
-// Layouts follow the GGUF/ggml definition; docs/formats.md writes them down.
+// with small integers q, one scale and one min per 16 consecutive weights. `unpack` yields exactly these, and decode,
+// dot and the engine's matrix kernels are built on it once for all formats. The float formats (F32, F16, BF16) have no
+// such form and bring decode and dot of their own. Layouts follow the GGUF/ggml definition; docs/formats.md writes them
+// down.
 #pragma once
 
 #include <cstddef>
@@ -24,12 +24,14 @@ enum class Type : uint32_t {
 #undef SHOEHORN_FORMAT
 };
 
+struct SearchedGrid;  // quant/panel.h
+
 struct Format {
   Type type;
-  const char* name;          ///< GGUF's name: "Q4_K"
-  uint32_t block_size;       ///< weights per block
-  uint32_t block_bytes;      ///< bytes per block
-  bool quantized;            ///< false for F32/F16/BF16
+  const char* name;      ///< GGUF's name: "Q4_K"
+  uint32_t block_size;   ///< weights per block
+  uint32_t block_bytes;  ///< bytes per block
+  bool quantized;        ///< false for F32/F16/BF16
 
   /// n weights (a multiple of block_size) from `in` to out.
   void (*decode)(const void* in, float* out, size_t n);
@@ -40,6 +42,9 @@ struct Format {
 
   /// sum_i decode(row)[i] * x[i], the scalar reference that every kernel is tested against.
   float (*dot)(const void* row, const float* x, size_t n);
+
+  /// The grid that encode searches, for what rounds by other rules than encode; nullptr where there is no such grid.
+  const SearchedGrid* grid = nullptr;
 };
 
 /// All formats in the order of formats.inc.

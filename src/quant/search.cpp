@@ -8,10 +8,12 @@
 
 namespace shoehorn::quant {
 
-#define SHOEHORN_SEARCH_SET(isa, features)                                                                   \
-  namespace isa {                                                                                            \
-  void search_symmetric(const float*, const float*, size_t, const SymmetricFormat&, SymmetricResult*);       \
-  void search_affine(const float*, const float*, size_t, const AffineFormat&, AffineResult*);                \
+#define SHOEHORN_SEARCH_SET(isa, features)                                                             \
+  namespace isa {                                                                                      \
+  void search_symmetric(const float*, const float*, size_t, const SymmetricFormat&, SymmetricResult*); \
+  void search_affine(const float*, const float*, size_t, const AffineFormat&, AffineResult*);          \
+  void round_panel(const Grid&, const float*, size_t, float*, Panel&, float*);                         \
+  void descend_panel(const Grid&, const float*, size_t, int, float*, Panel&);                          \
   }
 #include "quant/search_sets.inc"
 #undef SHOEHORN_SEARCH_SET
@@ -19,7 +21,8 @@ namespace shoehorn::quant {
 namespace {
 
 constexpr SearchSet kSets[] = {
-#define SHOEHORN_SEARCH_SET(isa, features) {#isa, features, isa::search_symmetric, isa::search_affine},
+#define SHOEHORN_SEARCH_SET(isa, features) \
+  {#isa, features, isa::search_symmetric, isa::search_affine, isa::round_panel, isa::descend_panel},
 #include "quant/search_sets.inc"
 #undef SHOEHORN_SEARCH_SET
 };

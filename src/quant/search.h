@@ -5,14 +5,15 @@
 // to integers times a binary16 factor; there the factors and the integers are improved in turn, measuring the true
 // error with weights rounded against what will be stored.
 //
-// Sixteen sub-blocks are searched at once, each in a lane of its own: of one superblock, of two, or of sixteen. Lanes meet
-// only to add up a superblock, in a fixed order, so that the result is the same bits on every instruction set.
+// Sixteen sub-blocks are searched at once, each in a lane of its own: of one superblock, of two, or of sixteen. Lanes
+// meet only to add up a superblock, in a fixed order, so that the result is the same bits on every instruction set.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
+#include "quant/panel.h"
 #include "quant/unpacked.h"
 
 namespace shoehorn::quant {
@@ -21,8 +22,8 @@ namespace shoehorn::quant {
 inline constexpr size_t kSearchLanes = 16;
 
 /// The weight of the squared error of x is importance * (rms_share * rms of the sub-block + |x|): few bits pull weights
-/// towards zero, and large weights, which do most of a model's work, must be kept from it. The more bits a format has the
-/// less that matters, and the larger its rms_share. (Chosen by KL divergence to the F16 model.)
+/// towards zero, and large weights, which do most of a model's work, must be kept from it. The more bits a format has
+/// the less that matters, and the larger its rms_share. (Chosen by KL divergence to the F16 model.)
 
 struct SymmetricResult {
   bool zero;   ///< every weight is zero or too small for a binary16 scale to reach; nothing else is set then
@@ -44,8 +45,8 @@ struct SymmetricFormat {
 };
 
 struct AffineResult {
-  bool zero;          ///< as above
-  uint16_t d, dmin;   ///< binary16, always finite
+  bool zero;         ///< as above
+  uint16_t d, dmin;  ///< binary16, always finite
   uint8_t scale[16], min[16];
   uint8_t code[kMaxBlock];
 };
@@ -61,8 +62,16 @@ struct AffineFormat {
   float shrink, grow, step;  ///< trial scales put the range of the weights at hi - shrink to hi + grow levels
 };
 
+constexpr Grid grid_of(const SymmetricFormat& f) {
+  return {f.n_sub, f.sub_size, f.lo, f.hi, f.codebook, f.scale_lo, f.scale_hi, false, false};
+}
+constexpr Grid grid_of(const AffineFormat& f) {
+  return {f.n_sub, f.sub_size, 0, f.hi, nullptr, f.scale_hi == 1 ? 1 : 0, f.scale_hi, true, f.scale_hi == 1};
+}
+
 /// Searches n_blocks <= kSearchLanes / n_sub blocks of n_sub * sub_size weights each, from `in` to out[n_blocks].
-/// importance: [n_blocks * n_sub * sub_size] or nullptr (all one); where it is all zero in a block it counts as nullptr.
+/// importance: [n_blocks * n_sub * sub_size] or nullptr (all one); where it is all zero in a block it counts as
+/// nullptr.
 template <class AnyFormat>
 using Search = void (*)(const float* in, const float* importance, size_t n_blocks, const AnyFormat& format,
                         typename AnyFormat::Result* out);
@@ -73,13 +82,15 @@ struct SearchSet {
   uint32_t cpu_features;  ///< base/cpu.h bits that it needs
   Search<SymmetricFormat> symmetric;
   Search<AffineFormat> affine;
+  decltype(&quant::round_panel) round_panel;  ///< see quant/panel.h
+  decltype(&quant::descend_panel) descend_panel;
 };
 
 /// All sets in this build, slowest first, including ones that this CPU cannot run.
 std::span<const SearchSet> search_sets();
 
-/// The set in use: the last one that the CPU can run, or the one that the environment variable SHOEHORN_ISA names when it
-/// can run that. All give the same result.
+/// The set in use: the last one that the CPU can run, or the one that the environment variable SHOEHORN_ISA names when
+/// it can run that. All give the same result.
 const SearchSet& search_set();
 
 /// Makes every encoder use this set from now on, so that sets can be compared.

@@ -1,7 +1,8 @@
 // The searches, compiled once for each instruction set with its own flags, after defining
 //   SHOEHORN_SEARCH_SET_NAME   the set's name in search_sets.inc, e.g. avx2
-// Everything but the two searches is in an anonymous namespace and calls no library function but those of the C library,
-// so that no symbol compiled for one CPU can be linked into code for another.
+// Everything but the two searches is in an anonymous namespace and calls no library function but those of the C
+// library, so that no symbol compiled for one CPU can be linked into code for another.
+#include "quant/panel.inl"
 #include "quant/search_affine.inl"
 #include "quant/search_symmetric.inl"
 
@@ -54,6 +55,14 @@ void search_affine(const float* in, const float* importance, size_t n_blocks, co
     search<false>(batch, format, state);
   }
   write_results(x.get(), batch, format, state, n_blocks, out);
+}
+
+void round_panel(const Grid& grid, const float* factor, size_t stride, float* target, Panel& panel, float* error) {
+  on_lanes(grid, panel, [&](auto&& lanes) { lanes.round(factor, stride, target, error); });
+}
+
+void descend_panel(const Grid& grid, const float* h, size_t stride, int sweeps, float* gradient, Panel& panel) {
+  on_lanes(grid, panel, [&](auto&& lanes) { lanes.descend(h, stride, sweeps, gradient); });
 }
 
 }  // namespace SHOEHORN_SEARCH_SET_NAME

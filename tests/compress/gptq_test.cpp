@@ -1,0 +1,174 @@
+// Quantization by second moments: the matrices' algebra, and whole models.
+#include "compress/calibrate/gptq.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+
+#include "compress/calibrate/matrix_quantizer.h"
+#include "support/resume.h"
+#include "support/support.h"
+#include "support/tiny_checkpoint.h"
+
+namespace shoehorn::compress {
+namespace {
+
+namespace fs = std::filesystem;
+
+using test::StopsAfter;
+
+/// Inputs whose columns go together.
+at::Tensor correlated(int64_t n_tokens, int64_t n) {
+  at::manual_seed(1);
+  return at::randn({n_tokens, n}) + at::mm(at::randn({n_tokens, 12}), at::randn({12, n}));
+}
+
+TEST(MatrixQuantizer, TheFactorIsThatOfTheInverse) {
+  const at::Tensor x = correlated(300, 96), gram = at::mm(x.t(), x);
+  ASSERT_EXPECTED(const auto moments, second_moments(gram, 0.01));
+  const at::Tensor u = moments.factor.to(at::kDouble), h = moments.h.to(at::kDouble);
+  EXPECT_LT((at::mm(at::mm(u.t(), u), h) - at::eye(96, at::kDouble)).abs().max().item<double>(), 1e-3);
+  EXPECT_EQ(u.tril(-1).abs().max().item<double>(), 0);
+  EXPECT_NEAR(moments.h[3][3].item<double>(), gram[3][3].item<double>() + 0.01 * gram.diagonal().mean().item<double>(),
+              1e-2);
+}
+
+TEST(MatrixQuantizer, ColumnsThatAreAlwaysZeroDoNoHarm) {
+  at::Tensor x = correlated(300, 64);
+  x.narrow(1, 10, 3).zero_();
+  EXPECT_TRUE(second_moments(at::mm(x.t(), x), 0.01).has_value());
+  const auto silent = second_moments(at::zeros({64, 64}), 0.01);
+  ASSERT_FALSE(silent.has_value());
+  EXPECT_NE(silent.error().message.find("all zero"), std::string::npos);
+}
+
+TEST(MatrixQuantizer, LosesLessThanRoundingInEveryFormat) {
+  for (const quant::Format& format : quant::formats()) {
+    if (format.grid == nullptr) continue;
+    // More than one panel, and a last one that is not whole where the format allows it; rows that do not fill the
+    // lanes.
+    const int64_t n_in = format.block_size == 256 ? 768 : 608, n_rows = 37;
+    const at::Tensor x = correlated(1000, n_in), w = at::randn({n_rows, n_in}) * 0.02;
+    ASSERT_EXPECTED(const auto moments, second_moments(at::mm(x.t(), x), 0.01));
+    const QuantizedRows result = quantize_rows(w, moments, format, 6);
+    const auto error_of = [&](const at::Tensor& blocks) {
+      at::Tensor values = at::empty_like(w);
+      for (int64_t row = 0; row < n_rows; ++row) {
+        format.decode(blocks.data_ptr<uint8_t>() + row * blocks.size(1), values.data_ptr<float>() + row * n_in,
+                      static_cast<size_t>(n_in));
+      }
+      const at::Tensor off = (values - w).to(at::kDouble);
+      return (at::mm(off, moments.h.to(at::kDouble)) * off).sum().item<double>();
+    };
+    at::Tensor rounded = at::empty_like(result.blocks);
+    const at::Tensor importance = moments.h.diagonal().contiguous();
+    for (int64_t row = 0; row < n_rows; ++row) {
+      format.encode(w.data_ptr<float>() + row * n_in, importance.data_ptr<float>(),
+                    rounded.data_ptr<uint8_t>() + row * rounded.size(1), static_cast<size_t>(n_in));
+    }
+    const double error = error_of(result.blocks);
+    EXPECT_LT(error, 0.6 * error_of(rounded)) << format.name;
+    EXPECT_NEAR(result.error, error, 1e-3 * error) << format.name;
+    EXPECT_LE(error, error_of(quantize_rows(w, moments, format, 0).blocks)) << format.name;
+  }
+}
+
+struct Job {
+  GptqOptions gptq;
+  convert::OutputOptions output;
+};
+
+Job tiny_job(const std::string& model) {
+  const std::string dir = test::temp_dir();
+  std::string text;
+  for (int i = 0; i < 4000; ++i) text += static_cast<char>('a' + (i * 7 + i / 5 * 3 + i / 97) % 26);
+  test::write_text(dir + "/calib.txt", text);
+  Job run;
+  run.gptq.model = model;
+  run.gptq.out = dir + "/out.gguf";
+  run.gptq.calib = dir + "/calib.txt";
+  run.gptq.samples = 12;
+  run.gptq.seq_len = 32;
+  run.gptq.dtype = "f32";
+  run.output.mix = quant::find_mix("Q4_0");
+  run.output.n_threads = 1;
+  return run;
+}
+
+TEST(Gptq, WritesWhatTheMixSaysAndNothingElse) {
+  for (const bool jagged : {false, true}) {
+    Json config = test::tiny_config();
+    if (jagged) {
+      config["intermediate_size"] = {96, 64, 96};
+      config["head_dim"] = 16;
+    }
+    const Job run = tiny_job(test::make_tiny_checkpoint(config).directory);
+    NoProgress progress;
+    ASSERT_EXPECTED(const auto report, gptq(run.gptq, run.output, progress));
+    ASSERT_EXPECTED(const auto source, convert::ModelSource::open(run.gptq.out, progress));
+    EXPECT_EQ(report.architecture, jagged ? "deci" : "llama");
+    ASSERT_EXPECTED(const auto from, convert::ModelSource::open(run.gptq.model, progress));
+    ASSERT_EXPECTED(const auto types, convert::choose_output_types(from, run.output));
+    for (size_t i = 0; i < types.size(); ++i) EXPECT_EQ(source.tensors()[i].type, types[i]) << source.tensors()[i].name;
+    // Every matrix is near its source: in its place, in its order of rows.
+    for (size_t i = 0; i < types.size(); ++i) {
+      const uint64_t n = source.tensors()[i].n_cols() * source.tensors()[i].n_rows();
+      std::vector<float> before(n), after(n);
+      from.tensors()[i].read(0, from.tensors()[i].n_rows(), before.data());
+      source.tensors()[i].read(0, source.tensors()[i].n_rows(), after.data());
+      double off = 0, all = 0;
+      for (uint64_t k = 0; k < n; ++k) {
+        off += std::pow(static_cast<double>(before[k] - after[k]), 2);
+        all += std::pow(static_cast<double>(before[k]), 2);
+      }
+      EXPECT_LT(off, 0.03 * all) << source.tensors()[i].name;
+    }
+    EXPECT_FALSE(fs::exists(run.gptq.out + ".state"));
+  }
+}
+
+TEST(Gptq, ResumesToTheSameBytes) {
+  const std::string model = test::make_tiny_checkpoint(test::tiny_config()).directory;
+  Job whole = tiny_job(model);
+  NoProgress progress;
+  ASSERT_TRUE(gptq(whole.gptq, whole.output, progress).has_value());
+  int interruptions = 0;
+  for (int stop = 1; stop < 200; stop += 5) {
+    Job run = whole;
+    run.gptq.out = test::temp_dir() + "/out.gguf";
+    StopsAfter stops(stop);
+    if (gptq(run.gptq, run.output, stops).has_value()) break;
+    ++interruptions;
+    EXPECT_FALSE(fs::exists(run.gptq.out));
+    const auto refused = gptq(run.gptq, run.output, progress);
+    ASSERT_FALSE(refused.has_value());
+    EXPECT_NE(refused.error().message.find("--resume"), std::string::npos) << refused.error().message;
+    run.gptq.resume = true;
+    const auto resumed = gptq(run.gptq, run.output, progress);
+    ASSERT_TRUE(resumed.has_value()) << resumed.error().message;
+    EXPECT_EQ(test::read_bytes(run.gptq.out), test::read_bytes(whole.gptq.out)) << "stopped after " << stop;
+  }
+  EXPECT_GT(interruptions, 3);
+}
+
+TEST(Gptq, WhatCannotBeDoneIsSaidFirst) {
+  const std::string model = test::make_tiny_checkpoint(test::tiny_config()).directory;
+  NoProgress progress;
+  const auto refused = [&](auto change) {
+    Job run = tiny_job(model);
+    change(run);
+    const auto result = gptq(run.gptq, run.output, progress);
+    EXPECT_FALSE(result.has_value());
+    EXPECT_FALSE(fs::exists(run.gptq.out));
+    EXPECT_FALSE(fs::exists(run.gptq.out + ".state"));
+    return result ? "" : result.error().message;
+  };
+  EXPECT_NE(refused([](Job& run) { run.gptq.calib = ""; }).find("--calib"), std::string::npos);
+  EXPECT_NE(refused([](Job& run) { run.gptq.calib = "/nowhere"; }).find("/nowhere"), std::string::npos);
+  EXPECT_NE(refused([](Job& run) { run.gptq.samples = 100000; }).find("100000 are wanted"), std::string::npos);
+  EXPECT_NE(refused([](Job& run) { run.gptq.ram = 1 << 20; }).find("--ram is 1"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace shoehorn::compress

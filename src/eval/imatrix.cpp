@@ -242,8 +242,7 @@ class Collection {
       progress_.note(fmt::format("reading the model a layer at a time for {} chunks together", plan_.chunks_per_pass));
     }
     x_.reserve(plan_.chunks_per_pass * chunk_floats());
-    progress_.begin("imatrix", n_chunks * n_layer);
-    progress_.advance(done_ * n_layer);
+    progress_.begin("imatrix", (n_chunks - done_) * n_layer);
     while (done_ < n_chunks) {
       if (progress_.cancelled()) {
         SHOEHORN_RETURN_IF_ERROR(save());

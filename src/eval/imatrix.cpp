@@ -23,6 +23,8 @@ using tokenizer::Token;
 /// stopped.
 constexpr size_t kMaxChunksPerPass = 32;
 constexpr size_t kChannelsPerTask = 256;
+/// Bytes of a file that Linux maps when one of them is touched (fault_around_bytes).
+constexpr uint64_t kFaultAround = 64 << 10;
 
 /// Adds up what the products read.
 class Collector : public engine::ProductObserver {
@@ -155,7 +157,10 @@ Expected<Plan> make_plan(const engine::Session& session, const Pages& pages, con
   Plan plan{.chunks_per_pass = std::max<size_t>(1, options.chunks_per_pass),
             .layer_by_layer = options.chunks_per_pass > 1};
   if (options.chunks_per_pass > 0 || resident + file + working + chunk <= ram) return plan;
-  const uint64_t fixed = resident + working + pages.largest_layer();
+  // Rows of the embedding bring their neighbours along, and are let go of before the first layer is read.
+  const Weight& rows = session.model().global()[Role::kTokenEmbd];
+  const uint64_t embedding = std::min<uint64_t>(rows.n_rows * rows.row_bytes, session.n_ctx() * kFaultAround);
+  const uint64_t fixed = resident + working + std::max(pages.largest_layer(), embedding);
   if (fixed + chunk > ram) {
     return fail(ErrorCode::kTooLarge,
                 "an importance matrix of this model takes {}, a layer of {} at a time; {} are allowed (a shorter -c or "

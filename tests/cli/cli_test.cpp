@@ -394,7 +394,8 @@ TEST(Imatrix, AKilledRunGoesOnAndWritesTheSame) {
   EXPECT_FALSE(fs::exists(out + ".state"));
 }
 
-TEST(Imatrix, StaysWithinItsMemoryOrSaysWhatItNeeds) {
+// Slow is said for the sanitizers, which take memory of their own.
+TEST(SlowImatrix, StaysWithinItsMemoryOrSaysWhatItNeeds) {
   const std::string dir = test::temp_dir();
   const auto with_ram = [&](const std::string& ram) {
     return run({"imatrix", "-m", model("F16"), "-f", eval_text(), "-c", "64", "-b", "64", "-t", "1", "--chunks", "40", "-o", dir + "/" + ram, "--ram", ram, "--json"});

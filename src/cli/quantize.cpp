@@ -46,6 +46,7 @@ std::function<Status()> define_quantize(CLI::App& app) {
                  "output on --calib text, minutes to hours instead of seconds")
       ->check(CLI::IsMember({"rtn", "gptq"}))
       ->capture_default_str();
+  app.add_option("--imatrix", w.imatrix, "Importance matrix (GGUF or .dat): errors count by what the columns do");
   app.add_option("--tensor-type", w.tensor_types,
                  "REGEX=TYPE: tensors whose name matches get this type; repeatable, the last match wins");
   app.add_flag("--allow-requantize", w.allow_requantize, "Accept an IN that is already quantized; loses quality");
@@ -64,6 +65,7 @@ std::function<Status()> define_quantize(CLI::App& app) {
   app.footer(
       "Examples:\n"
       "  shoehorn quantize Llama-3.2-1B model-Q4_K_M.gguf Q4_K_M\n"
+      "  shoehorn quantize model-F16.gguf small.gguf IQ4_XS --imatrix imatrix.gguf\n"
       "  shoehorn quantize Llama-3.2-1B model-Q3_K_M.gguf Q3_K_M --method gptq --calib wiki.txt\n"
       "  shoehorn quantize model-F16.gguf small.gguf Q3_K_M --tensor-type 'ffn_down=Q4_K'\n"
       "An interrupted gptq goes on with --resume.");

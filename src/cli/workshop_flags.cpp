@@ -1,7 +1,8 @@
 #include "cli/workshop_flags.h"
 
 #include <charconv>
-#include <cmath>
+
+#include "cli/size_option.h"
 
 namespace shoehorn::cli {
 
@@ -17,11 +18,7 @@ void add_workshop_flags(CLI::App& app, WorkshopFlags flags, const char* compute_
       ->check(CLI::IsMember({"auto", "bf16", "f32"}))->capture_default_str();
   app.add_option("--device", *flags.device, "cpu, cuda or cuda:N")->capture_default_str();
   app.add_option("-t,--threads", *flags.n_threads, "Threads (default: the CPUs this process may use)")->check(CLI::Range(1, 1024));
-  app.add_option_function<std::string>("--ram", [ram = flags.ram](const std::string& text) {
-    const auto bytes = parse_size(text);
-    if (!bytes) throw CLI::ValidationError("--ram", bytes.error().message);
-    *ram = *bytes;
-  }, "Memory to stay within, as 6G or 600M; activations beyond it go to disk (default: what is free)");
+  add_size_option(app, "--ram", *flags.ram, "Memory to stay within, as 6G or 600M; activations beyond it go to disk (default: what is free)");
   app.add_option("--recipe")->description("TOML file whose table of this command's name gives options that the command line does not");
   app.add_flag("--resume", *flags.resume, "Go on where an interrupted run with the same options stopped");
 }
@@ -37,21 +34,6 @@ Status parse_layers(const std::string& text, int& first, int& last) {
   const bool ok = number(view.substr(0, dash), first) && number(dash == std::string::npos ? view : view.substr(dash + 1), last);
   if (!ok || first > last) return fail(ErrorCode::kInvalid, "--layers {}: expected a range such as 4-27", text);
   return {};
-}
-
-Expected<uint64_t> parse_size(const std::string& text) {
-  double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  const std::string_view unit(end, static_cast<size_t>(text.data() + text.size() - end));
-  double factor = 0;
-  if (unit.empty()) factor = 1;
-  for (const auto& [name, bytes] : {std::pair<std::string_view, double>{"K", 1024.0}, {"M", 1048576.0}, {"G", 1073741824.0}, {"T", 1099511627776.0}}) {
-    if (unit == name) factor = bytes;
-  }
-  if (error != std::errc() || factor == 0 || !(value > 0) || value * factor > 1e18) {
-    return fail(ErrorCode::kInvalid, "\"{}\" is no size; write 3.3G (GiB), 600M or a number of bytes", text);
-  }
-  return static_cast<uint64_t>(std::llround(value * factor));
 }
 
 }  // namespace shoehorn::cli

@@ -28,7 +28,4 @@ void add_workshop_flags(CLI::App& app, WorkshopFlags flags, const char* compute_
 /// "4-27", "3" or "": first and last layer, untouched when empty.
 Status parse_layers(const std::string& text, int& first, int& last);
 
-/// "3.3G" (GiB), "600M", "123456": bytes.
-Expected<uint64_t> parse_size(const std::string& text);
-
 }  // namespace shoehorn::cli

@@ -42,6 +42,12 @@ Status write_model(const WriteOptions& o, const ModelWriter& writer) {
   SHOEHORN_TRY(options.overrides, parse_overrides(o.tensor_types));
   options.allow_requantize = o.allow_requantize;
   options.n_threads = o.n_threads;
+  io::Imatrix imatrix;
+  if (!o.imatrix.empty()) {
+    SHOEHORN_TRY(imatrix, io::read_imatrix(o.imatrix));
+    options.imatrix = &imatrix;
+    options.imatrix_path = o.imatrix;
+  }
 
   const auto progress = make_progress();
   const auto stream = [&](const convert::OutputOptions& output, Progress& p) -> Expected<convert::OutputReport> {
@@ -60,9 +66,14 @@ Status write_model(const WriteOptions& o, const ModelWriter& writer) {
                          {"to", quant::format(tensor.to).name},
                          {"bytes", tensor.bytes}});
     }
+    Json used;
+    if (options.imatrix != nullptr) {
+      used = {{"file", o.imatrix}, {"entries", imatrix.entries.size()}, {"chunks", imatrix.chunk_count}, {"datasets", imatrix.datasets}};
+    }
     print_json({{"in", o.in},
                 {"out", o.out},
                 {"type", std::string(options.mix->name)},
+                {"imatrix", std::move(used)},
                 {"architecture", report.architecture},
                 {"parameters", report.parameters},
                 {"tensor_bytes", report.tensor_bytes},

@@ -13,6 +13,7 @@ namespace shoehorn::cli {
 struct WriteOptions {
   std::string in, out, type;
   std::vector<std::string> tensor_types;  ///< REGEX=TYPE
+  std::string imatrix;                    ///< path; "": none
   bool allow_requantize = false;
   int n_threads = 0;
   bool json = false;

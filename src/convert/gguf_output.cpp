@@ -55,8 +55,51 @@ Status apply_overrides(const ModelSource& source, const std::vector<TypeOverride
   return {};
 }
 
-/// Encodes rows [first, first + count) of a tensor into out.
-Status encode_rows(const SourceTensor& tensor, uint64_t first, uint64_t count, const quant::Format& to,
+/// The importance of each tensor's columns, empty where there is none or its type needs none.
+using Importance = std::vector<std::vector<float>>;
+
+Expected<Importance> importance_of(const ModelSource& source, const std::vector<quant::Type>& types, const OutputOptions& options,
+                                   Progress& progress) {
+  Importance importance(types.size());
+  if (options.imatrix == nullptr) return importance;
+  std::string missing;
+  bool any = false;
+  for (size_t i = 0; i < types.size(); ++i) {
+    const SourceTensor& tensor = source.tensors()[i];
+    if (is_vector(tensor)) continue;
+    const auto entry = options.imatrix->entries.find(tensor.name);
+    if (entry == options.imatrix->entries.end()) {
+      const bool wants_one = quant::format(types[i]).quantized && tensor.name != "token_embd.weight";
+      if (wants_one) missing += (missing.empty() ? "" : ", ") + tensor.name;
+      continue;
+    }
+    if (entry->second.in_sum2.size() != tensor.n_cols()) {
+      return fail(ErrorCode::kInvalid, "{}: tensor {} has {} columns, its entry in {} has {}: that is another model's", source.path(),
+                  tensor.name, tensor.n_cols(), options.imatrix_path, entry->second.in_sum2.size());
+    }
+    any = true;
+    if (quant::format(types[i]).quantized) importance[i] = entry->second.importance();
+  }
+  if (!any) return fail(ErrorCode::kInvalid, "{}: no entry is a tensor of {}", options.imatrix_path, source.path());
+  if (!missing.empty()) {
+    progress.note(fmt::format("{} says nothing on {}: quantized with all columns alike", options.imatrix_path, missing));
+  }
+  return importance;
+}
+
+/// The keys that llama-quantize writes.
+void describe_imatrix(const OutputOptions& options, io::GgufMetadata& metadata) {
+  if (options.imatrix == nullptr) return;
+  metadata.set("quantize.imatrix.file", options.imatrix_path);
+  if (!options.imatrix->datasets.empty()) {
+    metadata.set("quantize.imatrix.dataset", fmt::format("{}", fmt::join(options.imatrix->datasets, ", ")));
+  }
+  metadata.set("quantize.imatrix.entries_count", static_cast<int32_t>(options.imatrix->entries.size()));
+  metadata.set("quantize.imatrix.chunks_count", static_cast<int32_t>(options.imatrix->chunk_count));
+}
+
+/// Encodes rows [first, first + count) of a tensor into out; importance: [n_cols] or nullptr.
+Status encode_rows(const SourceTensor& tensor, uint64_t first, uint64_t count, const quant::Format& to, const float* importance,
                    ThreadPool& pool, std::byte* out) {
   const uint64_t row_bytes = quant::row_bytes(to, tensor.n_cols());
   std::atomic<bool> overflows{false};
@@ -66,7 +109,7 @@ Status encode_rows(const SourceTensor& tensor, uint64_t first, uint64_t count, c
       for (uint64_t i = 0; i < tensor.n_cols(); ++i) largest = std::max(largest, std::abs(values[i]));
       if (largest > kMaxF16) overflows.store(true, std::memory_order_relaxed);
     }
-    to.encode(values, nullptr, out + (row - first) * row_bytes, tensor.n_cols());
+    to.encode(values, importance, out + (row - first) * row_bytes, tensor.n_cols());
   }));
   if (overflows) {
     return fail(ErrorCode::kInvalid, "tensor {} has weights beyond F16's {}; use --type bf16 or f32",
@@ -88,7 +131,7 @@ Expected<std::vector<quant::Type>> choose_output_types(const ModelSource& source
                               .n_head = h.layers.front().n_head,
                               .n_head_kv = h.layers.front().n_head_kv,
                               .tied_embeddings = h.tied_embeddings,
-                              .has_imatrix = false};
+                              .has_imatrix = options.imatrix != nullptr || options.calibrated};
   auto types = quant::choose_types(*options.mix, model, tensors);
   SHOEHORN_RETURN_IF_ERROR(apply_overrides(source, options.overrides, types));
   return types;
@@ -99,11 +142,13 @@ Expected<OutputReport> write_gguf(const ModelSource& source, const std::string& 
   const auto start = std::chrono::steady_clock::now();
   SHOEHORN_RETURN_IF_ERROR(refuse_quantized_source(source, options));
   SHOEHORN_TRY(const auto types, choose_output_types(source, options));
+  SHOEHORN_TRY(const auto importance, importance_of(source, types, options, progress));
 
   io::GgufWriter writer;
   writer.metadata() = source.metadata();
   writer.set("general.file_type", options.mix->file_type);
   writer.set("general.quantization_version", uint32_t{2});
+  describe_imatrix(options, writer.metadata());
   OutputReport report;
   report.architecture = source.architecture().name;
   uint64_t n_weights = 0;
@@ -132,11 +177,12 @@ Expected<OutputReport> write_gguf(const ModelSource& source, const std::string& 
     const SourceTensor& tensor = source.tensors()[i];
     const quant::Format& to = quant::format(types[i]);
     const auto ready = options.encoded ? options.encoded(tensor.name) : std::span<const std::byte>();
+    const float* const columns = importance[i].empty() ? nullptr : importance[i].data();
     const auto written = for_each_chunk(tensor, progress, [&](uint64_t first, uint64_t count) -> Status {
       const uint64_t row_bytes = quant::row_bytes(to, tensor.n_cols());
       encoded.resize(count * row_bytes);
       if (ready.empty()) {
-        SHOEHORN_RETURN_IF_ERROR(encode_rows(tensor, first, count, to, pool, encoded.data()));
+        SHOEHORN_RETURN_IF_ERROR(encode_rows(tensor, first, count, to, columns, pool, encoded.data()));
       } else {
         std::ranges::copy(ready.subspan(first * row_bytes, count * row_bytes), encoded.begin());
       }

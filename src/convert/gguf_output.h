@@ -8,6 +8,7 @@
 
 #include "base/progress.h"
 #include "convert/model_source.h"
+#include "io/imatrix.h"
 #include "quant/mix.h"
 
 namespace shoehorn::convert {
@@ -22,6 +23,9 @@ struct OutputOptions {
   const quant::Mix* mix = nullptr;
   std::vector<TypeOverride> overrides = {};  ///< the last match wins
   bool allow_requantize = false;             ///< accept sources that are already quantized
+  const io::Imatrix* imatrix = nullptr;      ///< importance for the encoders; must outlive the call
+  std::string imatrix_path = {};             ///< its name, for the file's metadata
+  bool calibrated = false;                   ///< the blocks were made for known inputs: to mixes the same as an imatrix
   int n_threads = 0;                         ///< 0: default_thread_count()
   /// A tensor's blocks when they have been made already, in the type that it gets; empty: encode it from the source.
   std::function<std::span<const std::byte>(const std::string& name)> encoded = {};
@@ -52,7 +56,8 @@ Expected<std::vector<quant::Type>> choose_output_types(const ModelSource& source
 
 /// Streams the source into `path`. Memory: a chunk of rows, not the model. The file appears whole or not at all; its
 /// bytes do not depend on the number of threads. Fails naming the tensor when a weight is NaN, Inf or too large for its
-/// type.
+/// type, or when the importance matrix is of other widths; progress.note() says which matrices it lacks (token_embd
+/// aside, which is read by rows).
 Expected<OutputReport> write_gguf(const ModelSource& source, const std::string& path, const OutputOptions& options,
                                   Progress& progress);
 

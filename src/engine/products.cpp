@@ -48,7 +48,18 @@ const std::byte* Products::packed(kernels::Layout layout) {
   return buffer.data();
 }
 
+void Products::tell_observer(std::initializer_list<Product> products) const {
+  std::array<const Weight*, 8> weights;
+  size_t n = 0;
+  for (const Product& product : products) {
+    weights[n++] = &product.weight;
+    if (product.up != nullptr) weights[n++] = product.up;
+  }
+  observer_->on_input({weights.data(), n}, x_, n_tokens_, n_cols_, pool_);
+}
+
 void Products::run(std::initializer_list<Product> products) {
+  if (observer_ != nullptr) tell_observer(products);
   const bool batch = is_batch();
   std::array<Share, 4> shares;
   size_t n_shares = 0, n_tasks = 0, scratch_rows = 0;

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <initializer_list>
+#include <span>
 
 #include "base/aligned.h"
 #include "base/thread_pool.h"
@@ -21,6 +22,14 @@ struct Product {
   bool accumulate = false;          ///< y += instead of y =
 };
 
+/// Sees what matrix products read.
+class ProductObserver {
+ public:
+  virtual ~ProductObserver() = default;
+  /// x [n_tokens, n_cols] is about to be multiplied with each of `weights`. Called from the thread that runs the pass; `pool` is idle.
+  virtual void on_input(std::span<const Weight* const> weights, const float* x, size_t n_tokens, size_t n_cols, ThreadPool& pool) = 0;
+};
+
 class Products {
  public:
   /// Both must outlive this.
@@ -29,6 +38,9 @@ class Products {
   /// Makes x [n_tokens, n_cols] the input of the products that follow. It must stay unchanged until they are done.
   void set_input(const float* x, size_t n_tokens, size_t n_cols);
 
+  /// Tells `observer` of every product from now on; nullptr: nobody. It must outlive this or be taken away.
+  void observe(ProductObserver* observer) { observer_ = observer; }
+
   /// At most four products, which all read the input; their rows are shared out together.
   void run(std::initializer_list<Product> products);
 
@@ -36,11 +48,13 @@ class Products {
   bool is_batch() const { return n_tokens_ >= table_.batch_from; }
   size_t whole_granules() const { return (n_tokens_ + table_.granule - 1) / table_.granule * table_.granule; }
   const std::byte* packed(kernels::Layout layout);
+  void tell_observer(std::initializer_list<Product> products) const;
   void multiply_rows(const Product& product, const std::byte* x, const std::byte* up_x, size_t begin, size_t end, float* scratch) const;
   void finish(const Product& product, size_t begin, size_t n, float* tile, float* up, size_t stride) const;
 
   const kernels::KernelTable& table_;
   ThreadPool& pool_;
+  ProductObserver* observer_ = nullptr;
   const float* x_ = nullptr;
   size_t n_tokens_ = 0, n_cols_ = 0;
   std::array<AlignedBuffer<std::byte>, kernels::kLayouts> packed_;

@@ -91,31 +91,41 @@ Expected<std::span<const float>> Session::eval(std::span<const tokenizer::Token>
 void Session::forward(std::span<const tokenizer::Token> tokens, size_t n_logits, float* logits) {
   const models::Hparams& h = model_->hparams();
   const size_t n = tokens.size(), n_embd = h.n_embd;
-  const Weight& embedding = model_->global()[Role::kTokenEmbd];
-  for (size_t t = 0; t < n; ++t) {
-    embedding.kernels->expand(embedding.data + static_cast<size_t>(tokens[t]) * embedding.row_bytes, n_embd, x_.data() + t * n_embd);
-  }
-  rope_.table(n_past_, n, rotations_.data());
+  embed(tokens, x_.data());
   for (size_t layer = 0; layer < h.n_layer; ++layer) {
     // After the last layer only the tokens whose logits were asked for are looked at.
-    const size_t n_out = layer + 1 == h.n_layer ? n_logits : n;
-    if (h.layers[layer].n_head > 0) attention_block(layer, n, n_out);
-    if (h.layers[layer].n_ff > 0 && n_out > 0) mlp_block(layer, n, n_out);
+    run_layer(layer, {.x = x_.data(), .n_past = n_past_, .n = n, .n_out = layer + 1 == h.n_layer ? n_logits : n});
   }
   if (n_logits == 0) return;
-  norm_rows(model_->global()[Role::kOutputNorm], x_.data() + (n - n_logits) * n_embd, n_logits, normed_.data());
+  norm_output(x_.data() + (n - n_logits) * n_embd, n_logits, normed_.data());
   products_->set_input(normed_.data(), n_logits, n_embd);
   products_->run({{model_->output(), {}, logits}});
 }
 
-void Session::attention_block(size_t layer, size_t n, size_t n_out) {
+void Session::embed(std::span<const tokenizer::Token> tokens, float* x) const {
+  const size_t n_embd = model_->hparams().n_embd;
+  const Weight& embedding = model_->global()[Role::kTokenEmbd];
+  for (size_t t = 0; t < tokens.size(); ++t) {
+    embedding.kernels->expand(embedding.data + static_cast<size_t>(tokens[t]) * embedding.row_bytes, n_embd, x + t * n_embd);
+  }
+}
+
+void Session::run_layer(size_t layer, const Stream& stream) {
+  const models::LayerShape& shape = model_->hparams().layers[layer];
+  if (shape.n_head > 0) attention_block(layer, stream);
+  if (shape.n_ff > 0 && stream.n_out > 0) mlp_block(layer, stream);
+}
+
+void Session::norm_output(const float* x, size_t n, float* out) { norm_rows(model_->global()[Role::kOutputNorm], x, n, out); }
+
+void Session::attention_block(size_t layer, const Stream& stream) {
   const models::Hparams& h = model_->hparams();
   const WeightSet& w = model_->layer(layer);
-  const size_t n_embd = h.n_embd;
+  const size_t n_embd = h.n_embd, n = stream.n, n_out = stream.n_out;
   const Product query{w[Role::kAttnQ], w[Role::kAttnQBias], q_.data()}, key{w[Role::kAttnK], w[Role::kAttnKBias], k_.data()},
       value{w[Role::kAttnV], w[Role::kAttnVBias], v_.data()};
 
-  norm_rows(w[Role::kAttnNorm], x_.data(), n, normed_.data());
+  norm_rows(w[Role::kAttnNorm], stream.x, n, normed_.data());
   products_->set_input(normed_.data(), n, n_embd);
   if (n_out == n) {
     products_->run({query, key, value});
@@ -126,15 +136,25 @@ void Session::attention_block(size_t layer, size_t n, size_t n_out) {
       products_->run({query});
     }
   }
-  rotate_and_store(layer, n, n_out);
+  rotate_and_store(layer, stream);
   if (n_out == 0) return;
-  attend(layer, n, n_out);
+  attend(layer, stream);
   products_->set_input(attended_.data(), n_out, size_t{h.layers[layer].n_head} * h.head_dim);
-  products_->run({{w[Role::kAttnOutput], w[Role::kAttnOutputBias], x_.data() + (n - n_out) * n_embd, nullptr, nullptr, true}});
+  products_->run({{w[Role::kAttnOutput], w[Role::kAttnOutputBias], stream.x + (n - n_out) * n_embd, nullptr, nullptr, true}});
+}
+
+/// The angles depend on positions alone: a pass computes them once, for its first layer.
+void Session::prepare_rotations(size_t first, size_t n) {
+  if (first == first_rotation_ && n == n_rotations_) return;
+  rope_.table(first, n, rotations_.data());
+  first_rotation_ = first;
+  n_rotations_ = n;
 }
 
 /// Norms and rotates the heads; keys and values go into the cache.
-void Session::rotate_and_store(size_t layer, size_t n, size_t n_out) {
+void Session::rotate_and_store(size_t layer, const Stream& stream) {
+  prepare_rotations(stream.n_past, stream.n);
+  const size_t n = stream.n, n_out = stream.n_out;
   const models::Hparams& h = model_->hparams();
   const models::LayerShape& shape = h.layers[layer];
   const WeightSet& w = model_->layer(layer);
@@ -154,7 +174,7 @@ void Session::rotate_and_store(size_t layer, size_t n, size_t n_out) {
       float* k = k_.data() + t * n_kv;
       const float* v = v_.data() + t * n_kv;
       prepare(k, shape.n_head_kv, w[Role::kAttnKNorm]);
-      const size_t position = n_past_ + t;
+      const size_t position = stream.n_past + t;
       for (size_t i = 0; i < shape.n_head_kv; ++i) {
         store_row(*key_kernels_, k + i * h.head_dim, h.head_dim, cache.keys + i * cache.key_head_bytes + position * cache_.key_bytes());
         store_row(*value_kernels_, v + i * h.head_dim, h.head_dim, cache.values + i * cache.value_head_bytes + position * cache_.value_bytes());
@@ -163,15 +183,15 @@ void Session::rotate_and_store(size_t layer, size_t n, size_t n_out) {
   });
 }
 
-/// attended_[t, head] = softmax(q . K / sqrt(head_dim)) V over the positions up to t, for the last n_out of n tokens. A task is a KV
+/// attended_[t, head] = softmax(q . K / sqrt(head_dim)) V over the positions up to t, for the tokens that come out. A task is a KV
 /// head, as many tokens as fill a block of query rows, and a range of positions. Ranges do not depend on the number of threads,
 /// so neither do the sums.
-void Session::attend(size_t layer, size_t n, size_t n_out) {
+void Session::attend(size_t layer, const Stream& stream) {
   const models::Hparams& h = model_->hparams();
   const models::LayerShape& shape = h.layers[layer];
   const KvCache::Layer& cache = cache_.layer(layer);
   const size_t head_dim = h.head_dim, group = shape.n_head / shape.n_head_kv, n_q = shape.n_head * head_dim;
-  const size_t n_past = n_past_ + n - n_out, n_positions = n_past_ + n;
+  const size_t n_out = stream.n_out, n_positions = stream.n_past + stream.n, n_past = n_positions - n_out;
   const size_t tokens_per_task = std::max<size_t>(1, table_->attend_rows / group);
   const size_t n_blocks = (n_out + tokens_per_task - 1) / tokens_per_task;
   const auto run = [&](size_t kv_head, size_t block, size_t first, size_t end, float* out, float* max, float* sum, int thread) {
@@ -239,11 +259,11 @@ void Session::attend(size_t layer, size_t n, size_t n_out) {
   }
 }
 
-void Session::mlp_block(size_t layer, size_t n, size_t n_out) {
+void Session::mlp_block(size_t layer, const Stream& stream) {
   const models::Hparams& h = model_->hparams();
   const WeightSet& w = model_->layer(layer);
-  const size_t n_embd = h.n_embd;
-  float* x = x_.data() + (n - n_out) * n_embd;
+  const size_t n_embd = h.n_embd, n_out = stream.n_out;
+  float* x = stream.x + (stream.n - n_out) * n_embd;
   norm_rows(w[Role::kFfnNorm], x, n_out, normed_.data());
   products_->set_input(normed_.data(), n_out, n_embd);
   products_->run({{w[Role::kFfnGate], w[Role::kFfnGateBias], gated_.data(), &w[Role::kFfnUp], &w[Role::kFfnUpBias]}});

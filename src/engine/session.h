@@ -22,6 +22,14 @@ struct SessionOptions {
   quant::Type value_type = quant::Type::F16;
 };
 
+/// Tokens on their way through the layers.
+struct Stream {
+  float* x;       ///< [n, n_embd]  residual stream, changed in place
+  size_t n_past;  ///< position of the first token
+  size_t n;       ///< at most n_batch()
+  size_t n_out;   ///< the last n_out tokens come out of a layer; attention stores keys and values of all n
+};
+
 /// Not thread-safe; use one per thread of control. Results do not depend on the number of threads. They depend a little on how
 /// tokens are split into batches: few tokens and many go through different kernels.
 class Session {
@@ -36,6 +44,19 @@ class Session {
   /// Forgets all positions from n on.
   void truncate(size_t n) { n_past_ = std::min(n_past_, n); }
 
+  // A pass in its parts, for who takes many texts through one layer before the next. They neither read nor move n_past().
+
+  /// x [tokens.size(), n_embd] of ids that are inside the vocabulary.
+  void embed(std::span<const tokenizer::Token> tokens, float* x) const;
+  /// Reads the layer's keys and values of the positions before stream.n_past, which must have gone through it last.
+  void run_layer(size_t layer, const Stream& stream);
+  /// out [n, n_embd]: what the output matrix reads.
+  void norm_output(const float* x, size_t n, float* out);
+
+  /// See Products::observe.
+  void observe(ProductObserver* observer) { products_->observe(observer); }
+  ThreadPool& pool() { return *pool_; }
+
   size_t n_past() const { return n_past_; }
   size_t n_ctx() const { return cache_.n_ctx(); }
   size_t n_batch() const { return n_batch_; }
@@ -48,11 +69,11 @@ class Session {
   Session(std::shared_ptr<const Model> model, KvCache cache, size_t n_batch, int n_threads, Affinity affinity);
 
   void forward(std::span<const tokenizer::Token> tokens, size_t n_logits, float* logits);
-  /// Both take the last n_out of n tokens on; attention stores keys and values of all n.
-  void attention_block(size_t layer, size_t n, size_t n_out);
-  void mlp_block(size_t layer, size_t n, size_t n_out);
-  void rotate_and_store(size_t layer, size_t n, size_t n_out);
-  void attend(size_t layer, size_t n, size_t n_out);
+  void attention_block(size_t layer, const Stream& stream);
+  void mlp_block(size_t layer, const Stream& stream);
+  void prepare_rotations(size_t first, size_t n);
+  void rotate_and_store(size_t layer, const Stream& stream);
+  void attend(size_t layer, const Stream& stream);
   void norm_rows(const Weight& gain, const float* x, size_t n, float* out);
 
   std::shared_ptr<const Model> model_;
@@ -66,6 +87,7 @@ class Session {
   size_t n_batch_;
   size_t n_past_ = 0;
   size_t scratch_per_thread_ = 0;
+  size_t first_rotation_ = 0, n_rotations_ = 0;
 
   // Activations of one batch.
   AlignedBuffer<float> x_;          // [n_batch, n_embd]  residual stream
@@ -74,7 +96,7 @@ class Session {
   AlignedBuffer<float> k_, v_;      // [n_batch, max n_head_kv * head_dim]
   AlignedBuffer<float> attended_;   // [n_batch, max n_head * head_dim]
   AlignedBuffer<float> gated_;      // [n_batch, max n_ff]
-  AlignedBuffer<float> rotations_;  // [n_batch, n_rot]
+  AlignedBuffer<float> rotations_;  // [n_batch, n_rot] of the positions from first_rotation_ on
   AlignedBuffer<float> scratch_;    // [n_threads, scratch_per_thread_]
   // Partial results of attention over ranges of positions: [range, token, head] outputs, maxima and sums.
   AlignedBuffer<float> partial_, partial_max_, partial_sum_;

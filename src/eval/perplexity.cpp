@@ -5,6 +5,8 @@
 #include <cmath>
 #include <vector>
 
+#include "eval/chunks.h"
+
 namespace shoehorn::eval {
 namespace {
 
@@ -49,22 +51,16 @@ double kl_divergence(std::span<const float> p, double p_norm, std::span<const fl
 
 Expected<PerplexityResult> perplexity(engine::Session& session, engine::Session* base, std::string_view text,
                                       const PerplexityOptions& options, Progress& progress) {
-  const tokenizer::Tokenizer& tokenizer = session.model().tokenizer();
   const size_t n_ctx = options.n_ctx, n_vocab = session.n_vocab();
   if (n_ctx < 4) return fail(ErrorCode::kInvalid, "a context of {} tokens is too short for perplexity", n_ctx);
   if (base != nullptr && base->n_vocab() != n_vocab) {
     return fail(ErrorCode::kInvalid, "the base model has {} tokens, this one {}", base->n_vocab(), n_vocab);
   }
-  const std::vector<Token> tokens = tokenizer.encode(text, {.add_special = true, .parse_special = false});
-  size_t n_chunks = tokens.size() / n_ctx;
-  if (n_chunks < 2) {
-    return fail(ErrorCode::kInvalid, "the text has {} tokens, at least {} are needed for a context of {}", tokens.size(),
-                2 * n_ctx, n_ctx);
-  }
+  SHOEHORN_TRY(const Chunks chunks, Chunks::cut(session.model().tokenizer(), text, n_ctx));
+  size_t n_chunks = chunks.size();
   if (options.max_chunks > 0) n_chunks = std::min(n_chunks, options.max_chunks);
 
   const size_t first = n_ctx / 2, n_counted = n_ctx - 1 - first;
-  const auto& vocab = tokenizer.vocab();
   Mean nll, base_nll, kl;
   std::vector<double> kls;
   uint64_t same_top = 0;
@@ -72,9 +68,7 @@ Expected<PerplexityResult> perplexity(engine::Session& session, engine::Session*
   progress.begin("perplexity", n_chunks);
   for (size_t chunk = 0; chunk < n_chunks; ++chunk) {
     if (progress.cancelled()) return fail(ErrorCode::kCancelled, "stopped");
-    std::vector<Token> ids(tokens.begin() + static_cast<std::ptrdiff_t>(chunk * n_ctx),
-                           tokens.begin() + static_cast<std::ptrdiff_t>((chunk + 1) * n_ctx));
-    if (vocab.add_bos && vocab.bos) ids[0] = *vocab.bos;
+    const std::vector<Token> ids = chunks[chunk];
     // The last token is only predicted, never read.
     const std::span<const Token> input(ids.data(), n_ctx - 1);
     session.truncate(0);

@@ -1,9 +1,9 @@
 #include <algorithm>
 #include <bit>
-#include <cstring>
 #include <set>
 
 #include "base/checked.h"
+#include "io/cursor.h"
 #include "io/gguf.h"
 #include "io/gguf_types.h"
 
@@ -18,53 +18,6 @@ constexpr uint64_t kMaxStringArray = 1u << 24;
 constexpr uint32_t kMaxDims = 4;
 constexpr uint64_t kMaxAlignment = 1u << 20;
 constexpr uint64_t kMaxParts = 99999;
-
-/// Little-endian fields off a byte span, each checked against its end.
-class Cursor {
- public:
-  explicit Cursor(std::span<const std::byte> bytes) : bytes_(bytes) {}
-  uint64_t position() const { return position_; }
-  uint64_t remaining() const { return bytes_.size() - position_; }
-
-  template <class T>
-  Expected<T> read(const char* what) {
-    if (remaining() < sizeof(T)) return truncated(what, sizeof(T));
-    T value;
-    std::memcpy(&value, bytes_.data() + position_, sizeof(T));
-    position_ += sizeof(T);
-    return value;
-  }
-
-  Expected<std::string> read_string(const char* what, uint64_t max_bytes) {
-    SHOEHORN_TRY(const auto length, read<uint64_t>(what));
-    if (length > max_bytes) {
-      return fail(ErrorCode::kInvalid, "{}: length {} is over the limit of {} bytes", what, length, max_bytes);
-    }
-    if (length > remaining()) return truncated(what, length);
-    std::string text(reinterpret_cast<const char*>(bytes_.data() + position_), length);
-    position_ += length;
-    return text;
-  }
-
-  template <class T>
-  Expected<std::vector<T>> read_array(const char* what, uint64_t count) {
-    const auto bytes = checked_mul(count, sizeof(T));
-    if (!bytes || *bytes > remaining()) return truncated(what, bytes.value_or(UINT64_MAX));
-    std::vector<T> values(count);
-    if (count > 0) std::memcpy(values.data(), bytes_.data() + position_, *bytes);
-    position_ += *bytes;
-    return values;
-  }
-
- private:
-  tl::unexpected<Error> truncated(const char* what, uint64_t need) const {
-    return fail(ErrorCode::kInvalid, "truncated: {} at byte {} needs {} bytes, {} are left", what, position_, need,
-                remaining());
-  }
-
-  std::span<const std::byte> bytes_;
-  uint64_t position_ = 0;
-};
 
 Expected<bool> as_bool(uint8_t byte) {
   if (byte > 1) return fail(ErrorCode::kInvalid, "a boolean holds {}", byte);

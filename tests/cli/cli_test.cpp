@@ -38,7 +38,7 @@ const std::string& model(const std::string& type = "Q8_0") {
 TEST(Cli, HelpIsOnStdoutAndExitsZero) {
   const Result all = run({"--help"});
   EXPECT_EQ(all.exit_code, 0);
-  for (const char* command : {"inspect", "tokenize", "verify", "convert", "quantize", "run", "perplexity", "bench", "prune", "heal"}) {
+  for (const char* command : {"inspect", "tokenize", "verify", "convert", "imatrix", "quantize", "run", "perplexity", "bench", "prune", "heal"}) {
     EXPECT_NE(all.out.find(command), std::string::npos) << command;
     const Result help = run({command, "--help"});
     EXPECT_EQ(help.exit_code, 0);
@@ -319,6 +319,122 @@ TEST(Quantize, AKilledRunLeavesNoFile) {
       for (const auto& entry : fs::directory_iterator(dir)) fs::remove(entry.path());
     }
   }
+}
+
+std::string eval_text() { return fable() + "/eval.txt"; }
+
+TEST(Imatrix, CollectsMergesAndQuantizes) {
+  const std::string dir = test::temp_dir(), a = dir + "/a.gguf", b = dir + "/b.dat", both = dir + "/both.gguf";
+  const Result first = run({"imatrix", "-m", model("F16"), "-f", eval_text(), "-o", a, "-c", "128", "--chunks", "4", "--process-output", "--json"});
+  ASSERT_EQ(first.exit_code, 0) << first.err;
+  EXPECT_NE(first.err.find("512 tokens only"), std::string::npos) << first.err;
+  const Json json = Json::parse(first.out);
+  EXPECT_EQ(json["entries"], 57);
+  EXPECT_EQ(json["chunks"], 4);
+  EXPECT_EQ(json["tokens"], 512);
+  EXPECT_EQ(json["datasets"], Json::array({eval_text()}));
+  EXPECT_FALSE(fs::exists(a + ".state"));
+
+  // The next four chunks and the first four are all eight.
+  const auto chunks = [&](const std::string& out, std::vector<std::string> which) {
+    std::vector<std::string> arguments = {"imatrix", "-q", "-m", model("F16"), "-f", eval_text(), "-o", out, "-c", "128", "--process-output"};
+    arguments.insert(arguments.end(), which.begin(), which.end());
+    const Result result = run(arguments);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return result.out;
+  };
+  chunks(b, {"--chunks", "4", "--from-chunk", "4"});
+  chunks(dir + "/eight.gguf", {"--chunks", "8"});
+  const Result merged = run({"imatrix", "--in-file", a, "--in-file", b, "-c", "128", "-o", both, "--json"});
+  ASSERT_EQ(merged.exit_code, 0) << merged.err;
+  EXPECT_EQ(Json::parse(merged.out)["chunks"], 8);
+  chunks(dir + "/added.gguf", {"--chunks", "4", "--chunk", "4", "--in-file", a});
+  const Json added = Json::parse(run({"imatrix", "--in-file", dir + "/added.gguf", "-o", dir + "/copy.gguf", "--json"}).out);
+  EXPECT_EQ(added["tokens"], 1024);
+
+  const std::string out = dir + "/q2.gguf";
+  const Result quantized = run({"quantize", model("F16"), out, "Q2_K", "--imatrix", both, "--json"});
+  ASSERT_EQ(quantized.exit_code, 0) << quantized.err;
+  EXPECT_EQ(Json::parse(quantized.out)["imatrix"]["chunks"], 8);
+  const auto divergence = [&](const std::string& path) {
+    const Result result = run({"perplexity", "-m", path, "-f", eval_text(), "-c", "128", "--chunks", "8", "--kl-base", model("F16"), "--json"});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return Json::parse(result.out)["kld_mean"].get<double>();
+  };
+  EXPECT_LT(divergence(out), divergence(model("Q2_K")));
+}
+
+TEST(Imatrix, AKilledRunGoesOnAndWritesTheSame) {
+  const std::string dir = test::temp_dir(), whole = dir + "/whole.gguf", out = dir + "/out.gguf";
+  std::vector<std::string> arguments = {"imatrix", "-q", "-m", model("F16"), "-f", eval_text(), "-c", "128", "--chunks", "120", "--output-frequency", "4", "-o"};
+  const auto with = [&](std::vector<std::string> more) {
+    std::vector<std::string> all = arguments;
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  };
+  ASSERT_EQ(run(with({whole})).exit_code, 0);
+  int interrupted = 0;
+  for (const int signal : {SIGKILL, SIGINT, SIGKILL, SIGTERM, SIGKILL}) {
+    test::Program program(with({out, "--resume", "-t", interrupted % 2 == 0 ? "1" : "2"}));
+    std::this_thread::sleep_for(std::chrono::milliseconds(150 + 60 * interrupted));
+    program.signal(signal);
+    if (program.wait().exit_code == 0) break;
+    EXPECT_FALSE(fs::exists(out)) << "half a matrix was written";
+    ++interrupted;
+  }
+  EXPECT_GT(interrupted, 0);
+  if (fs::exists(out + ".state")) {
+    const Result refused = run(with({out}));
+    EXPECT_EQ(refused.exit_code, 1);
+    EXPECT_NE(refused.err.find("--resume"), std::string::npos) << refused.err;
+  }
+  const Result last = run(with({out, "--resume"}));
+  ASSERT_EQ(last.exit_code, 0) << last.err;
+  EXPECT_EQ(test::read_bytes(out), test::read_bytes(whole));
+  EXPECT_FALSE(fs::exists(out + ".state"));
+}
+
+// Slow is said for the sanitizers, which take memory of their own.
+TEST(SlowImatrix, StaysWithinItsMemoryOrSaysWhatItNeeds) {
+  const std::string dir = test::temp_dir();
+  const auto with_ram = [&](const std::string& ram) {
+    return run({"imatrix", "-m", model("F16"), "-f", eval_text(), "-c", "64", "-b", "64", "-t", "1", "--chunks", "40", "-o", dir + "/" + ram, "--ram", ram, "--json"});
+  };
+  const Result roomy = with_ram("8G"), refused = with_ram("8M");
+  ASSERT_EQ(roomy.exit_code, 0) << roomy.err;
+  EXPECT_EQ(roomy.err.find("a layer at a time"), std::string::npos) << roomy.err;
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_NE(refused.err.find("8.00 MiB are allowed"), std::string::npos) << refused.err;
+  // Enough for a layer and less than for the file: 18.6 MiB of weights, of which a layer is 1.8.
+  const double needed = std::stod(refused.err.substr(refused.err.find(" takes ") + 7));
+  const std::string ram = std::to_string(static_cast<int>(needed) + 6) + "M";
+  const Result tight = with_ram(ram);
+  ASSERT_EQ(tight.exit_code, 0) << tight.err;
+  EXPECT_NE(tight.err.find("a layer at a time"), std::string::npos) << tight.err;
+  EXPECT_LE(Json::parse(tight.out)["peak_rss"].get<double>(), (needed + 6) * (1 << 20));
+  EXPECT_EQ(test::read_bytes(dir + "/" + ram), test::read_bytes(dir + "/8G"));
+}
+
+TEST(Imatrix, SaysWhenTheTextIsOfAnotherKind) {
+  const std::string dir = test::temp_dir(), digits = dir + "/digits.txt";
+  std::string text;
+  for (int i = 0; i < 4000; ++i) text += std::to_string(i * 7919) + "\n";
+  test::write_text(digits, text);
+  const Result result = run({"imatrix", "-m", model("F16"), "-f", eval_text(), "-o", dir + "/a.gguf", "-c", "64", "--chunks", "2", "--eval-file", digits, "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_NE(result.err.find("another kind of text"), std::string::npos) << result.err;
+  EXPECT_EQ(Json::parse(result.out)["eval_file"]["unlike"], true);
+}
+
+TEST(Imatrix, WrongUsageIsRefused) {
+  EXPECT_EQ(run({"imatrix", "-m", model()}).exit_code, 2);
+  EXPECT_EQ(run({"imatrix", "-f", eval_text()}).exit_code, 2);
+  EXPECT_EQ(run({"imatrix", "-m", model(), "-f", eval_text(), "--ram", "lots"}).exit_code, 2);
+  EXPECT_EQ(run({"imatrix", "-m", model(), "-f", eval_text(), "--ram", "1G", "--no-mmap"}).exit_code, 2);
+  EXPECT_EQ(run({"imatrix"}).exit_code, 1);
+  const Result no_matrix = run({"imatrix", "--in-file", model(), "-o", test::temp_dir() + "/x.gguf"});
+  EXPECT_EQ(no_matrix.exit_code, 1);
+  EXPECT_NE(no_matrix.err.find("not an importance matrix"), std::string::npos) << no_matrix.err;
 }
 
 TEST(Verify, SaysGoodOrWhy) {

@@ -109,7 +109,9 @@ TEST(Gptq, WritesWhatTheMixSaysAndNothingElse) {
     ASSERT_EXPECTED(const auto source, convert::ModelSource::open(run.gptq.out, progress));
     EXPECT_EQ(report.architecture, jagged ? "deci" : "llama");
     ASSERT_EXPECTED(const auto from, convert::ModelSource::open(run.gptq.model, progress));
-    ASSERT_EXPECTED(const auto types, convert::choose_output_types(from, run.output));
+    convert::OutputOptions calibrated = run.output;
+    calibrated.calibrated = true;
+    ASSERT_EXPECTED(const auto types, convert::choose_output_types(from, calibrated));
     for (size_t i = 0; i < types.size(); ++i) EXPECT_EQ(source.tensors()[i].type, types[i]) << source.tensors()[i].name;
     // Every matrix is near its source: in its place, in its order of rows.
     for (size_t i = 0; i < types.size(); ++i) {

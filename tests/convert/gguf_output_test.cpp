@@ -160,6 +160,151 @@ TEST(WriteGguf, RefusesAQuantizedSourceUnlessTold) {
   EXPECT_TRUE(write(dir + "/q8.gguf", dir + "/q4.gguf", options).has_value());
 }
 
+/// What read_rows of a written tensor gives.
+std::vector<float> decoded(const io::GgufFile& file, const std::string& name) {
+  const io::GgufTensor& tensor = *file.find(name);
+  std::vector<float> values(tensor.n_elements());
+  quant::format(tensor.type).decode(tensor.data.data(), values.data(), values.size());
+  return values;
+}
+
+/// An importance matrix with an entry for every matrix of a checkpoint: every eighth column matters, the others less.
+io::Imatrix make_imatrix(const ModelSource& source) {
+  io::Imatrix imatrix;
+  imatrix.datasets = {"a.txt", "b.txt"};
+  imatrix.chunk_count = 7;
+  for (const SourceTensor& tensor : source.tensors()) {
+    if (tensor.shape.size() < 2) continue;
+    std::vector<double> sums(tensor.n_cols(), 1);
+    for (size_t i = 0; i < sums.size(); i += 8) sums[i] = 1000;
+    imatrix.entries[tensor.name] = {.in_sum2 = std::move(sums), .counts = {10}};
+  }
+  return imatrix;
+}
+
+TEST(WriteGguf, ImportantColumnsAreEncodedMoreExactly) {
+  const auto checkpoint = test::make_tiny_checkpoint(wide_config());
+  NoProgress progress;
+  ASSERT_EXPECTED(const ModelSource source, ModelSource::open(checkpoint.directory, progress));
+  const io::Imatrix imatrix = make_imatrix(source);
+  const std::string dir = test::temp_dir(), exact_path = dir + "/f32.gguf";
+  ASSERT_TRUE(write(checkpoint.directory, exact_path, as("F32")));
+  ASSERT_EXPECTED(const auto exact, io::GgufFile::open(exact_path));
+  for (const char* type : {"Q2_K", "Q3_K_M", "Q4_K_M", "IQ4_XS", "Q4_0"}) {
+    ASSERT_TRUE(write(checkpoint.directory, dir + "/plain.gguf", as(type)));
+    OutputOptions options = as(type);
+    options.imatrix = &imatrix;
+    options.imatrix_path = "some/imatrix.gguf";
+    ASSERT_TRUE(write(checkpoint.directory, dir + "/weighted.gguf", options));
+    ASSERT_EXPECTED(const auto plain, io::GgufFile::open(dir + "/plain.gguf"));
+    ASSERT_EXPECTED(const auto weighted, io::GgufFile::open(dir + "/weighted.gguf"));
+    for (const SourceTensor& tensor : source.tensors()) {
+      if (tensor.shape.size() < 2 || weighted.find(tensor.name)->type != plain.find(tensor.name)->type) continue;
+      const auto truth = decoded(exact, tensor.name), a = decoded(plain, tensor.name), b = decoded(weighted, tensor.name);
+      double before = 0, after = 0;
+      for (size_t i = 0; i < truth.size(); ++i) {
+        if (i % 8 != 0) continue;
+        before += std::pow(static_cast<double>(truth[i] - a[i]), 2);
+        after += std::pow(static_cast<double>(truth[i] - b[i]), 2);
+      }
+      EXPECT_LT(after, before) << type << " " << tensor.name;
+    }
+    EXPECT_EQ(*weighted.metadata().get_string("quantize.imatrix.file"), "some/imatrix.gguf");
+    EXPECT_EQ(*weighted.metadata().get_string("quantize.imatrix.dataset"), "a.txt, b.txt");
+    EXPECT_EQ(std::get<int32_t>(*weighted.metadata().find("quantize.imatrix.entries_count")), 23);
+    EXPECT_EQ(std::get<int32_t>(*weighted.metadata().find("quantize.imatrix.chunks_count")), 7);
+    EXPECT_FALSE(plain.metadata().contains("quantize.imatrix.file"));
+  }
+}
+
+TEST(WriteGguf, AnImportanceMatrixOfAnotherModelIsRefused) {
+  const auto checkpoint = test::make_tiny_checkpoint(wide_config());
+  NoProgress progress;
+  ASSERT_EXPECTED(const ModelSource source, ModelSource::open(checkpoint.directory, progress));
+  const io::Imatrix whole = make_imatrix(source);
+  const auto refused = [&](const io::Imatrix& imatrix, const std::vector<std::string>& parts) {
+    OutputOptions options = as("Q4_K_M");
+    options.imatrix = &imatrix;
+    options.imatrix_path = "other.gguf";
+    const std::string out = test::temp_dir() + "/out.gguf";
+    const auto result = write(checkpoint.directory, out, options);
+    ASSERT_FALSE(result.has_value());
+    for (const std::string& part : parts) EXPECT_NE(result.error().message.find(part), std::string::npos) << result.error().message;
+    EXPECT_FALSE(fs::exists(out));
+  };
+  io::Imatrix narrow = whole;
+  narrow.entries["blk.1.ffn_down.weight"].in_sum2.resize(100);
+  refused(narrow, {"blk.1.ffn_down.weight has 512 columns", "other.gguf has 100"});
+  io::Imatrix foreign;
+  foreign.entries["encoder.weight"] = {.in_sum2 = {1}, .counts = {1}};
+  refused(foreign, {"other.gguf", "no entry is a tensor of " + checkpoint.directory});
+}
+
+TEST(WriteGguf, MatricesWithoutImportanceAreNamed) {
+  struct Notes : NoProgress {
+    std::string text;
+    void note(std::string_view note) override { text += note; }
+  } notes;
+  const auto checkpoint = test::make_tiny_checkpoint(wide_config());
+  ASSERT_EXPECTED(const ModelSource source, ModelSource::open(checkpoint.directory, notes));
+  io::Imatrix imatrix = make_imatrix(source);
+  for (const char* name : {"token_embd.weight", "output.weight", "blk.2.attn_k.weight"}) imatrix.entries.erase(name);
+  OutputOptions options = as("Q4_K_M");
+  options.imatrix = &imatrix;
+  options.imatrix_path = "imatrix.gguf";
+  notes.text.clear();
+  ASSERT_TRUE(write_gguf(source, test::temp_dir() + "/out.gguf", options, notes));
+  EXPECT_NE(notes.text.find("output.weight"), std::string::npos) << notes.text;
+  EXPECT_NE(notes.text.find("blk.2.attn_k.weight"), std::string::npos) << notes.text;
+  EXPECT_EQ(notes.text.find("token_embd"), std::string::npos) << "an embedding is no product";
+}
+
+/// Channels that nothing ever went through, in part of a row or all of it, must not spoil the scales.
+TEST(WriteGguf, ImportanceOfZeroIsNoDivisionByIt) {
+  const auto checkpoint = test::make_tiny_checkpoint(wide_config());
+  NoProgress progress;
+  ASSERT_EXPECTED(const ModelSource source, ModelSource::open(checkpoint.directory, progress));
+  io::Imatrix imatrix = make_imatrix(source);
+  int i = 0;
+  for (auto& [name, entry] : imatrix.entries) {
+    std::fill(entry.in_sum2.begin() + (i % 3) * 100, entry.in_sum2.end(), i % 2 == 0 ? 0 : 1e-37);
+    ++i;
+  }
+  for (const char* type : {"Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "IQ4_XS", "IQ4_NL", "Q4_0", "Q5_1", "TQ2_0"}) {
+    OutputOptions options = as(type);
+    options.imatrix = &imatrix;
+    const std::string path = test::temp_dir() + "/out.gguf";
+    ASSERT_TRUE(write(checkpoint.directory, path, options));
+    ASSERT_EXPECTED(const auto checked, check_model(path, 2, progress));
+    EXPECT_EQ(checked.tensors, source.tensors().size()) << type;
+  }
+}
+
+/// Every tensor of llama.cpp's own files that were made with an importance matrix has the type that ours has.
+TEST(WriteGguf, WithAnImportanceMatrixTypesAreLlamaCpps) {
+  SHOEHORN_SHARED(imatrix_path, "reference/fable-10m.imatrix.dat");
+  SHOEHORN_SHARED(model_path, "reference/fable-10m-F16.gguf");
+  ASSERT_EXPECTED(const io::Imatrix imatrix, io::read_imatrix(imatrix_path));
+  for (const std::string type : {"Q4_K_M", "Q3_K_M", "Q2_K", "IQ4_XS"}) {
+    SHOEHORN_SHARED(reference_path, "reference/fable-10m-" + type + "-imatrix.gguf");
+    OutputOptions options = as(type.c_str());
+    options.imatrix = &imatrix;
+    options.imatrix_path = imatrix_path;
+    const std::string path = test::temp_dir() + "/out.gguf";
+    ASSERT_TRUE(write(model_path, path, options));
+    ASSERT_EXPECTED(const auto ours, io::GgufFile::open(path));
+    ASSERT_EXPECTED(const auto theirs, io::GgufFile::open(reference_path));
+    ASSERT_EQ(ours.tensors().size(), theirs.tensors().size());
+    for (const io::GgufTensor& tensor : theirs.tensors()) {
+      EXPECT_EQ(quant::format(ours.find(tensor.name)->type).name, quant::format(tensor.type).name) << type << " " << tensor.name;
+    }
+    for (const char* key : {"quantize.imatrix.entries_count", "quantize.imatrix.chunks_count"}) {
+      EXPECT_EQ(std::get<int32_t>(*ours.metadata().find(key)), std::get<int32_t>(*theirs.metadata().find(key))) << key;
+    }
+    EXPECT_TRUE(ours.metadata().get_string("quantize.imatrix.dataset")->ends_with("books.train.txt"));
+  }
+}
+
 TEST(WriteGguf, JaggedCheckpointsBecomeDeciWithInt32Arrays) {
   Json config = test::tiny_config();
   config["intermediate_size"] = {96, 64, 32};

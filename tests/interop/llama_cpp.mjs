@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import {before, suite, test} from "node:test";
+import {readGgufFileInfo} from "node-llama-cpp";
 import {best, softmax, withModel} from "./support/llama_cpp.mjs";
 import {writeJagged} from "./support/safetensors.mjs";
 import {root, shared, shoehorn, shoehornJson, tempDir} from "./support/shoehorn.mjs";
@@ -88,6 +89,29 @@ suite("a jagged model", () => {
         shoehorn("quantize", checkpoint, files.Q4_K_M, "Q4_K_M");
     });
     testTypes("deci", files);
+});
+
+suite("an importance matrix", () => {
+    const matrix = gguf("imatrix"), files = {Q4_K_M: gguf("q4_k_m-imatrix"), Q2_K: gguf("q2_k-imatrix")};
+    before(() => {
+        shoehorn("convert", fable, gguf("imatrix-f16"), "--type", "f16");
+        shoehorn("imatrix", "-m", gguf("imatrix-f16"), "-f", path.join(fable, "calib.txt"), "-o", matrix, "--chunks", "20");
+        for (const type of ["Q4_K_M", "Q2_K"]) shoehorn("quantize", gguf("imatrix-f16"), files[type], type, "--imatrix", matrix);
+    });
+    testTypes("llama", files);
+
+    // Its reader (common/imatrix-loader.cpp) is not within reach of Node; this is what it looks for.
+    test("the file has the keys and tensors that llama.cpp's reader asks for", async () => {
+        const {metadata, fullTensorInfo} = await readGgufFileInfo(matrix, {readTensorInfo: true, sourceType: "filesystem", logWarnings: false});
+        assert.equal(metadata.general.type, "imatrix");
+        assert.deepEqual(metadata.imatrix, {datasets: [path.join(fable, "calib.txt")], chunk_count: 20, chunk_size: 512});
+        const tensors = new Map(fullTensorInfo.map(({name, dimensions, ggmlType}) => [name, {dimensions: dimensions.map(Number), ggmlType}]));
+        assert.equal(tensors.size, 2 * 7 * 8);
+        for (const [name, nCols] of [["attn_q", 256], ["attn_output", 256], ["ffn_up", 256], ["ffn_down", 1024]]) {
+            assert.deepEqual(tensors.get(`blk.7.${name}.weight.in_sum2`), {dimensions: [nCols, 1], ggmlType: 0});
+            assert.deepEqual(tensors.get(`blk.7.${name}.weight.counts`), {dimensions: [1, 1], ggmlType: 0});
+        }
+    });
 });
 
 suite("a pruned and healed model", () => {

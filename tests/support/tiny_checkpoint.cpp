@@ -30,7 +30,7 @@ std::string byte_char(int byte) {
 
 class PlainModel {
  public:
-  explicit PlainModel(const TinyCheckpoint& checkpoint) : checkpoint_(checkpoint) {
+  PlainModel(const TinyCheckpoint& checkpoint, InputSquares* squares) : checkpoint_(checkpoint), squares_(squares) {
     auto config = models::parse_model_config(checkpoint.config);
     if (!config) std::abort();
     h_ = config->hparams;
@@ -69,6 +69,11 @@ class PlainModel {
 
   Row linear(const std::string& name, const Row& x) const {
     const auto& w = weight(name + ".weight");
+    if (squares_ != nullptr) {
+      Row& sums = (*squares_)[name + ".weight"];
+      sums.resize(x.size());
+      for (size_t c = 0; c < x.size(); ++c) sums[c] += x[c] * x[c];
+    }
     const auto bias = checkpoint_.weights.find(name + ".bias");
     Row out(w.size() / x.size());
     for (size_t r = 0; r < out.size(); ++r) {
@@ -158,6 +163,7 @@ class PlainModel {
   }
 
   const TinyCheckpoint& checkpoint_;
+  InputSquares* squares_;
   Hparams h_;
 };
 
@@ -236,8 +242,8 @@ std::string write_checkpoint(const TinyCheckpoint& checkpoint) {
   return directory;
 }
 
-std::vector<std::vector<double>> plain_forward(const TinyCheckpoint& checkpoint, const std::vector<int>& tokens) {
-  return PlainModel(checkpoint).forward(tokens);
+std::vector<std::vector<double>> plain_forward(const TinyCheckpoint& checkpoint, const std::vector<int>& tokens, InputSquares* squares) {
+  return PlainModel(checkpoint, squares).forward(tokens);
 }
 
 }  // namespace shoehorn::test

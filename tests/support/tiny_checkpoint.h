@@ -28,8 +28,12 @@ std::string write_checkpoint(const TinyCheckpoint& checkpoint);
 /// A byte-level BPE tokenizer.json of n_vocab tokens (at least 260) that encodes any text.
 std::string tiny_tokenizer_json(int n_vocab);
 
+/// Sums over tokens, [n_cols], by the matrix' Hugging Face name.
+using InputSquares = std::map<std::string, std::vector<double>>;
+
 /// Logits after each token, [n_tokens][n_vocab], straight from the formulas in double: Hugging Face weights, NEOX rope,
-/// every score of every pair of positions.
-std::vector<std::vector<double>> plain_forward(const TinyCheckpoint& checkpoint, const std::vector<int>& tokens);
+/// every score of every pair of positions. Adds the squares of what each matrix reads to `squares`.
+std::vector<std::vector<double>> plain_forward(const TinyCheckpoint& checkpoint, const std::vector<int>& tokens,
+                                               InputSquares* squares = nullptr);
 
 }  // namespace shoehorn::test

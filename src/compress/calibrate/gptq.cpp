@@ -364,9 +364,10 @@ Json fingerprint(const GptqOptions& o, const convert::OpenedCheckpoint& checkpoi
 
 }  // namespace
 
-Expected<convert::OutputReport> gptq(const GptqOptions& o, const convert::OutputOptions& output, Progress& progress) {
+Expected<convert::OutputReport> gptq(const GptqOptions& o, convert::OutputOptions output, Progress& progress) {
   return guarded("gptq", [&]() -> Expected<convert::OutputReport> {
     set_torch_threads(output.n_threads);
+    output.calibrated = true;
     SHOEHORN_TRY(auto checkpoint, convert::open_checkpoint(o.model, progress));
     SHOEHORN_TRY(const auto source, convert::ModelSource::open(o.model, progress));
     SHOEHORN_TRY(const auto types, convert::choose_output_types(source, output));
@@ -389,9 +390,8 @@ Expected<convert::OutputReport> gptq(const GptqOptions& o, const convert::Output
     for (size_t layer = 0; layer < loader.hparams().n_layer; ++layer)
       SHOEHORN_RETURN_IF_ERROR(blocks.open(work.state_path(state_name(layer))));
     if (!loader.hparams().tied_embeddings) SHOEHORN_RETURN_IF_ERROR(blocks.open(work.state_path(kHeadState)));
-    convert::OutputOptions with_blocks = output;
-    with_blocks.encoded = [&](const std::string& name) { return blocks.find(name); };
-    SHOEHORN_TRY(auto report, convert::write_gguf(source, o.out, with_blocks, progress));
+    output.encoded = [&](const std::string& name) { return blocks.find(name); };
+    SHOEHORN_TRY(auto report, convert::write_gguf(source, o.out, output, progress));
     work.discard();
     return report;
   });

@@ -27,7 +27,7 @@ inline constexpr int64_t kMaxCalibrationTokens = 262144;
 /// Writes the checkpoint options.model as a GGUF to options.out, matrices in the types that `output` chooses. What is
 /// done is kept in OUT.state until the file is whole, and with options.resume not done again. Memory: one block, the
 /// second moments of its widest input, and activations that go to disk beyond options.ram.
-Expected<convert::OutputReport> gptq(const GptqOptions& options, const convert::OutputOptions& output,
+Expected<convert::OutputReport> gptq(const GptqOptions& options, convert::OutputOptions output,
                                      Progress& progress);
 
 }  // namespace shoehorn::compress

@@ -1,0 +1,357 @@
+#include "eval/imatrix.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <filesystem>
+#include <map>
+
+#include "base/hash.h"
+#include "base/json.h"
+#include "base/memory.h"
+#include "eval/chunks.h"
+
+namespace shoehorn::eval {
+namespace {
+
+namespace fs = std::filesystem;
+using engine::Weight;
+using models::Role;
+using tokenizer::Token;
+
+/// Chunks in a pass at most. By then reading the layers takes little of the time, and more would be lost by being
+/// stopped.
+constexpr size_t kMaxChunksPerPass = 32;
+constexpr size_t kChannelsPerTask = 256;
+/// Bytes of a file that Linux maps when one of them is touched (fault_around_bytes).
+constexpr uint64_t kFaultAround = 64 << 10;
+
+/// Adds up what the products read.
+class Collector : public engine::ProductObserver {
+ public:
+  /// Goes on from the sums of `before`.
+  Collector(engine::Session& session, bool process_output, const io::Imatrix& before)
+      : session_(session), before_(before) {
+    const engine::Model& model = session.model();
+    for (const models::TensorSpec& spec : models::tensor_specs(model.architecture(), model.hparams())) {
+      const io::GgufTensor& tensor = *model.file().find(spec.gguf_name);
+      const bool in_block = spec.layer >= 0 && tensor.shape.size() > 1;
+      if (in_block || (process_output && tensor.data.data() == model.output().data))
+        names_[tensor.data.data()] = tensor.name;
+    }
+    session.observe(this);
+  }
+  ~Collector() override { session_.observe(nullptr); }
+  Collector(const Collector&) = delete;
+  Collector& operator=(const Collector&) = delete;
+
+  void on_input(std::span<const Weight* const> weights, const float* x, size_t n_tokens, size_t n_cols,
+                ThreadPool& pool) override {
+    const auto name = names_.find(weights.front()->data);
+    if (name == names_.end()) return;
+    Sums& sums = sums_[name->second];
+    if (sums.names.empty()) {
+      for (const Weight* weight : weights) sums.names.push_back(names_.at(weight->data));
+      sums.entry = {.in_sum2 = std::vector<double>(n_cols), .counts = {0}};
+      if (const auto entry = before_.entries.find(name->second); entry != before_.entries.end())
+        sums.entry = entry->second;
+    }
+    // A thread has channels of its own and takes the tokens in their order, so the sums are the same for any number of
+    // threads.
+    std::atomic<bool> finite{true};
+    double* totals = sums.entry.in_sum2.data();
+    pool.parallel_for(n_cols, kChannelsPerTask, [&](size_t begin, size_t end, int) {
+      for (size_t t = 0; t < n_tokens; ++t) {
+        const float* row = x + t * n_cols;
+        for (size_t i = begin; i < end; ++i) totals[i] += static_cast<double>(row[i]) * static_cast<double>(row[i]);
+      }
+      if (!std::all_of(totals + begin, totals + end, [](double total) { return std::isfinite(total); })) finite = false;
+    });
+    sums.entry.counts[0] += n_tokens;
+    if (!finite && not_finite_.empty()) not_finite_ = name->second;
+  }
+
+  /// Fails when an activation was not finite.
+  Status check() const {
+    if (not_finite_.empty()) return {};
+    return fail(ErrorCode::kInvalid, "an activation that tensor {} is multiplied with is not finite", not_finite_);
+  }
+
+  std::map<std::string, io::ImatrixEntry, std::less<>> entries() const {
+    std::map<std::string, io::ImatrixEntry, std::less<>> entries;
+    for (const auto& [first, sums] : sums_) {
+      for (const std::string& name : sums.names) entries[name] = sums.entry;
+    }
+    return entries;
+  }
+
+ private:
+  struct Sums {
+    std::vector<std::string> names;  // of all that read the same input
+    io::ImatrixEntry entry;
+  };
+  engine::Session& session_;
+  const io::Imatrix& before_;
+  std::map<const std::byte*, std::string> names_;  // of weights, by their data
+  std::map<std::string, Sums> sums_;               // by the first name
+  std::string not_finite_;
+};
+
+/// The file's data of a model by layer, to fetch and to let go of.
+class Pages {
+ public:
+  explicit Pages(const engine::Model& model) {
+    layers_.resize(model.hparams().n_layer);
+    for (const models::TensorSpec& spec : models::tensor_specs(model.architecture(), model.hparams())) {
+      const io::GgufTensor& tensor = *model.file().find(spec.gguf_name);
+      (spec.layer < 0 ? global_ : layers_[static_cast<size_t>(spec.layer)]).push_back(&tensor);
+    }
+  }
+
+  uint64_t largest_layer() const {
+    uint64_t largest = 0;
+    for (const auto& layer : layers_) {
+      uint64_t bytes = 0;
+      for (const io::GgufTensor* tensor : layer) bytes += tensor->data.size();
+      largest = std::max(largest, bytes);
+    }
+    return largest;
+  }
+  void expect(size_t layer) const {
+    if (layer >= layers_.size()) return;
+    for (const io::GgufTensor* tensor : layers_[layer]) tensor->file->expect(tensor->data);
+  }
+  void release(size_t layer) const { release(layers_[layer]); }
+  void release_global() const { release(global_); }
+
+ private:
+  static void release(const std::vector<const io::GgufTensor*>& tensors) {
+    for (const io::GgufTensor* tensor : tensors) tensor->file->release(tensor->data);
+  }
+  std::vector<std::vector<const io::GgufTensor*>> layers_;
+  std::vector<const io::GgufTensor*> global_;
+};
+
+struct Plan {
+  size_t chunks_per_pass = 1;
+  bool layer_by_layer = false;  ///< pages are let go of behind a layer
+};
+
+/// Bytes that the session and the sums will come to take beside the file's pages.
+uint64_t working_bytes(const engine::Session& session) {
+  const models::Hparams& h = session.model().hparams();
+  const uint64_t q = uint64_t{h.max_n_head()} * h.head_dim, widest = std::max<uint64_t>({h.n_embd, q, h.max_n_ff()});
+  const uint64_t per_token =
+      2 * h.n_embd + 4 * q + h.max_n_ff() + 2 * widest;  // with the packed input of a product, twice
+  const uint64_t sums = uint64_t{h.n_layer} * (4 * uint64_t{h.n_embd} + q + h.max_n_ff()) * sizeof(double);
+  // The sums once more while they are saved.
+  return session.cache().bytes() + session.n_batch() * per_token * sizeof(float) + 2 * sums;
+}
+
+Expected<Plan> make_plan(const engine::Session& session, const Pages& pages, const ImatrixOptions& options,
+                         size_t n_chunks) {
+  const models::Hparams& h = session.model().hparams();
+  const uint64_t file = session.model().file().file_bytes(), working = working_bytes(session);
+  const uint64_t chunk = uint64_t{session.n_ctx()} * h.n_embd * sizeof(float);
+  const uint64_t resident = peak_resident_bytes(), ram = options.ram > 0 ? options.ram : available_memory() + resident;
+  Plan plan{.chunks_per_pass = std::max<size_t>(1, options.chunks_per_pass),
+            .layer_by_layer = options.chunks_per_pass > 1};
+  if (options.chunks_per_pass > 0 || resident + file + working + chunk <= ram) return plan;
+  // Rows of the embedding bring their neighbours along, and are let go of before the first layer is read.
+  const Weight& rows = session.model().global()[Role::kTokenEmbd];
+  const uint64_t embedding = std::min<uint64_t>(rows.n_rows * rows.row_bytes, session.n_ctx() * kFaultAround);
+  const uint64_t fixed = resident + working + std::max(pages.largest_layer(), embedding);
+  if (fixed + chunk > ram) {
+    return fail(ErrorCode::kTooLarge,
+                "an importance matrix of this model takes {}, a layer of {} at a time; {} are allowed (a shorter -c or "
+                "-b takes less)",
+                format_bytes(fixed + chunk), format_bytes(pages.largest_layer()), format_bytes(ram));
+  }
+  plan.layer_by_layer = true;
+  plan.chunks_per_pass = std::min<uint64_t>({(ram - fixed) / chunk, n_chunks, kMaxChunksPerPass});
+  return plan;
+}
+
+/// All that the sums depend on but the number of chunks, which may grow.
+std::string fingerprint(const engine::Session& session, const Chunks& chunks, const ImatrixOptions& options) {
+  const engine::Model& model = session.model();
+  std::error_code error;
+  const std::string& path = model.file().path();
+  Fnv1a hash;
+  hash.add(std::as_bytes(std::span(chunks.tokens())));
+  const Json json = {{"program", "shoehorn imatrix 1"},
+                     {"model",
+                      {fs::absolute(path, error).lexically_normal().string(), model.file().file_bytes(),
+                       fs::last_write_time(path, error).time_since_epoch().count()}},
+                     {"tokens", {chunks.tokens().size(), hash.value()}},
+                     {"chunks", {session.n_ctx(), options.first_chunk}},
+                     {"process_output", options.process_output},
+                     {"compute",
+                      {session.n_batch(), session.cache().key_format().name, session.cache().value_format().name,
+                       model.kernel_set().isa}}};
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+/// The state to go on from; an empty one when there is none.
+Expected<io::Imatrix> read_state(const ImatrixOptions& options, const std::string& fingerprint) {
+  std::error_code error;
+  const std::string& path = options.state_path;
+  if (path.empty() || !fs::exists(path, error)) return io::Imatrix();
+  if (!options.resume) {
+    return fail(ErrorCode::kInvalid, "{} holds the state of an interrupted run: go on with --resume, or remove it",
+                path);
+  }
+  SHOEHORN_TRY(auto state, io::read_imatrix(path));
+  if (state.fingerprint != fingerprint) {
+    return fail(ErrorCode::kInvalid,
+                "{}: the interrupted run had another model, text or other options ({}); use the same, or remove it",
+                path, state.fingerprint);
+  }
+  return state;
+}
+
+/// Takes chunks through the model and saves what was summed so far.
+class Collection {
+ public:
+  Collection(engine::Session& session, const Chunks& chunks, const ImatrixOptions& options, io::Imatrix before,
+             std::string fingerprint, Progress& progress)
+      : session_(session),
+        chunks_(chunks),
+        options_(options),
+        before_(std::move(before)),
+        fingerprint_(std::move(fingerprint)),
+        progress_(progress),
+        pages_(session.model()),
+        collector_(session, options.process_output, before_),
+        done_(before_.chunk_count),
+        saved_(done_) {}
+
+  Expected<io::Imatrix> run() {
+    const size_t n_layer = session_.model().hparams().n_layer;
+    const size_t n_left = chunks_.size() - options_.first_chunk;
+    const size_t n_chunks = options_.max_chunks > 0 ? std::min(options_.max_chunks, n_left) : n_left;
+    if (done_ > n_chunks) {
+      return fail(ErrorCode::kInvalid, "{} has {} chunks already, more than the {} that are asked for",
+                  options_.state_path, done_, n_chunks);
+    }
+    if (done_ > 0) progress_.note(fmt::format("going on after {} of {} chunks", done_, n_chunks));
+    const uint64_t n_tokens = n_chunks * chunks_.chunk_size();
+    if (n_tokens < kFewTokens) {
+      progress_.note(
+          fmt::format("the matrix is collected on {} tokens only; under {} it is noisy, and importance that is "
+                      "noise costs quality",
+                      n_tokens, kFewTokens));
+    }
+    SHOEHORN_TRY(plan_, make_plan(session_, pages_, options_, n_chunks));
+    if (plan_.layer_by_layer) {
+      progress_.note(fmt::format("reading the model a layer at a time for {} chunks together", plan_.chunks_per_pass));
+    }
+    x_.reserve(plan_.chunks_per_pass * chunk_floats());
+    progress_.begin("imatrix", (n_chunks - done_) * n_layer);
+    while (done_ < n_chunks) {
+      if (progress_.cancelled()) {
+        SHOEHORN_RETURN_IF_ERROR(save());
+        return stopped();
+      }
+      const size_t n = std::min(plan_.chunks_per_pass, n_chunks - done_);
+      SHOEHORN_RETURN_IF_ERROR(pass(options_.first_chunk + done_, n));
+      done_ += n;
+      if (plan_.layer_by_layer || done_ - saved_ >= options_.save_every) SHOEHORN_RETURN_IF_ERROR(save());
+    }
+    progress_.end();
+    return so_far();
+  }
+
+ private:
+  size_t chunk_floats() const { return chunks_.chunk_size() * session_.model().hparams().n_embd; }
+
+  /// n chunks from `first` on through the whole model.
+  Status pass(size_t first, size_t n) {
+    for (size_t i = 0; i < n; ++i) {
+      session_.embed(chunks_[first + i], x_.data() + i * chunk_floats());
+      if (plan_.layer_by_layer) pages_.release_global();
+    }
+    for (size_t layer = 0; layer < session_.model().hparams().n_layer; ++layer) {
+      if (plan_.layer_by_layer) pages_.expect(layer + 1);
+      for (size_t i = 0; i < n; ++i) {
+        for_each_batch(i, [&](size_t position, size_t size, float* x) {
+          session_.run_layer(layer, {.x = x, .n_past = position, .n = size, .n_out = size});
+        });
+        progress_.advance(1);
+        // A pass of one chunk is soon over, and then it can be saved.
+        if (n > 1 && progress_.cancelled()) return stopped();
+      }
+      if (plan_.layer_by_layer) pages_.release(layer);
+    }
+    if (options_.process_output) {
+      const Weight* const output = &session_.model().output();
+      for (size_t i = 0; i < n; ++i) {
+        for_each_batch(i, [&](size_t, size_t size, float* x) {
+          session_.norm_output(x, size, x);
+          collector_.on_input({&output, 1}, x, size, output->n_cols, session_.pool());
+        });
+      }
+    }
+    return collector_.check();
+  }
+
+  /// body(position, size, x) for the batches of the pass's chunk i.
+  template <class Body>
+  void for_each_batch(size_t i, const Body& body) {
+    const size_t n_embd = session_.model().hparams().n_embd, n_tokens = chunks_.chunk_size();
+    for (size_t position = 0; position < n_tokens; position += session_.n_batch()) {
+      body(position, std::min(session_.n_batch(), n_tokens - position),
+           x_.data() + i * chunk_floats() + position * n_embd);
+    }
+  }
+
+  io::Imatrix so_far() const {
+    return {.datasets = {options_.dataset},
+            .chunk_count = done_,
+            .chunk_size = static_cast<uint32_t>(chunks_.chunk_size()),
+            .entries = collector_.entries()};
+  }
+
+  Status save() {
+    if (options_.state_path.empty() || done_ == saved_) return {};
+    io::Imatrix state = so_far();
+    state.fingerprint = fingerprint_;
+    saved_ = done_;
+    return io::write_imatrix(state, options_.state_path);
+  }
+
+  tl::unexpected<Error> stopped() const {
+    if (saved_ == 0) return fail(ErrorCode::kCancelled, "stopped");
+    return fail(ErrorCode::kCancelled, "stopped; --resume goes on after {} chunks", saved_);
+  }
+
+  engine::Session& session_;
+  const Chunks& chunks_;
+  const ImatrixOptions& options_;
+  const io::Imatrix before_;
+  const std::string fingerprint_;
+  Progress& progress_;
+  Pages pages_;
+  Collector collector_;
+  Plan plan_;
+  AlignedBuffer<float> x_;  // [chunks_per_pass, chunk_size, n_embd]
+  size_t done_, saved_;     // chunks
+};
+
+}  // namespace
+
+Expected<io::Imatrix> collect_imatrix(engine::Session& session, std::string_view text, const ImatrixOptions& options,
+                                      Progress& progress) {
+  SHOEHORN_TRY(const Chunks chunks,
+               Chunks::cut(session.model().tokenizer(), text, session.n_ctx(), options.parse_special));
+  if (options.first_chunk >= chunks.size()) {
+    return fail(ErrorCode::kInvalid, "the text has {} chunks of {} tokens, none after the first {}", chunks.size(),
+                session.n_ctx(), options.first_chunk);
+  }
+  std::string print = fingerprint(session, chunks, options);
+  SHOEHORN_TRY(auto before, read_state(options, print));
+  session.truncate(0);
+  return Collection(session, chunks, options, std::move(before), std::move(print), progress).run();
+}
+
+}  // namespace shoehorn::eval

@@ -88,6 +88,7 @@ Format block_format(Type type, const char* name) {
 
 inline Search<SymmetricFormat> search_of(const SymmetricFormat&) { return search_set().symmetric; }
 inline Search<AffineFormat> search_of(const AffineFormat&) { return search_set().affine; }
+inline Search<CodebookFormat> search_of(const CodebookFormat&) { return search_set().codebook; }
 
 /// encode of a format that is searched: kPack(result, block) turns what was found into the bytes of a zeroed block.
 template <class Block, const auto& kFormat, auto kPack>
@@ -110,7 +111,7 @@ void encode_searched(const float* in, const float* importance, void* out, size_t
   }
 }
 
-/// The table row of an integer format whose encoder is a search over a SymmetricFormat or AffineFormat.
+/// The table row of an integer format whose encoder is a search over a SymmetricFormat, AffineFormat or CodebookFormat.
 template <class Block, auto kUnpack, const auto& kFormat, auto kPack>
 Format searched_format(Type type, const char* name) {
   return integer_format<Block, kFormat.n_sub * kFormat.sub_size, kUnpack>(type, name, encode_searched<Block, kFormat, kPack>);

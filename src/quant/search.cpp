@@ -12,6 +12,7 @@ namespace shoehorn::quant {
   namespace isa {                                                                                            \
   void search_symmetric(const float*, const float*, size_t, const SymmetricFormat&, SymmetricResult*);       \
   void search_affine(const float*, const float*, size_t, const AffineFormat&, AffineResult*);                \
+  void search_codebook(const float*, const float*, size_t, const CodebookFormat&, CodebookResult*);          \
   }
 #include "quant/search_sets.inc"
 #undef SHOEHORN_SEARCH_SET
@@ -19,7 +20,7 @@ namespace shoehorn::quant {
 namespace {
 
 constexpr SearchSet kSets[] = {
-#define SHOEHORN_SEARCH_SET(isa, features) {#isa, features, isa::search_symmetric, isa::search_affine},
+#define SHOEHORN_SEARCH_SET(isa, features) {#isa, features, isa::search_symmetric, isa::search_affine, isa::search_codebook},
 #include "quant/search_sets.inc"
 #undef SHOEHORN_SEARCH_SET
 };

@@ -19,7 +19,7 @@ struct Format {
   static constexpr bool kMins = kHasMins;
   static constexpr bool kFactors = kSuperblock;
 };
-template <class Block> struct FormatOf;
+template <class Block> struct FormatOf : Format<16, 128, true> {};  // what quant's plain unpack leaves
 template <> struct FormatOf<quant::q4_0::Block> : Format<32, 15, true> {};
 template <> struct FormatOf<quant::q4_1::Block> : Format<32, 15, true> {};
 template <> struct FormatOf<quant::q5_0::Block> : Format<32, 16, false> {};

@@ -89,6 +89,7 @@ Format block_format(Type type, const char* name) {
 
 inline Search<SymmetricFormat> search_of(const SymmetricFormat&) { return search_set().symmetric; }
 inline Search<AffineFormat> search_of(const AffineFormat&) { return search_set().affine; }
+inline Search<CodebookFormat> search_of(const CodebookFormat&) { return search_set().codebook; }
 
 /// encode of a format that is searched: kPack(result, block) turns what was found into the bytes of a zeroed block.
 template <class Block, const auto& kFormat, auto kPack>
@@ -111,17 +112,19 @@ void encode_searched(const float* in, const float* importance, void* out, size_t
   }
 }
 
-/// The table row of an integer format whose encoder is a search over a SymmetricFormat or AffineFormat.
+/// The table row of an integer format whose encoder is a search over a SymmetricFormat, AffineFormat or CodebookFormat.
 template <class Block, auto kUnpack, const auto& kFormat, auto kPack>
 Format searched_format(Type type, const char* name) {
-  using Result = typename std::remove_cvref_t<decltype(kFormat)>::Result;
-  static constexpr SearchedGrid kGrid{grid_of(kFormat), &kFormat, [](const Result& result, void* block) {
-                                        *static_cast<Block*>(block) = {};
-                                        if (!result.zero) kPack(result, *static_cast<Block*>(block));
-                                      }};
   Format format = integer_format<Block, kFormat.n_sub * kFormat.sub_size, kUnpack>(
       type, name, encode_searched<Block, kFormat, kPack>);
-  format.grid = &kGrid;
+  if constexpr (requires { grid_of(kFormat); }) {
+    using Result = typename std::remove_cvref_t<decltype(kFormat)>::Result;
+    static constexpr SearchedGrid kGrid{grid_of(kFormat), &kFormat, [](const Result& result, void* block) {
+                                          *static_cast<Block*>(block) = {};
+                                          if (!result.zero) kPack(result, *static_cast<Block*>(block));
+                                        }};
+    format.grid = &kGrid;
+  }
   return format;
 }
 

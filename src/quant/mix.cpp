@@ -21,7 +21,7 @@ constexpr Alias kAliases[] = {
 };
 
 /// What a tensor does in the model, as far as rules care.
-enum class Role { token_embd, output, attn_v, attn_output, ffn_down, other };
+enum class Role { token_embd, output, attn_q, attn_k, attn_v, attn_output, ffn_gate, ffn_up, ffn_down, other };
 
 /// Where a tensor stands among those of its role.
 struct Place {
@@ -44,6 +44,8 @@ bool first_two(Place p, const MixModel&) { return p.index < 2; }
 bool first_four(Place p, const MixModel&) { return p.index < 4; }
 bool first_eighth(Place p, const MixModel&) { return p.index < p.count / 8; }
 bool first_sixteenth(Place p, const MixModel&) { return p.index < p.count / 16; }
+bool between_the_eighths(Place p, const MixModel&) { return p.index >= p.count / 8 && p.index < 7 * p.count / 8; }
+bool without_imatrix(Place, const MixModel& m) { return !m.has_imatrix; }
 bool first_eighth_with_imatrix(Place p, const MixModel& m) { return m.has_imatrix && p.index < p.count / 8; }
 bool first_eighth_without_imatrix(Place p, const MixModel& m) { return !m.has_imatrix && p.index < p.count / 8; }
 bool shared_by_four_heads(Place, const MixModel& m) { return heads_per_kv_head(m) >= 4; }
@@ -68,8 +70,12 @@ bool equal_ignoring_case(std::string_view a, std::string_view b) {
 Role role_of(std::string_view name) {
   if (name == "token_embd.weight") return Role::token_embd;
   if (name == "output.weight") return Role::output;
+  if (name.ends_with("attn_q.weight")) return Role::attn_q;
+  if (name.ends_with("attn_k.weight")) return Role::attn_k;
   if (name.ends_with("attn_v.weight")) return Role::attn_v;
   if (name.ends_with("attn_output.weight")) return Role::attn_output;
+  if (name.find("ffn_gate") != std::string_view::npos) return Role::ffn_gate;
+  if (name.find("ffn_up") != std::string_view::npos) return Role::ffn_up;
   if (name.find("ffn_down") != std::string_view::npos) return Role::ffn_down;
   return Role::other;
 }
@@ -111,6 +117,13 @@ Type smaller_blocks(Type type) {
       return Type::Q4_0;
     case Type::Q2_K:
     case Type::Q3_K:
+    case Type::IQ1_S:
+    case Type::IQ1_M:
+    case Type::IQ2_XXS:
+    case Type::IQ2_XS:
+    case Type::IQ2_S:
+    case Type::IQ3_XXS:
+    case Type::IQ3_S:
     case Type::IQ4_XS:
       return Type::IQ4_NL;
     default:
@@ -121,18 +134,26 @@ Type smaller_blocks(Type type) {
 /// An 80-layer model with grouped heads: its attn_v is an eighth of attn_q, so that more bits cost next to nothing.
 bool is_70b(const MixModel& model) { return model.n_layer == 80 && model.n_head != model.n_head_kv; }
 
+bool is_below_three_bits(Type type) {
+  return type == Type::IQ1_S || type == Type::IQ1_M || type == Type::IQ2_XXS || type == Type::IQ2_XS || type == Type::IQ2_S;
+}
+
 Type wanted_type(const Mix& mix, const MixModel& model, const MixTensor& tensor, Role role, Place place) {
-  if (role == Role::output || (role == Role::token_embd && model.tied_embeddings)) {
-    return mix.base == Type::Q8_0 || !divides(mix.base, tensor) ? Type::Q8_0 : Type::Q6_K;
-  }
+  if (role == Role::token_embd && model.tied_embeddings) role = Role::output;
   Type type = mix.base;
+  if (role == Role::output) {
+    if (type == Type::Q8_0 || !divides(type, tensor)) return Type::Q8_0;
+    type = Type::Q6_K;
+  }
   for (const Rule& rule : kRules) {
     if (rule.mix == mix.name && rule.role == role && rule.when(place, model)) {
       type = rule.type;
       break;
     }
   }
-  if (role == Role::attn_v && is_70b(model) && (type == Type::Q3_K || type == Type::Q4_K)) type = Type::Q5_K;
+  // The smallest mixes have rules of their own for attn_v, which this does not touch.
+  const bool lifted = role == Role::attn_v && is_70b(model) && !is_below_three_bits(mix.base);
+  if (lifted && (type == Type::Q3_K || type == Type::Q4_K)) type = Type::Q5_K;
   return type;
 }
 

@@ -12,6 +12,7 @@ namespace shoehorn::quant {
   namespace isa {                                                                                      \
   void search_symmetric(const float*, const float*, size_t, const SymmetricFormat&, SymmetricResult*); \
   void search_affine(const float*, const float*, size_t, const AffineFormat&, AffineResult*);          \
+  void search_codebook(const float*, const float*, size_t, const CodebookFormat&, CodebookResult*);    \
   void round_panel(const Grid&, const float*, size_t, float*, Panel&, float*);                         \
   void descend_panel(const Grid&, const float*, size_t, int, float*, Panel&);                          \
   }
@@ -21,8 +22,9 @@ namespace shoehorn::quant {
 namespace {
 
 constexpr SearchSet kSets[] = {
-#define SHOEHORN_SEARCH_SET(isa, features) \
-  {#isa, features, isa::search_symmetric, isa::search_affine, isa::round_panel, isa::descend_panel},
+#define SHOEHORN_SEARCH_SET(isa, features)                                                          \
+  {#isa, features, isa::search_symmetric, isa::search_affine, isa::search_codebook, isa::round_panel, \
+   isa::descend_panel},
 #include "quant/search_sets.inc"
 #undef SHOEHORN_SEARCH_SET
 };

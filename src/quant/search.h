@@ -7,6 +7,8 @@
 //
 // Sixteen sub-blocks are searched at once, each in a lane of its own: of one superblock, of two, or of sixteen. Lanes
 // meet only to add up a superblock, in a fixed order, so that the result is the same bits on every instruction set.
+// Formats with a codebook are searched a superblock at a time; there the lanes are sixteen entries that a group of
+// weights may take.
 #pragma once
 
 #include <cstddef>
@@ -68,6 +70,34 @@ constexpr Grid grid_of(const SymmetricFormat& f) {
 constexpr Grid grid_of(const AffineFormat& f) {
   return {f.n_sub, f.sub_size, 0, f.hi, nullptr, f.scale_hi == 1 ? 1 : 0, f.scale_hi, true, f.scale_hi == 1};
 }
+struct CodebookResult {
+  bool zero;           ///< as above
+  uint16_t d;          ///< binary16, always finite
+  uint8_t scale[16];
+  uint16_t entry[64];  ///< of each four or eight weights
+  uint8_t signs[32];   ///< of each eight weights: a bit per negative one
+  bool down[32];       ///< of each eight weights: the delta is negative
+};
+
+/// Formats whose codes are entries of a codebook (codebooks.h): x = d * (2 * scale[s] + 1) * factor * (+-level + delta).
+struct CodebookFormat {
+  using Result = CodebookResult;
+  /// Where signs are: in the levels; a bit for each weight; the same, but an even number of bits is set in each eight.
+  enum class Signs : uint8_t { kInLevels, kFree, kEven };
+  size_t n_sub;                   ///< 8 or 16
+  size_t sub_size;                ///< 32 or 16
+  size_t entry_size;              ///< weights of an entry: 8, of at most 4 levels, or 4, of at most 8
+  size_t n_levels;
+  const int* level;
+  float lowest, step;             ///< of the even levels that the levels are close to
+  const uint32_t* (*near)();      ///< the codebook's entries near to a group of levels
+  Signs signs;
+  size_t delta_size;              ///< weights that share a delta of -1 or 1: 8 or sub_size; 0: there is none
+  int scale_hi;                   ///< scale[s] is 0..scale_hi
+  float factor;
+  float rms_share;                ///< see above
+  float first_reach, last_reach;  ///< trial scales put the largest weight at first_reach to last_reach
+};
 
 /// Searches n_blocks <= kSearchLanes / n_sub blocks of n_sub * sub_size weights each, from `in` to out[n_blocks].
 /// importance: [n_blocks * n_sub * sub_size] or nullptr (all one); where it is all zero in a block it counts as
@@ -82,6 +112,7 @@ struct SearchSet {
   uint32_t cpu_features;  ///< base/cpu.h bits that it needs
   Search<SymmetricFormat> symmetric;
   Search<AffineFormat> affine;
+  Search<CodebookFormat> codebook;
   decltype(&quant::round_panel) round_panel;  ///< see quant/panel.h
   decltype(&quant::descend_panel) descend_panel;
 };

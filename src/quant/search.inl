@@ -1,9 +1,10 @@
 // The searches, compiled once for each instruction set with its own flags, after defining
 //   SHOEHORN_SEARCH_SET_NAME   the set's name in search_sets.inc, e.g. avx2
-// Everything but the two searches is in an anonymous namespace and calls no library function but those of the C
+// Everything but what the set lists is in an anonymous namespace and calls no library function but those of the C
 // library, so that no symbol compiled for one CPU can be linked into code for another.
 #include "quant/panel.inl"
 #include "quant/search_affine.inl"
+#include "quant/search_codebook.inl"
 #include "quant/search_symmetric.inl"
 
 namespace shoehorn::quant {
@@ -55,6 +56,23 @@ void search_affine(const float* in, const float* importance, size_t n_blocks, co
     search<false>(batch, format, state);
   }
   write_results(x.get(), batch, format, state, n_blocks, out);
+}
+
+void search_codebook(const float* in, const float* importance, size_t n_blocks, const CodebookFormat& format,
+                     CodebookResult* out) {
+  const size_t n = n_blocks * kMaxBlock, n_padded = kSearchLanes * format.sub_size;
+  const Padded x(in, n, n_padded), weights(importance, n, n_padded);
+  Batch batch;
+  prepare(x.get(), weights.get(), format.n_sub, format.sub_size, format.rms_share, batch);
+  for (size_t b = 0; b < n_blocks; ++b) {
+    if (format.entry_size == 4) {
+      search_block<4, 1>(batch, b * format.n_sub, format, out[b]);
+    } else if (format.delta_size == 0) {
+      search_block<8, 1>(batch, b * format.n_sub, format, out[b]);
+    } else {
+      search_block<8, 2>(batch, b * format.n_sub, format, out[b]);
+    }
+  }
 }
 
 void round_panel(const Grid& grid, const float* factor, size_t stride, float* target, Panel& panel, float* error) {

@@ -92,7 +92,8 @@ TEST_P(ReferenceFigure, IsReproduced) {
 
 INSTANTIATE_TEST_SUITE_P(SlowFiles, ReferenceFigure,
                          testing::Values("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_K_M-imatrix", "Q4_0", "IQ4_XS-imatrix",
-                                         "Q3_K_M", "Q3_K_M-imatrix", "Q2_K", "Q2_K-imatrix", "TQ2_0"),
+                                         "Q3_K_M", "Q3_K_M-imatrix", "IQ3_M-imatrix", "IQ3_S-imatrix", "IQ3_XXS-imatrix",
+                                         "Q2_K", "Q2_K-imatrix", "IQ2_M-imatrix", "IQ2_XXS-imatrix", "TQ2_0"),
                          [](const auto& parameter) {
                            std::string name = parameter.param;
                            for (char& c : name) c = c == '-' ? '_' : c;

@@ -94,12 +94,14 @@ TEST(FormatTable, SizesAreThoseOfGguf) {
     const char* name;
     uint32_t id, block_size, block_bytes;
   };
-  const Size expected[] = {{"F32", 0, 1, 4},       {"F16", 1, 1, 2},       {"BF16", 30, 1, 2},
-                           {"Q4_0", 2, 32, 18},    {"Q4_1", 3, 32, 20},    {"Q5_0", 6, 32, 22},
-                           {"Q5_1", 7, 32, 24},    {"Q8_0", 8, 32, 34},    {"Q2_K", 10, 256, 84},
-                           {"Q3_K", 11, 256, 110}, {"Q4_K", 12, 256, 144}, {"Q5_K", 13, 256, 176},
-                           {"Q6_K", 14, 256, 210}, {"IQ4_NL", 20, 32, 18}, {"IQ4_XS", 23, 256, 136},
-                           {"TQ1_0", 34, 256, 54}, {"TQ2_0", 35, 256, 66}};
+  const Size expected[] = {
+      {"F32", 0, 1, 4},         {"F16", 1, 1, 2},         {"BF16", 30, 1, 2},       {"Q4_0", 2, 32, 18},
+      {"Q4_1", 3, 32, 20},      {"Q5_0", 6, 32, 22},      {"Q5_1", 7, 32, 24},      {"Q8_0", 8, 32, 34},
+      {"Q2_K", 10, 256, 84},    {"Q3_K", 11, 256, 110},   {"Q4_K", 12, 256, 144},   {"Q5_K", 13, 256, 176},
+      {"Q6_K", 14, 256, 210},   {"IQ4_NL", 20, 32, 18},   {"IQ4_XS", 23, 256, 136}, {"IQ1_S", 19, 256, 50},
+      {"IQ1_M", 29, 256, 56},   {"IQ2_XXS", 16, 256, 66}, {"IQ2_XS", 17, 256, 74},  {"IQ2_S", 22, 256, 82},
+      {"IQ3_XXS", 18, 256, 98}, {"IQ3_S", 21, 256, 110},  {"MXFP4", 39, 32, 17},    {"TQ1_0", 34, 256, 54},
+      {"TQ2_0", 35, 256, 66}};
   ASSERT_EQ(formats().size(), std::size(expected));
   for (const Size& e : expected) {
     const Format* f = find_format(e.id);
@@ -133,9 +135,8 @@ TEST(FormatTable, FindsNamesInAnyCaseAndNothingElse) {
 }
 
 TEST(FormatTable, NamesTheTypesItDoesNotImplement) {
-  EXPECT_EQ(foreign_type_name(16), "IQ2_XXS");
   EXPECT_EQ(foreign_type_name(28), "F64");
-  EXPECT_EQ(foreign_type_name(39), "MXFP4");
+  EXPECT_EQ(foreign_type_name(40), "NVFP4");
   EXPECT_EQ(foreign_type_name(1000), "");
 }
 
@@ -148,6 +149,70 @@ std::vector<float> decode(Type type, const std::vector<uint8_t>& bytes, size_t n
   std::vector<float> out(n);
   format(type).decode(bytes.data(), out.data(), n);
   return out;
+}
+
+/// The codebooks are constants of the file format. FNV-1a of the floats that llama.cpp decodes from the same bytes.
+TEST(Codebooks, DecodeToTheFloatsThatLlamaCppDecodesTo) {
+  struct Case {
+    Type type;
+    uint64_t hash;
+  };
+  constexpr Case kCases[] = {{Type::IQ1_S, 0xebdb0afea75b71b5ull},   {Type::IQ1_M, 0x76b5f3f23951bf03ull},
+                             {Type::IQ2_XXS, 0x8c1c11b0381db7caull}, {Type::IQ2_XS, 0xfe9e91d77b8cc836ull},
+                             {Type::IQ2_S, 0xecc369018b26f596ull},   {Type::IQ3_XXS, 0xd000bf771b0e0bd4ull},
+                             {Type::IQ3_S, 0xbcaeb7b3f10d5db8ull},   {Type::MXFP4, 0x6812aa83c5cd9e47ull}};
+  for (const Case& c : kCases) {
+    const Format& f = format(c.type);
+    const size_t n = f.block_size == 256 ? 1000 : 100;
+    std::vector<uint8_t> bytes(n * f.block_bytes);
+    uint32_t state = 12345;
+    for (uint8_t& b : bytes) {
+      state = state * 1664525 + 1013904223;
+      b = static_cast<uint8_t>(state >> 24);
+    }
+    for (size_t block = 0; block < n; ++block) {
+      uint8_t* b = bytes.data() + block * f.block_bytes;
+      // Scales below 2, or exponents of about 0: everything is finite.
+      if (c.type == Type::MXFP4) {
+        b[0] = static_cast<uint8_t>(96 + (b[0] & 63));
+      } else {
+        b[c.type == Type::IQ1_M ? 55 : 1] &= 0xbf;
+      }
+    }
+    std::vector<float> decoded(n * f.block_size);
+    f.decode(bytes.data(), decoded.data(), decoded.size());
+    uint64_t hash = 14695981039346656037ull;
+    for (const float w : decoded) {
+      uint8_t raw[4];
+      std::memcpy(raw, &w, 4);
+      for (const uint8_t byte : raw) hash = (hash ^ byte) * 1099511628211ull;
+    }
+    EXPECT_EQ(hash, c.hash) << f.name;
+  }
+}
+
+TEST(HandMadeBlocks, IQ2_XXS) {
+  std::vector<uint8_t> block(66, 0);
+  block[1] = 0x3c;          // d = 1
+  block[2 + 8 + 1] = 1;     // weights 40..47: the entry 43, 8, 8, ...
+  block[2 + 8 + 4] = 0x80;  // its lowest sign bit, the eighth overall of the field: weight 40 negative,
+  block[2 + 8 + 7] = 0x30;  // and with it weight 47; scale of weights 32..63: 3
+  const auto w = decode(Type::IQ2_XXS, block, 256);
+  EXPECT_EQ(w[0], 1.0f);
+  EXPECT_EQ(w[32], 7.0f);
+  EXPECT_EQ(w[40], -7.0f / 8 * 43);
+  EXPECT_EQ(w[41], 7.0f);
+  EXPECT_EQ(w[47], -7.0f);
+}
+
+TEST(HandMadeBlocks, MXFP4) {
+  std::vector<uint8_t> block(17, 0);
+  block[0] = 128;   // 2
+  block[3] = 0xf7;  // weight 2: 6, weight 18: -6
+  const auto w = decode(Type::MXFP4, block, 32);
+  EXPECT_EQ(w[2], 12.0f);
+  EXPECT_EQ(w[18], -12.0f);
+  EXPECT_EQ(w[0], 0.0f);
 }
 
 TEST(HandMadeBlocks, Q4_0) {

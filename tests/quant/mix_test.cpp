@@ -154,6 +154,8 @@ TEST(Mix, EightyLayersWithGroupedHeadsLiftAttnV) {
   EXPECT_EQ(type_of("Q4_K_S", model, tensors, "blk.40.attn_v.weight"), Type::Q5_K);
   EXPECT_EQ(type_of("Q3_K_S", model, tensors, "blk.40.attn_v.weight"), Type::Q5_K);
   EXPECT_EQ(type_of("Q2_K", model, tensors, "blk.40.attn_v.weight"), Type::Q5_K);
+  EXPECT_EQ(type_of("IQ3_M", model, tensors, "blk.40.attn_v.weight"), Type::Q5_K);
+  EXPECT_EQ(type_of("IQ2_M", model, tensors, "blk.40.attn_v.weight"), Type::Q4_K);
   model.n_head_kv = 64;
   EXPECT_EQ(type_of("Q4_K_S", model, tensors, "blk.40.attn_v.weight"), Type::Q4_K);
 }
@@ -169,6 +171,50 @@ TEST(Mix, AnImportanceMatrixChangesTheFirstFfnDown) {
   EXPECT_EQ(type_of("IQ4_XS", with, tensors, "blk.3.ffn_down.weight"), Type::IQ4_XS);
 }
 
+TEST(Mix, TheMixesOfTwoBitsKeepMoreForTheEndsAndForAttention) {
+  MixModel model = k8B;
+  model.has_imatrix = true;
+  const auto tensors = llama_8b(false);
+  const auto type = [&](const char* mix, const char* name) { return type_of(mix, model, tensors, name); };
+  EXPECT_EQ(type("IQ2_XXS", "output.weight"), Type::Q5_K);
+  EXPECT_EQ(type("IQ2_XXS", "token_embd.weight"), Type::Q2_K);
+  EXPECT_EQ(type("IQ2_XXS", "blk.3.ffn_down.weight"), Type::Q2_K);
+  EXPECT_EQ(type("IQ2_XXS", "blk.4.ffn_down.weight"), Type::IQ2_XXS);
+  EXPECT_EQ(type("IQ2_XXS", "blk.4.attn_v.weight"), Type::Q4_K);
+  EXPECT_EQ(type("IQ2_XXS", "blk.4.attn_output.weight"), Type::IQ2_XXS);
+  EXPECT_EQ(type("IQ2_S", "blk.4.attn_output.weight"), Type::IQ3_S);
+  EXPECT_EQ(type("IQ2_S", "blk.4.ffn_up.weight"), Type::IQ2_XS);
+  EXPECT_EQ(type("IQ2_M", "blk.4.ffn_up.weight"), Type::IQ2_S);
+  EXPECT_EQ(type("IQ1_S", "blk.4.ffn_up.weight"), Type::IQ1_S);
+  EXPECT_EQ(type("IQ1_M", "blk.4.attn_output.weight"), Type::IQ2_XXS);
+  model.n_head_kv = 16;
+  EXPECT_EQ(type("IQ2_XS", "blk.4.attn_v.weight"), Type::Q2_K);
+  EXPECT_EQ(type("IQ2_M", "blk.4.attn_v.weight"), Type::IQ3_S);
+}
+
+TEST(Mix, TheMixesOfThreeBitsSaveOnQueriesAndKeys) {
+  MixModel model = k8B;
+  const auto tensors = llama_8b(false);
+  const auto type = [&](const char* mix, const char* name) { return type_of(mix, model, tensors, name); };
+  EXPECT_EQ(type("IQ3_XXS", "blk.4.attn_q.weight"), Type::IQ2_S);
+  EXPECT_EQ(type("IQ3_XXS", "blk.4.attn_k.weight"), Type::IQ2_S);
+  EXPECT_EQ(type("IQ3_XXS", "blk.3.ffn_down.weight"), Type::Q4_K);
+  EXPECT_EQ(type("IQ3_XXS", "blk.4.ffn_down.weight"), Type::Q3_K);
+  EXPECT_EQ(type("IQ3_XS", "blk.4.attn_k.weight"), Type::IQ3_XXS);
+  EXPECT_EQ(type("IQ3_XS", "blk.3.ffn_gate.weight"), Type::IQ3_S);
+  EXPECT_EQ(type("IQ3_XS", "blk.4.ffn_gate.weight"), Type::IQ3_XXS);
+  EXPECT_EQ(type("IQ3_XS", "blk.27.ffn_up.weight"), Type::IQ3_XXS);
+  EXPECT_EQ(type("IQ3_XS", "blk.28.ffn_up.weight"), Type::IQ3_S);
+  EXPECT_EQ(type("IQ3_S", "output.weight"), Type::Q6_K);
+  EXPECT_EQ(type("IQ3_M", "blk.3.ffn_down.weight"), Type::Q4_K);
+  model.has_imatrix = true;
+  EXPECT_EQ(type("IQ3_XXS", "blk.3.ffn_down.weight"), Type::IQ3_XXS);
+  model.n_head_kv = 16;
+  EXPECT_EQ(type("IQ3_XXS", "blk.3.attn_v.weight"), Type::IQ3_XXS);
+  model.has_imatrix = false;
+  EXPECT_EQ(type("IQ3_XXS", "blk.3.attn_v.weight"), Type::IQ3_S);
+}
+
 TEST(Mix, RowsOfOddLengthFallBackToSmallerBlocks) {
   const MixModel model{.n_layer = 5, .n_head = 8, .n_head_kv = 4};
   const auto tensors = llama(5, 128, 64, 105, false, [](uint64_t) { return 352; });
@@ -177,7 +223,9 @@ TEST(Mix, RowsOfOddLengthFallBackToSmallerBlocks) {
   EXPECT_EQ(type_of("Q6_K", model, tensors, "blk.0.attn_q.weight"), Type::Q8_0);
   EXPECT_EQ(type_of("Q2_K", model, tensors, "blk.0.attn_q.weight"), Type::IQ4_NL);
   EXPECT_EQ(type_of("Q3_K_S", model, tensors, "blk.0.attn_q.weight"), Type::IQ4_NL);
-  EXPECT_EQ(type_of("IQ4_XS", model, tensors, "blk.0.attn_q.weight"), Type::IQ4_NL);
+  for (const char* mix : {"IQ4_XS", "IQ3_S", "IQ3_XXS", "IQ2_M", "IQ2_XS", "IQ2_XXS"}) {
+    EXPECT_EQ(type_of(mix, model, tensors, "blk.0.attn_q.weight"), Type::IQ4_NL) << mix;
+  }
   EXPECT_EQ(type_of("TQ1_0", model, tensors, "blk.0.attn_q.weight"), Type::Q4_0);
   EXPECT_EQ(type_of("Q4_K_M", model, tensors, "output.weight"), Type::Q8_0);
   EXPECT_EQ(type_of("Q4_0", model, tensors, "output.weight"), Type::Q8_0);

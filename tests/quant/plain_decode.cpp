@@ -3,6 +3,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "quant/codebooks.h"
+
 namespace shoehorn::quant {
 namespace {
 
@@ -29,6 +31,22 @@ int iq4_level(int code) {
 int trit(uint8_t byte, size_t k) {
   const int v = byte * 243 / 256;
   return v / static_cast<int>(std::pow(3, 4 - static_cast<int>(k))) % 3;
+}
+
+/// Level of weight i of an entry of eight of IQ2.
+int level_of_8(uint16_t entry, size_t i) {
+  static const int levels[4] = {8, 25, 43, 0};
+  return levels[(entry >> (2 * i)) & 3];
+}
+
+/// Weight i of an entry of IQ1.
+float trit_of(size_t entry, size_t i) { return static_cast<float>((kIq1Codebook.levels[entry] >> (2 * i)) & 3) - 1; }
+
+/// Sign of weight i of eight of which seven signs are stored, and the eighth makes the number of negative ones even.
+float sign7(uint32_t seven, size_t i) {
+  int negative = 0;
+  for (size_t k = 0; k < 7; ++k) negative += (seven >> k) & 1;
+  return (i < 7 ? (seven >> i) & 1 : negative % 2) != 0 ? -1.0f : 1.0f;
 }
 
 }  // namespace
@@ -99,6 +117,56 @@ float plain_weight(Type type, const uint8_t* b, size_t i) {
       const size_t s = i / 32;
       const int scale = nibble(b[4 + s / 2], s % 2 == 1) + 16 * ((u16(b + 2) >> (2 * s)) & 3) - 32;
       return half(b) * f(scale) * f(iq4_level(nibble(b[8 + 16 * s + i % 16], upper16)));
+    }
+    case Type::IQ1_S: {
+      const uint16_t h = u16(b + 34 + 2 * (i / 32));
+      const size_t entry = b[2 + i / 8] + 256u * ((h >> (3 * (i % 32 / 8))) & 7);
+      return half(b) * f(2 * ((h >> 12) & 7) + 1) * (trit_of(entry, i % 8) + ((h & 0x8000) != 0 ? -0.125f : 0.125f));
+    }
+    case Type::IQ1_M: {
+      const auto scales = [&](size_t k) { return u16(b + 48 + 2 * k); };
+      const uint8_t d[2] = {static_cast<uint8_t>(scales(0) >> 12 | scales(1) >> 12 << 4),
+                            static_cast<uint8_t>(scales(2) >> 12 | scales(3) >> 12 << 4)};
+      const int h = nibble(b[32 + i / 16], i % 16 >= 8);
+      const size_t entry = b[i / 8] + 256u * static_cast<size_t>(h & 7);
+      return half(d) * f(2 * ((scales(i / 64) >> (3 * (i % 64 / 16))) & 7) + 1) *
+             (trit_of(entry, i % 8) + ((h & 8) != 0 ? -0.125f : 0.125f));
+    }
+    case Type::IQ2_XXS: {
+      const uint8_t* sub = b + 2 + 8 * (i / 32);
+      const uint32_t packed = u16(sub + 4) + 65536u * u16(sub + 6);
+      const float q = f(level_of_8(kIq2XxsCodebook.levels[sub[i % 32 / 8]], i % 8));
+      return half(b) * (0.5f + f(static_cast<int>(packed >> 28))) * 0.25f * q *
+             sign7(packed >> (7 * (i % 32 / 8)), i % 8);
+    }
+    case Type::IQ2_XS: {
+      const uint16_t packed = u16(b + 2 + 2 * (i / 8));
+      const float q = f(level_of_8(kIq2XsCodebook.levels[packed & 511], i % 8));
+      return half(b) * (0.5f + f(nibble(b[66 + i / 32], upper16))) * 0.25f * q * sign7(packed >> 9, i % 8);
+    }
+    case Type::IQ2_S: {
+      const size_t entry = b[2 + i / 8] + 256u * static_cast<size_t>(pair(b[66 + i / 32], i % 32 / 8));
+      const float q = f(level_of_8(kIq2SCodebook.levels[entry], i % 8)) * (bit(b + 34, i) != 0 ? -1.0f : 1.0f);
+      return half(b) * (0.5f + f(nibble(b[74 + i / 32], upper16))) * 0.25f * q;
+    }
+    case Type::IQ3_XXS: {
+      const uint8_t* sub = b + 66 + 4 * (i / 32);
+      const uint32_t packed = u16(sub) + 65536u * u16(sub + 2);
+      static const int levels[8] = {4, 12, 20, 28, 36, 44, 52, 62};
+      const float q = f(levels[(kIq3XxsCodebook.levels[b[2 + i / 4]] >> (3 * (i % 4))) & 7]);
+      return half(b) * (0.5f + f(static_cast<int>(packed >> 28))) * 0.5f * q *
+             sign7(packed >> (7 * (i % 32 / 8)), i % 8);
+    }
+    case Type::IQ3_S: {
+      const size_t entry = b[2 + i / 4] + 256u * static_cast<size_t>(bit(b + 66, i / 4));
+      const float q =
+          f(1 + 2 * ((kIq3SCodebook.levels[entry] >> (3 * (i % 4))) & 7)) * (bit(b + 74, i) != 0 ? -1.0f : 1.0f);
+      return half(b) * f(1 + 2 * nibble(b[106 + i / 64], upper32)) * q;
+    }
+    case Type::MXFP4: {
+      const int code = nibble(b[1 + i % 16], upper16), exponent = code >> 1 & 3;
+      const double level = exponent == 0 ? 0.5 * (code & 1) : std::ldexp(1 + 0.5 * (code & 1), exponent - 1);
+      return static_cast<float>(std::ldexp(code >= 8 ? -level : level, b[0] - 127));
     }
     case Type::TQ1_0: {
       const int t = i < 160   ? trit(b[i % 32], i / 32)

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/arm_neon/products.h"
+#include "kernels/simd/codebooks.h"
 #include "kernels/simd/scales.h"
 #include "quant/all_formats.h"
 
@@ -19,7 +20,7 @@ struct Format {
   static constexpr bool kMins = kHasMins;
   static constexpr bool kFactors = kSuperblock;
 };
-template <class Block> struct FormatOf;
+template <class Block> struct FormatOf : Format<16, 128, true> {};  // what quant's plain unpack leaves
 template <> struct FormatOf<quant::q4_0::Block> : Format<32, 15, true> {};
 template <> struct FormatOf<quant::q4_1::Block> : Format<32, 15, true> {};
 template <> struct FormatOf<quant::q5_0::Block> : Format<32, 16, false> {};
@@ -32,6 +33,14 @@ template <> struct FormatOf<quant::q4_k::Block> : Format<32, 15, true, true> {};
 template <> struct FormatOf<quant::q5_k::Block> : Format<32, 16, true, true> {};
 template <> struct FormatOf<quant::q6_k::Block> : Format<16, 63, true, true> {};
 template <> struct FormatOf<quant::iq4_xs::Block> : Format<32, 127, false, true> {};
+template <> struct FormatOf<quant::iq3_s::Block> : Format<32, 15, false, true> {};
+template <> struct FormatOf<quant::iq3_xxs::Block> : Format<32, 62, false, true> {};
+template <> struct FormatOf<quant::iq2_s::Block> : Format<16, 43, false, true> {};
+template <> struct FormatOf<quant::iq2_xs::Block> : Format<16, 43, false, true> {};
+template <> struct FormatOf<quant::iq2_xxs::Block> : Format<32, 43, false, true> {};
+template <> struct FormatOf<quant::iq1_m::Block> : Format<16, 9, false, true> {};
+template <> struct FormatOf<quant::iq1_s::Block> : Format<32, 9, false, true> {};
+template <> struct FormatOf<quant::mxfp4::Block> : Format<32, 12, false> {};
 template <> struct FormatOf<quant::tq1_0::Block> : Format<32, 2, true, true> {};
 template <> struct FormatOf<quant::tq2_0::Block> : Format<32, 2, true, true> {};
 
@@ -223,6 +232,97 @@ SHOEHORN_INLINE void unpack(const quant::iq4_xs::Block* b, Codes& c) {
   set_no_mins(c);
 }
 
+/// Two entries of a codebook: the weights from 16 i on.
+template <class Block>
+SHOEHORN_INLINE uint8x16_t entries(const Block* b, size_t i) {
+  return vcombine_u8(vcreate_u8(entry_of(b, 2 * i)), vcreate_u8(entry_of(b, 2 * i + 1)));
+}
+
+template <class Block>
+SHOEHORN_INLINE void set_signed_entries(const Block* b, Codes& c) {
+  const uint8x16_t bit = (uint8x16_t)vdupq_n_u64(0x8040201008040201ull);
+  unroll<4>([&](auto h) SHOEHORN_LAMBDA {
+    const uint8x8_t signs = vcreate_u8(signs_of(b, h));
+    unroll<4>([&](auto i) SHOEHORN_LAMBDA {
+      const uint8x16_t own = vcombine_u8(vdup_lane_u8(signs, 2 * i), vdup_lane_u8(signs, 2 * i + 1)), negative = any_of(own, bit);
+      c.q[4 * h + i] = (U8)vsubq_u8(veorq_u8(entries(b, 4 * h + i), negative), negative);
+    });
+  });
+}
+
+/// 2 v + 1
+SHOEHORN_INLINE uint16x8_t odd(uint16x8_t v) { return vaddq_u16(vaddq_u16(v, v), vdupq_n_u16(1)); }
+SHOEHORN_INLINE void set_odd_scales_of_32(Codes& c, uint16x8_t scale, float d) {
+  set_scales_of_32(c, low_floats(odd(scale)), high_floats(odd(scale)), d);
+  set_no_mins(c);
+}
+SHOEHORN_INLINE void set_odd_scales_of_16(Codes& c, uint16x8_t first, uint16x8_t second, float d) {
+  set_per_16(c.step, c.step_factor, c.scale,
+             {low_floats(odd(first)), high_floats(odd(first)), low_floats(odd(second)), high_floats(odd(second))}, d);
+  set_no_mins(c);
+}
+/// The nibbles of the first four (kHalf 0) or the last four of eight bytes, the low one first.
+template <size_t kHalf>
+SHOEHORN_INLINE uint16x8_t nibbles_in_order(uint64_t v) {
+  const uint8x8_t x = vcreate_u8(v), low = vand_u8(x, vdup_n_u8(15)), high = vshr_n_u8(x, 4);
+  return vmovl_u8(kHalf == 0 ? vzip1_u8(low, high) : vzip2_u8(low, high));
+}
+/// The top nibbles of eight words.
+SHOEHORN_INLINE uint16x8_t top_nibbles(uint32x4_t first, uint32x4_t second) {
+  return vcombine_u16(vmovn_u32(vshrq_n_u32(first, 28)), vmovn_u32(vshrq_n_u32(second, 28)));
+}
+
+SHOEHORN_INLINE void unpack(const quant::iq2_xxs::Block* b, Codes& c) {
+  set_signed_entries(b, c);
+  const auto words = [&](size_t sub) SHOEHORN_LAMBDA { return load<uint32x4_t>(b->sub + sub); };
+  set_odd_scales_of_32(c, top_nibbles(vuzp2q_u32(words(0), words(2)), vuzp2q_u32(words(4), words(6))), fp16_to_fp32(b->d) * 0.125f);
+}
+
+SHOEHORN_INLINE void unpack(const quant::iq2_xs::Block* b, Codes& c) {
+  set_signed_entries(b, c);
+  const auto scales = load<uint64_t>(b->scales);
+  set_odd_scales_of_16(c, nibbles_in_order<0>(scales), nibbles_in_order<1>(scales), fp16_to_fp32(b->d) * 0.125f);
+}
+
+SHOEHORN_INLINE void unpack(const quant::iq2_s::Block* b, Codes& c) {
+  set_signed_entries(b, c);
+  const auto scales = load<uint64_t>(b->scales);
+  set_odd_scales_of_16(c, nibbles_in_order<0>(scales), nibbles_in_order<1>(scales), fp16_to_fp32(b->d) * 0.125f);
+}
+
+SHOEHORN_INLINE void unpack(const quant::iq3_xxs::Block* b, Codes& c) {
+  set_signed_entries(b, c);
+  const auto words = [&](size_t sub) SHOEHORN_LAMBDA { return load<uint32x4_t>(b->signs_and_scale + sub); };
+  set_odd_scales_of_32(c, top_nibbles(words(0), words(4)), fp16_to_fp32(b->d) * 0.25f);
+}
+
+SHOEHORN_INLINE void unpack(const quant::iq3_s::Block* b, Codes& c) {
+  set_signed_entries(b, c);
+  set_odd_scales_of_32(c, nibbles_in_order<0>(load<uint32_t>(b->scales)), fp16_to_fp32(b->d));
+}
+
+SHOEHORN_INLINE void unpack(const quant::iq1_s::Block* b, Codes& c) {
+  unroll<16>([&](auto i) SHOEHORN_LAMBDA {
+    c.q[i] = (U8)vaddq_u8(entries(b, i), bytes((b->qh[i / 2] & 0x8000) != 0 ? 255 : 1));
+  });
+  const uint16x8_t qh = load<uint16x8_t>(b->qh);
+  set_odd_scales_of_32(c, vandq_u16(vshrq_n_u16(qh, 12), vdupq_n_u16(7)), fp16_to_fp32(b->d) * 0.125f);
+}
+
+SHOEHORN_INLINE void unpack(const quant::iq1_m::Block* b, Codes& c) {
+  unroll<16>([&](auto i) SHOEHORN_LAMBDA {
+    const auto delta = [&](int bit) SHOEHORN_LAMBDA { return vdup_n_u8((b->qh[i] & bit) != 0 ? 255 : 1); };
+    c.q[i] = (U8)vaddq_u8(entries(b, i), vcombine_u8(delta(8), delta(128)));
+  });
+  // Word i / 4, from bit 3 (i % 4) up.
+  const int16x8_t shift = {0, -3, -6, -9, 0, -3, -6, -9};
+  const auto scales = [&](size_t first) SHOEHORN_LAMBDA {
+    const uint16x8_t each = vcombine_u16(vdup_n_u16(b->scales[first]), vdup_n_u16(b->scales[first + 1]));
+    return vandq_u16(vshlq_u16(each, shift), vdupq_n_u16(7));
+  };
+  set_odd_scales_of_16(c, scales(0), scales(2), fp16_to_fp32(quant::iq1_m::scale_of_scales(*b)) * 0.125f);
+}
+
 // Formats of 32 weights: eight blocks at a time.
 
 /// The binary16 at offset kOffset of four blocks as floats. Put together in general registers, whose units have nothing else to do.
@@ -310,6 +410,18 @@ SHOEHORN_INLINE void unpack(const quant::q8_0::Block* b, Codes& c) {
 SHOEHORN_INLINE U8 load_q8_0(const quant::q8_0::Block* b, size_t i, F32& scale) {
   scale = splat(fp16_to_fp32(b[i / 2].d));
   return load<U8>(b[i / 2].qs + 16 * (i % 2));
+}
+
+SHOEHORN_INLINE void unpack(const quant::mxfp4::Block* b, Codes& c) {
+  const int8x16_t levels = vld1q_s8(quant::mxfp4::kLevels);
+  unroll<8>([&](auto i) SHOEHORN_LAMBDA {
+    const uint8x16_t packed = vld1q_u8(b[i].qs);
+    c.q[2 * i] = (U8)vqtbl1q_s8(levels, low_nibbles(packed));
+    c.q[2 * i + 1] = (U8)vqtbl1q_s8(levels, high_nibbles(packed));
+  });
+  const uint16x8_t bits = vmovl_u8(vqsub_u8(vcreate_u8(exponents(b)), vdup_n_u8(1)));
+  set_scales_of_32(c, (F32)vshlq_n_u32(vmovl_u16(vget_low_u16(bits)), 23), (F32)vshlq_n_u32(vmovl_high_u16(bits), 23), 1);
+  set_no_mins(c);
 }
 
 SHOEHORN_INLINE void unpack(const quant::iq4_nl::Block* b, Codes& c) {

@@ -29,7 +29,14 @@ struct IntegerRows {
       unroll<kGroupVectors>([&](auto i) SHOEHORN_LAMBDA {
         out.scale[i] = kernels::load<F32>(scale + i * kLanes);
         out.min[i] = kernels::load<F32>(min + i * kLanes);
+#if defined(SHOEHORN_OWN_INT8_SUPER)
+        out.step[i] = out.scale[i];
+        out.offset[i] = out.min[i];
+#endif
       });
+#if defined(SHOEHORN_OWN_INT8_SUPER)
+      out.step_factor = out.offset_factor = 1;
+#endif
     }
   }
 

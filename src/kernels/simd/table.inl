@@ -38,9 +38,10 @@ struct ExactUnsigned : Unsigned<kBits> {
   static constexpr bool kExact = true;
   static constexpr int kOffset = kShift;
 };
-struct Levels {  // IQ4_XS: signed levels whose scale is of 32 but that are batched with K formats
+template <int kLowest, int kHighest>
+struct Levels {  // signed levels that are batched with K formats
   static constexpr bool kSigned = true, kExact = false;
-  static constexpr int kMinCode = kSignedBias - 127, kMaxCode = kSignedBias + 113;
+  static constexpr int kMinCode = kSignedBias + kLowest, kMaxCode = kSignedBias + kHighest;
 };
 struct ExactSigned {
   static constexpr bool kSigned = true, kExact = true;
@@ -53,7 +54,15 @@ template <> struct CodesOf<quant::Type::Q4_0> : ExactUnsigned<4, 8> {};
 template <> struct CodesOf<quant::Type::Q5_0> : ExactUnsigned<5, kCentredCodes ? 0 : 16> {};
 template <> struct CodesOf<quant::Type::Q8_0> : ExactSigned {};
 template <> struct CodesOf<quant::Type::IQ4_NL> : ExactSigned {};
-template <> struct CodesOf<quant::Type::IQ4_XS> : Levels {};
+template <> struct CodesOf<quant::Type::MXFP4> : ExactSigned {};
+template <> struct CodesOf<quant::Type::IQ4_XS> : Levels<-127, 113> {};
+template <> struct CodesOf<quant::Type::IQ3_S> : Levels<-15, 15> {};
+template <> struct CodesOf<quant::Type::IQ3_XXS> : Levels<-62, 62> {};
+template <> struct CodesOf<quant::Type::IQ2_S> : Levels<-43, 43> {};
+template <> struct CodesOf<quant::Type::IQ2_XS> : Levels<-43, 43> {};
+template <> struct CodesOf<quant::Type::IQ2_XXS> : Levels<-43, 43> {};
+template <> struct CodesOf<quant::Type::IQ1_M> : Levels<-9, 9> {};
+template <> struct CodesOf<quant::Type::IQ1_S> : Levels<-9, 9> {};
 template <> struct CodesOf<quant::Type::Q4_1> : Unsigned<4> {};
 template <> struct CodesOf<quant::Type::Q5_1> : Centred<5> {};
 template <> struct CodesOf<quant::Type::Q2_K> : Unsigned<2> {};

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/x86_avx2/vector.h"
+#include "kernels/simd/codebooks.h"
 #include "kernels/simd/scales.h"
 #include "kernels/simd/ternary.h"
 #include "quant/all_formats.h"
@@ -134,6 +135,113 @@ SHOEHORN_INLINE void unpack(const quant::iq4_xs::Block* b, Codes& c) {
   set_mins(c, kSignedBias);
 }
 
+/// All ones in every byte i whose bit i is set.
+SHOEHORN_INLINE __m256i bits_to_bytes(uint32_t bits) {
+  const __m256i each = _mm256_set1_epi32(static_cast<int>(bits));
+  const __m256i spread = _mm256_shuffle_epi8(each, _mm256_set_epi64x(0x0303030303030303, 0x0202020202020202, 0x0101010101010101, 0));
+  const __m256i bit = _mm256_set1_epi64x(static_cast<long long>(0x8040201008040201ull));
+  return _mm256_cmpeq_epi8(_mm256_and_si256(spread, bit), bit);
+}
+
+/// Four entries of a codebook: the weights from 32 i on.
+template <class Block>
+SHOEHORN_INLINE __m256i entries(const Block* b, size_t i) {
+  const auto entry = [&](size_t k) SHOEHORN_LAMBDA { return static_cast<long long>(entry_of(b, 4 * i + k)); };
+  return _mm256_set_epi64x(entry(3), entry(2), entry(1), entry(0));
+}
+
+/// Signed magnitudes, shifted to be unsigned where kSignedBias says so.
+template <class Block>
+SHOEHORN_INLINE void set_signed_entries(const Block* b, Codes& c) {
+  unroll<4>([&](auto h) SHOEHORN_LAMBDA {
+    const uint64_t signs = signs_of(b, h);
+    unroll<2>([&](auto i) SHOEHORN_LAMBDA {
+      const __m256i negative = bits_to_bytes(static_cast<uint32_t>(signs >> (32 * i)));
+      const __m256i flipped = _mm256_xor_si256(entries(b, 2 * h + i), negative);
+      c.q[2 * h + i] = (U8)_mm256_sub_epi8(flipped, _mm256_sub_epi8(negative, bytes(kSignedBias)));
+    });
+  });
+}
+
+/// Scales of d * (2 scale + 1), eight in either half.
+SHOEHORN_INLINE void set_odd_scales(Codes& c, __m256i first, __m256i second, float d) {
+  const auto odd = [&](__m256i v) SHOEHORN_LAMBDA {
+    return (F32)_mm256_cvtepi32_ps(_mm256_add_epi32(_mm256_add_epi32(v, v), _mm256_set1_epi32(1))) * d;
+  };
+  c.scale[0] = odd(first);
+  c.scale[1] = odd(second);
+  set_mins(c, kSignedBias);
+}
+SHOEHORN_INLINE void set_odd_scales(Codes& c, __m128i scale, float d) {
+  set_odd_scales(c, _mm256_cvtepu8_epi32(scale), _mm256_cvtepu8_epi32(_mm_unpackhi_epi64(scale, scale)), d);
+}
+/// The nibbles of eight bytes, the low one first.
+SHOEHORN_INLINE __m128i nibbles_in_order(uint64_t v) {
+  const __m128i x = _mm_cvtsi64_si128(static_cast<long long>(v)), nibble = _mm_set1_epi8(15);
+  return _mm_unpacklo_epi8(_mm_and_si128(x, nibble), _mm_and_si128(_mm_srli_epi16(x, 4), nibble));
+}
+
+SHOEHORN_INLINE void unpack(const quant::iq2_xxs::Block* b, Codes& c) {
+  set_signed_entries(b, c);
+  const auto scale = [&](size_t sub) SHOEHORN_LAMBDA {  // of the odd lanes
+    return _mm256_shuffle_epi32(_mm256_srli_epi32(load_bytes32(b->sub + sub), 28), 0xf5);
+  };
+  set_odd_scales(c, scale(0), scale(4), fp16_to_fp32(b->d) * 0.125f);
+}
+
+SHOEHORN_INLINE void unpack(const quant::iq2_xs::Block* b, Codes& c) {
+  set_signed_entries(b, c);
+  set_odd_scales(c, nibbles_in_order(load<uint64_t>(b->scales)), fp16_to_fp32(b->d) * 0.125f);
+}
+
+SHOEHORN_INLINE void unpack(const quant::iq2_s::Block* b, Codes& c) {
+  set_signed_entries(b, c);
+  set_odd_scales(c, nibbles_in_order(load<uint64_t>(b->scales)), fp16_to_fp32(b->d) * 0.125f);
+}
+
+SHOEHORN_INLINE void unpack(const quant::iq3_xxs::Block* b, Codes& c) {
+  set_signed_entries(b, c);
+  const auto scale = [&](size_t sub) SHOEHORN_LAMBDA {
+    const __m128i four = _mm_srli_epi32(load<__m128i>(b->signs_and_scale + sub), 28);
+    return _mm256_shuffle_epi32(_mm256_cvtepu32_epi64(four), 0xa0);
+  };
+  set_odd_scales(c, scale(0), scale(4), fp16_to_fp32(b->d) * 0.25f);
+}
+
+SHOEHORN_INLINE void unpack(const quant::iq3_s::Block* b, Codes& c) {
+  set_signed_entries(b, c);
+  const __m128i scale = nibbles_in_order(load<uint32_t>(b->scales));
+  set_odd_scales(c, _mm_unpacklo_epi8(scale, scale), fp16_to_fp32(b->d));
+}
+
+/// Bytes of -1 where a bit of `down` is set for the 64 bits, 1 elsewhere, shifted as codes are.
+SHOEHORN_INLINE __m256i deltas(uint32_t down) {
+  const __m256i bit = _mm256_set_epi64x(8, 4, 2, 1), each = _mm256_set1_epi64x(static_cast<long long>(down));
+  const __m256i is_down = _mm256_cmpeq_epi64(_mm256_and_si256(each, bit), bit);
+  return _mm256_blendv_epi8(bytes(kSignedBias + 1), bytes(kSignedBias - 1), is_down);
+}
+
+SHOEHORN_INLINE void unpack(const quant::iq1_s::Block* b, Codes& c) {
+  unroll<8>([&](auto s) SHOEHORN_LAMBDA {
+    c.q[s] = (U8)_mm256_add_epi8(entries(b, s), bytes(kSignedBias + ((b->qh[s] & 0x8000) != 0 ? -1 : 1)));
+  });
+  const __m128i scale = _mm_and_si128(_mm_srli_epi16(load<__m128i>(b->qh), 12), _mm_set1_epi16(7));
+  set_odd_scales(c, _mm_or_si128(scale, _mm_slli_epi16(scale, 8)), fp16_to_fp32(b->d) * 0.125f);
+}
+
+SHOEHORN_INLINE void unpack(const quant::iq1_m::Block* b, Codes& c) {
+  unroll<8>([&](auto s) SHOEHORN_LAMBDA {
+    c.q[s] = (U8)_mm256_add_epi8(entries(b, s), deltas(_pext_u32(load<uint16_t>(b->qh + 2 * s), 0x8888u)));
+  });
+  // Word i / 4, from bit 3 (i % 4) up.
+  const auto scale = [&](size_t first) SHOEHORN_LAMBDA {
+    const int low = b->scales[first], high = b->scales[first + 1];
+    const __m256i each = _mm256_set_epi32(high, high, high, high, low, low, low, low);
+    return _mm256_and_si256(_mm256_srlv_epi32(each, _mm256_set_epi32(9, 6, 3, 0, 9, 6, 3, 0)), _mm256_set1_epi32(7));
+  };
+  set_odd_scales(c, scale(0), scale(2), fp16_to_fp32(quant::iq1_m::scale_of_scales(*b)) * 0.125f);
+}
+
 // Formats of 32 weights: eight blocks at a time.
 
 /// The binary16 at offset kOffset of eight blocks, each twice, as floats.
@@ -153,12 +261,7 @@ SHOEHORN_INLINE void set_halves(F32 (&to)[2], const Block* b) {
 }
 
 /// 16 in every byte i whose bit i is set.
-SHOEHORN_INLINE __m256i fifth_bits(const uint8_t qh[4]) {
-  const __m256i each = _mm256_set1_epi32(load<int32_t>(qh));
-  const __m256i spread = _mm256_shuffle_epi8(each, _mm256_set_epi64x(0x0303030303030303, 0x0202020202020202, 0x0101010101010101, 0));
-  const __m256i bit = _mm256_set1_epi64x(static_cast<long long>(0x8040201008040201ull));
-  return _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(spread, bit), bit), bytes(16));
-}
+SHOEHORN_INLINE __m256i fifth_bits(const uint8_t qh[4]) { return _mm256_and_si256(bits_to_bytes(load<uint32_t>(qh)), bytes(16)); }
 
 SHOEHORN_INLINE void unpack(const quant::q4_0::Block* b, Codes& c) {
   unroll<8>([&](auto i) SHOEHORN_LAMBDA { c.q[i] = (U8)nibbles(b[i].qs); });
@@ -198,6 +301,17 @@ SHOEHORN_INLINE void unpack(const quant::q8_0::Block* b, Codes& c) {
 SHOEHORN_INLINE U8 load_q8_0(const quant::q8_0::Block* b, size_t i, F32& scale) {
   scale = splat(fp16_to_fp32(b[i].d));
   return (U8)_mm256_add_epi8(load_bytes32(b[i].qs), bytes(kSignedBias));
+}
+
+SHOEHORN_INLINE void unpack(const quant::mxfp4::Block* b, Codes& c) {
+  const __m128i levels = _mm_add_epi8(load<__m128i>(quant::mxfp4::kLevels), _mm_set1_epi8(static_cast<char>(kSignedBias)));
+  unroll<8>([&](auto i) SHOEHORN_LAMBDA {
+    c.q[i] = (U8)_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(levels), nibbles(b[i].qs));
+  });
+  const __m128i bits = _mm_subs_epu8(doubled(exponents(b)), _mm_set1_epi8(1));
+  c.scale[0] = (F32)_mm256_slli_epi32(_mm256_cvtepu8_epi32(bits), 23);
+  c.scale[1] = (F32)_mm256_slli_epi32(_mm256_cvtepu8_epi32(_mm_unpackhi_epi64(bits, bits)), 23);
+  set_mins(c, kSignedBias);
 }
 
 SHOEHORN_INLINE void unpack(const quant::iq4_nl::Block* b, Codes& c) {

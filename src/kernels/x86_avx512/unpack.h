@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/x86_avx512/vector.h"
+#include "kernels/simd/codebooks.h"
 #include "kernels/simd/scales.h"
 #include "kernels/simd/ternary.h"
 #include "quant/all_formats.h"
@@ -114,6 +115,89 @@ SHOEHORN_INLINE void unpack(const quant::iq4_xs::Block* b, Codes& c) {
   set(c, scales, scales * 128.0f);
 }
 
+/// Eight entries of a codebook: the weights from 64 i on.
+template <class Block>
+SHOEHORN_INLINE __m512i entries(const Block* b, size_t i) {
+  const auto entry = [&](size_t k) SHOEHORN_LAMBDA { return static_cast<long long>(entry_of(b, 8 * i + k)); };
+  return _mm512_set_epi64(entry(7), entry(6), entry(5), entry(4), entry(3), entry(2), entry(1), entry(0));
+}
+
+/// Signed magnitudes, shifted to be unsigned.
+template <class Block>
+SHOEHORN_INLINE void set_signed_entries(const Block* b, Codes& c) {
+  unroll<4>([&](auto i) SHOEHORN_LAMBDA {
+    const __m512i magnitude = entries(b, i), middle = bytes(128);
+    c.q[i] = (U8)_mm512_mask_sub_epi8(_mm512_add_epi8(middle, magnitude), signs_of(b, i), middle, magnitude);
+  });
+}
+
+/// Scales of d * (2 scale + 1)
+SHOEHORN_INLINE void set_odd_scales(Codes& c, __m512i scale, float d) {
+  const __m512 scales = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_add_epi32(scale, scale), _mm512_set1_epi32(1))) * d;
+  set(c, scales, scales * 128.0f);
+}
+/// The nibbles of eight bytes, the low one first.
+SHOEHORN_INLINE __m128i nibbles_in_order(uint64_t v) {
+  const __m128i x = _mm_cvtsi64_si128(static_cast<long long>(v)), nibble = _mm_set1_epi8(15);
+  return _mm_unpacklo_epi8(_mm_and_si128(x, nibble), _mm_and_si128(_mm_srli_epi16(x, 4), nibble));
+}
+
+SHOEHORN_INLINE void unpack(const quant::iq2_xxs::Block* b, Codes& c) {
+  set_signed_entries(b, c);
+  const __m512i scale = _mm512_srli_epi32(_mm512_loadu_si512(b->sub), 28);  // of the odd lanes
+  set_odd_scales(c, _mm512_shuffle_epi32(scale, static_cast<_MM_PERM_ENUM>(0xf5)), fp16_to_fp32(b->d) * 0.125f);
+}
+
+SHOEHORN_INLINE void unpack(const quant::iq2_xs::Block* b, Codes& c) {
+  set_signed_entries(b, c);
+  set_odd_scales(c, _mm512_cvtepu8_epi32(nibbles_in_order(load<uint64_t>(b->scales))), fp16_to_fp32(b->d) * 0.125f);
+}
+
+SHOEHORN_INLINE void unpack(const quant::iq2_s::Block* b, Codes& c) {
+  set_signed_entries(b, c);
+  set_odd_scales(c, _mm512_cvtepu8_epi32(nibbles_in_order(load<uint64_t>(b->scales))), fp16_to_fp32(b->d) * 0.125f);
+}
+
+SHOEHORN_INLINE void unpack(const quant::iq3_xxs::Block* b, Codes& c) {
+  set_signed_entries(b, c);
+  const __m512i scale = _mm512_cvtepu32_epi64(_mm256_srli_epi32(load<__m256i>(b->signs_and_scale), 28));
+  set_odd_scales(c, _mm512_shuffle_epi32(scale, static_cast<_MM_PERM_ENUM>(0xa0)), fp16_to_fp32(b->d) * 0.25f);
+}
+
+SHOEHORN_INLINE void unpack(const quant::iq3_s::Block* b, Codes& c) {
+  set_signed_entries(b, c);
+  const __m128i scale = nibbles_in_order(load<uint32_t>(b->scales));
+  set_odd_scales(c, _mm512_cvtepu8_epi32(_mm_unpacklo_epi8(scale, scale)), fp16_to_fp32(b->d));
+}
+
+/// 128 + delta per 64 bits, less where a bit of `down` is set.
+SHOEHORN_INLINE __m512i middles(uint8_t down) { return _mm512_mask_blend_epi64(down, bytes(129), bytes(127)); }
+
+SHOEHORN_INLINE void unpack(const quant::iq1_s::Block* b, Codes& c) {
+  // Bits 15 of the words, four times each.
+  const __m128i qh = load<__m128i>(b->qh);
+  const uint32_t down = _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cvtepi16_epi32(qh)));
+  unroll<4>([&](auto i) SHOEHORN_LAMBDA {
+    const uint32_t two = down >> (2 * i);
+    c.q[i] = (U8)_mm512_add_epi8(entries(b, i), middles(static_cast<uint8_t>((two & 1) * 15 + (two & 2) * 120)));
+  });
+  const __m512i scale = _mm512_and_si512(_mm512_cvtepu32_epi64(_mm256_srli_epi32(_mm256_cvtepu16_epi32(qh), 12)), _mm512_set1_epi64(7));
+  set_odd_scales(c, _mm512_shuffle_epi32(scale, static_cast<_MM_PERM_ENUM>(0xa0)), fp16_to_fp32(b->d) * 0.125f);
+}
+
+SHOEHORN_INLINE void unpack(const quant::iq1_m::Block* b, Codes& c) {
+  unroll<4>([&](auto i) SHOEHORN_LAMBDA {
+    const auto down = static_cast<uint8_t>(_pext_u32(load<uint32_t>(b->qh + 4 * i), 0x88888888u));
+    c.q[i] = (U8)_mm512_add_epi8(entries(b, i), middles(down));
+  });
+  // Word i / 4, from bit 3 (i % 4) up.
+  const __m512i words = _mm512_castsi256_si512(_mm256_cvtepu16_epi32(_mm_cvtsi64_si128(load<int64_t>(b->scales))));
+  const __m512i each = _mm512_permutexvar_epi32(_mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0), words);
+  const __m512i shift = _mm512_set_epi32(9, 6, 3, 0, 9, 6, 3, 0, 9, 6, 3, 0, 9, 6, 3, 0);
+  set_odd_scales(c, _mm512_and_si512(_mm512_srlv_epi32(each, shift), _mm512_set1_epi32(7)),
+                 fp16_to_fp32(quant::iq1_m::scale_of_scales(*b)) * 0.125f);
+}
+
 // Formats of 32 weights: eight blocks at a time.
 
 /// Indices of 16-bit words: word kFirst + kStride * i - kBase of block i, each twice.
@@ -201,6 +285,15 @@ SHOEHORN_INLINE U8 load_q8_0(const quant::q8_0::Block* b, size_t i, F32& scale) 
   scale = (F32)_mm512_permutexvar_ps(_mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0),
                                      _mm512_castps128_ps512(_mm_cvtph_ps(d)));
   return (U8)_mm512_xor_si512(both, bytes(128));
+}
+
+SHOEHORN_INLINE void unpack(const quant::mxfp4::Block* b, Codes& c) {
+  const __m512i levels =
+      _mm512_broadcast_i32x4(_mm_xor_si128(load<__m128i>(quant::mxfp4::kLevels), _mm_set1_epi8(-128)));
+  unroll<4>([&](auto i) SHOEHORN_LAMBDA { c.q[i] = (U8)_mm512_shuffle_epi8(levels, nibbles(b, i)); });
+  const __m512i e = _mm512_cvtepu8_epi32(_mm_subs_epu8(doubled(exponents(b)), _mm_set1_epi8(1)));
+  const __m512 d = _mm512_castsi512_ps(_mm512_slli_epi32(e, 23));
+  set(c, d, d * 128.0f);
 }
 
 SHOEHORN_INLINE void unpack(const quant::iq4_nl::Block* b, Codes& c) {

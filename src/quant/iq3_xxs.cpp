@@ -1,0 +1,40 @@
+#include "quant/iq3_xxs.h"
+
+#include "quant/block_format.h"
+
+namespace shoehorn::quant::iq3_xxs {
+namespace {
+
+constexpr CodebookFormat kFormat{.n_sub = 8,
+                                 .sub_size = 32,
+                                 .entry_size = 4,
+                                 .n_levels = 8,
+                                 .level = kIq3XxsLevels,
+                                 .lowest = 4,
+                                 .step = 8.3f,
+                                 .near = near_iq3_xxs,
+                                 .signs = CodebookFormat::Signs::kEven,
+                                 .delta_size = 0,
+                                 .scale_hi = 15,
+                                 .factor = 0.25f,
+                                 .rms_share = 1.0f,
+                                 .first_reach = 36,
+                                 .last_reach = 80};
+
+void pack(const CodebookResult& result, Block& out) {
+  out.d = result.d;
+  for (size_t i = 0; i < 64; ++i) out.qs[i] = static_cast<uint8_t>(result.entry[i]);
+  for (size_t s = 0; s < 8; ++s) {
+    uint32_t packed = static_cast<uint32_t>(result.scale[s]) << 28;
+    for (size_t i = 0; i < 4; ++i) packed |= static_cast<uint32_t>(result.signs[4 * s + i] & 127) << (7 * i);
+    out.signs_and_scale[s] = packed;
+  }
+}
+
+}  // namespace
+
+Format table_row(Type type, const char* gguf_name) {
+  return searched_format<Block, unpack, kFormat, pack>(type, gguf_name);
+}
+
+}  // namespace shoehorn::quant::iq3_xxs

@@ -193,7 +193,8 @@ std::string fingerprint(const engine::Session& session, const Chunks& chunks, co
 }
 
 /// The state to go on from; an empty one when there is none.
-Expected<io::Imatrix> read_state(const ImatrixOptions& options, const std::string& fingerprint) {
+Expected<io::Imatrix> read_state(const engine::Session& session, const ImatrixOptions& options,
+                                 const std::string& fingerprint) {
   std::error_code error;
   const std::string& path = options.state_path;
   if (path.empty() || !fs::exists(path, error)) return io::Imatrix();
@@ -206,6 +207,13 @@ Expected<io::Imatrix> read_state(const ImatrixOptions& options, const std::strin
     return fail(ErrorCode::kInvalid,
                 "{}: the interrupted run had another model, text or other options ({}); use the same, or remove it",
                 path, state.fingerprint);
+  }
+  const std::vector<uint64_t> counts = {state.chunk_count * session.n_ctx()};
+  for (const auto& [name, entry] : state.entries) {
+    const io::GgufTensor* tensor = session.model().file().find(name);
+    if (tensor == nullptr || entry.in_sum2.size() != tensor->n_cols() || entry.counts != counts) {
+      return fail(ErrorCode::kInvalid, "{}: entry {} does not fit the model; remove the file", path, name);
+    }
   }
   return state;
 }
@@ -349,7 +357,7 @@ Expected<io::Imatrix> collect_imatrix(engine::Session& session, std::string_view
                 session.n_ctx(), options.first_chunk);
   }
   std::string print = fingerprint(session, chunks, options);
-  SHOEHORN_TRY(auto before, read_state(options, print));
+  SHOEHORN_TRY(auto before, read_state(session, options, print));
   session.truncate(0);
   return Collection(session, chunks, options, std::move(before), std::move(print), progress).run();
 }

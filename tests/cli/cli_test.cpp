@@ -432,6 +432,10 @@ TEST(Imatrix, WrongUsageIsRefused) {
   EXPECT_EQ(run({"imatrix", "-m", model(), "-f", eval_text(), "--ram", "lots"}).exit_code, 2);
   EXPECT_EQ(run({"imatrix", "-m", model(), "-f", eval_text(), "--ram", "1G", "--no-mmap"}).exit_code, 2);
   EXPECT_EQ(run({"imatrix"}).exit_code, 1);
+  const std::string copy = test::temp_dir() + "/model.gguf";
+  fs::copy_file(model(), copy);
+  EXPECT_EQ(run({"imatrix", "-m", copy, "-f", eval_text(), "-o", copy, "-c", "64", "--chunks", "2"}).exit_code, 1);
+  EXPECT_EQ(test::read_bytes(copy), test::read_bytes(model()));
   const Result no_matrix = run({"imatrix", "--in-file", model(), "-o", test::temp_dir() + "/x.gguf"});
   EXPECT_EQ(no_matrix.exit_code, 1);
   EXPECT_NE(no_matrix.err.find("not an importance matrix"), std::string::npos) << no_matrix.err;

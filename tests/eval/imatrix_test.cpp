@@ -236,6 +236,13 @@ TEST_F(Collecting, AStateOfAnotherRunIsRefused) {
   other.max_chunks = 3;
   refused(other, text_, "has 4 chunks already");
   EXPECT_EQ(test::read_bytes(options.state_path), before);
+
+  ASSERT_EXPECTED(io::Imatrix damaged, io::read_imatrix(options.state_path));
+  damaged.entries.at("blk.0.attn_q.weight").in_sum2.resize(3);
+  ASSERT_TRUE(io::write_imatrix(damaged, options.state_path));
+  refused(options, text_, "blk.0.attn_q.weight does not fit");
+  test::write_bytes(options.state_path, before);
+
   // More chunks of the same are no other run.
   options.max_chunks = 6;
   ImatrixOptions fresh{.max_chunks = 6};

@@ -290,6 +290,22 @@ TEST(Imatrix, MalformedGgufsAreErrors) {
   }
 }
 
+TEST(Imatrix, RandomDamageNeverCrashes) {
+  const std::string path = test::temp_dir() + "/imatrix.gguf";
+  ASSERT_TRUE(write_imatrix(sample(), path));
+  std::mt19937 rng(1);
+  for (const std::string& whole : {legacy(), test::read_text(path)}) {
+    for (int i = 0; i < 2000; ++i) {
+      const auto imatrix = read(test::flip_bits(whole, rng));
+      if (!imatrix) continue;
+      for (const auto& [name, entry] : imatrix->entries) {
+        ASSERT_EQ(entry.in_sum2.size(), entry.n_mat() * entry.n_cols());
+        for (const float value : entry.importance()) ASSERT_TRUE(value >= 0 && std::isfinite(value)) << name;
+      }
+    }
+  }
+}
+
 TEST(Imatrix, WhatDoesNotFitIsNotWritten) {
   const std::string path = test::temp_dir() + "/imatrix.gguf";
   test::write_text(path, "there before");

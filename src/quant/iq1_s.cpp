@@ -17,7 +17,7 @@ constexpr CodebookFormat kFormat{.n_sub = 8,
                                  .delta_size = 32,
                                  .scale_hi = 7,
                                  .factor = 0.125f,
-                                 .rms_share = 1.0f,
+                                 .rms_share = 0.4f,
                                  .first_reach = 5,
                                  .last_reach = 18};
 

@@ -17,7 +17,7 @@ constexpr CodebookFormat kFormat{.n_sub = 8,
                                  .delta_size = 0,
                                  .scale_hi = 15,
                                  .factor = 0.125f,
-                                 .rms_share = 1.0f,
+                                 .rms_share = 0.4f,
                                  .first_reach = 26,
                                  .last_reach = 66};
 

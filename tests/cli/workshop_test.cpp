@@ -122,6 +122,61 @@ TEST(SlowWorkshop, KillsDoNotChangePruning) {
 
 TEST(SlowWorkshop, KillsDoNotChangeHealing) { expect_kills_change_nothing(heal_arguments(fable(), 12), 8); }
 
+Arguments gptq_arguments(const std::string& type, const std::string& out) {
+  return {"quantize", fable(),    out,         type, "--method", "gptq", "--calib",
+          calib(),    "--samples", "32", "--seq-len", "128", "-t", "1"};
+}
+
+TEST(Workshop, GptqLosesLessThanRounding) {
+  const std::string dir = temp_dir();
+  ASSERT_EQ(run({"convert", fable(), dir + "/f16.gguf"}).exit_code, 0);
+  ASSERT_EQ(run({"quantize", fable(), dir + "/rtn.gguf", "Q3_K_M"}).exit_code, 0);
+  const Result gptq = run(with(gptq_arguments("Q3_K_M", dir + "/gptq.gguf"), {"--json"}));
+  ASSERT_EQ(gptq.exit_code, 0) << gptq.err;
+  EXPECT_EQ(Json::parse(gptq.out)["file_bytes"], fs::file_size(dir + "/gptq.gguf"));
+  const auto divergence = [&](const std::string& name) {
+    const Result result = run({"perplexity", "-m", dir + "/" + name, "-f", fable() + "/eval.txt", "-c", "256", "--chunks", "8",
+                               "--kl-base", dir + "/f16.gguf", "--json"});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return Json::parse(result.out)["kld_mean"].get<double>();
+  };
+  EXPECT_LT(divergence("gptq.gguf"), 0.85 * divergence("rtn.gguf"));
+}
+
+TEST(SlowWorkshop, KillsDoNotChangeGptq) {
+  const std::string dir = temp_dir();
+  const auto start = Clock::now();
+  ASSERT_EQ(run(gptq_arguments("Q2_K", dir + "/whole.gguf")).exit_code, 0);
+  const double duration = seconds_since(start);
+  const auto expected = read_bytes(dir + "/whole.gguf");
+  std::mt19937 random(8);
+  int killed = 0;
+  for (int i = 0; i < 6; ++i) {
+    Program program(with(gptq_arguments("Q2_K", dir + "/out.gguf"), i == 0 ? Arguments{} : Arguments{"--resume"}));
+    std::this_thread::sleep_for(std::chrono::duration<double>(duration * (0.3 + 0.6 * static_cast<double>(random()) / 4294967296.0)));
+    program.signal(SIGKILL);
+    if (program.wait().exit_code == 0) break;
+    ++killed;
+    EXPECT_FALSE(fs::exists(dir + "/out.gguf"));
+  }
+  EXPECT_GT(killed, 0);
+  const Result last = run(with(gptq_arguments("Q2_K", dir + "/out.gguf"), {"--resume"}));
+  ASSERT_EQ(last.exit_code, 0) << last.err;
+  EXPECT_TRUE(read_bytes(dir + "/out.gguf") == expected);
+  EXPECT_FALSE(fs::exists(dir + "/out.gguf.state"));
+}
+
+TEST(Workshop, GptqSaysWhatItNeeds) {
+  const std::string out = temp_dir() + "/out.gguf";
+  const Result no_text = run({"quantize", fable(), out, "Q2_K", "--method", "gptq"});
+  EXPECT_EQ(no_text.exit_code, 1);
+  EXPECT_NE(no_text.err.find("--calib"), std::string::npos) << no_text.err;
+  const Result rtn = run({"quantize", fable(), out, "Q2_K", "--calib", calib()});
+  EXPECT_EQ(rtn.exit_code, 1);
+  EXPECT_NE(rtn.err.find("--method gptq"), std::string::npos) << rtn.err;
+  EXPECT_FALSE(fs::exists(out));
+}
+
 /// The variables of process `rank` of `size`.
 std::map<std::string, std::string> rank_of(int rank, int size, int port) {
   return {{"RANK", std::to_string(rank)}, {"WORLD_SIZE", std::to_string(size)}, {"MASTER_ADDR", "127.0.0.1"}, {"MASTER_PORT", std::to_string(port)}};

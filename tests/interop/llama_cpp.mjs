@@ -26,7 +26,10 @@ const tolerances = {
     F16: {logit: 0.02, perplexity: 0.0005},
     Q8_0: {logit: 0.1, perplexity: 0.002},
     Q4_K_M: {logit: 0.2, perplexity: 0.006},
-    Q2_K: {logit: 0.3, perplexity: 0.006}
+    Q2_K: {logit: 0.3, perplexity: 0.006},
+    IQ3_M: {logit: 0.3, perplexity: 0.006},
+    IQ2_M: {logit: 0.3, perplexity: 0.006},
+    IQ1_M: {logit: 0.3, perplexity: 0.006}
 };
 
 /** Every greedy token of `shoehorn run` is, to llama.cpp, the best one or as good as it. */
@@ -73,6 +76,24 @@ suite("a uniform model", () => {
     before(() => {
         shoehorn("convert", fable, files.F16, "--type", "f16");
         for (const type of ["Q8_0", "Q4_K_M", "Q2_K"]) shoehorn("quantize", files.F16, files[type], type);
+    });
+    testTypes("llama", files);
+});
+
+suite("types below Q3_K", () => {
+    const files = {IQ3_M: gguf("iq3_m"), IQ2_M: gguf("iq2_m"), IQ1_M: gguf("iq1_m")};
+    before(() => {
+        for (const type of Object.keys(files)) shoehorn("quantize", fable, files[type], type);
+    });
+    testTypes("llama", files);
+});
+
+suite("a model quantized by second moments", () => {
+    const files = {Q4_K_M: gguf("gptq-q4_k_m"), Q2_K: gguf("gptq-q2_k")};
+    before(() => {
+        for (const type of Object.keys(files)) {
+            shoehorn("quantize", fable, files[type], type, "--method", "gptq", "--calib", path.join(fable, "calib.txt"), "--samples", "16", "--seq-len", "256");
+        }
     });
     testTypes("llama", files);
 });

@@ -1,35 +1,36 @@
 #include <memory>
 
 #include "cli/command.h"
+#include "cli/size_option.h"
 #include "cli/workshop_flags.h"
 #include "cli/write_model.h"
-#include "compress/calibrate/gptq.h"
+#include "compress/calibrate/calibrated.h"
 
 namespace shoehorn::cli {
 namespace {
 
 struct Options {
   WriteOptions write;
-  std::string method = "rtn";
-  compress::GptqOptions gptq;
+  compress::CalibratedOptions calibrated;
 };
 
 #ifdef SHOEHORN_WORKSHOP
-Status quantize_with_gptq(Options& o) {
-  o.gptq.model = o.write.in;
-  o.gptq.out = o.write.out;
-  return write_model(o.write,
-                     [&](const auto& output, Progress& progress) { return compress::gptq(o.gptq, output, progress); });
+Status quantize_calibrated(Options& o) {
+  o.calibrated.model = o.write.in;
+  o.calibrated.out = o.write.out;
+  return write_model(o.write, [&](const auto& output, Progress& progress) {
+    return compress::quantize_calibrated(o.calibrated, output, progress);
+  });
 }
 #else
-Status quantize_with_gptq(Options&) { return hand_over_to_workshop(); }
+Status quantize_calibrated(Options&) { return hand_over_to_workshop(); }
 #endif
 
 Status run(Options& o) {
-  if (o.method == "gptq") return quantize_with_gptq(o);
-  if (!o.gptq.calib.empty())
-    return fail(ErrorCode::kInvalid, "--calib is what --method gptq learns from; rtn takes none");
-  return write_model(o.write);
+  const compress::CalibratedOptions& c = o.calibrated;
+  const bool targeted = c.target_bytes > 0 || c.target_bpw > 0, calibrated = c.method == "gptq" || !c.calib.empty();
+  o.write.choose_types = targeted;
+  return calibrated || targeted ? quantize_calibrated(o) : write_model(o.write);
 }
 
 }  // namespace
@@ -37,11 +38,12 @@ Status run(Options& o) {
 std::function<Status()> define_quantize(CLI::App& app) {
   const auto o = std::make_shared<Options>();
   WriteOptions& w = o->write;
-  compress::GptqOptions& g = o->gptq;
-  app.add_option("IN", w.in, "Checkpoint directory, or (rtn) a GGUF")->required();
+  compress::CalibratedOptions& g = o->calibrated;
+  app.add_option("IN", w.in, "Checkpoint directory, or (without --calib) a GGUF")->required();
   app.add_option("OUT", w.out, "GGUF to write")->required();
-  app.add_option("TYPE", w.type, "Mix: " + mix_names())->required();
-  app.add_option("--method", o->method,
+  app.add_option("TYPE", w.type, "Mix: " + mix_names() + "; with a target also auto")->required();
+  g.method = "rtn";
+  app.add_option("--method", g.method,
                  "rtn: every weight to the nearest value, with the best scales; gptq: the least error at each matrix's "
                  "output on --calib text, minutes to hours instead of seconds")
       ->check(CLI::IsMember({"rtn", "gptq"}))
@@ -49,6 +51,15 @@ std::function<Status()> define_quantize(CLI::App& app) {
   app.add_option("--imatrix", w.imatrix, "Importance matrix (GGUF or .dat): errors count by what the columns do");
   app.add_option("--tensor-type", w.tensor_types,
                  "REGEX=TYPE: tensors whose name matches get this type; repeatable, the last match wins");
+  add_size_option(app, "--target-size", g.target_bytes,
+                  "Size of the file, as 3.3G or 600M: each tensor gets the type that is best for the model's KL "
+                  "divergence on --calib text; TYPE is where the search begins");
+  app.add_option("--target-bpw", g.target_bpw, "The same as bits per weight")
+      ->check(CLI::Range(1.0, 32.0))
+      ->excludes("--target-size");
+  app.add_option("--rounds", g.rounds, "Choices of types that are tried, each by what was measured on the one before")
+      ->check(CLI::Range(1, 100))
+      ->capture_default_str();
   app.add_flag("--allow-requantize", w.allow_requantize, "Accept an IN that is already quantized; loses quality");
   add_calibration_flags(app, {&g.calib, &g.samples, &g.seq_len, &g.seed});
   app.add_option("--damping", g.damping, "gptq: ridge, as a share of the mean of the inputs' squares")
@@ -68,7 +79,8 @@ std::function<Status()> define_quantize(CLI::App& app) {
       "  shoehorn quantize model-F16.gguf small.gguf IQ4_XS --imatrix imatrix.gguf\n"
       "  shoehorn quantize Llama-3.2-1B model-Q3_K_M.gguf Q3_K_M --method gptq --calib wiki.txt\n"
       "  shoehorn quantize model-F16.gguf small.gguf Q3_K_M --tensor-type 'ffn_down=Q4_K'\n"
-      "An interrupted gptq goes on with --resume.");
+      "  shoehorn quantize Llama-3.1-8B small.gguf auto --target-size 3.3G --method gptq --calib wiki.txt\n"
+      "What learns from --calib text reads checkpoints, and goes on with --resume when it was interrupted.");
   return [o] { return run(*o); };
 }
 

@@ -1,6 +1,9 @@
 #include "cli/write_model.h"
 
+#include <algorithm>
+#include <cstdio>
 #include <filesystem>
+#include <map>
 
 #include "base/memory.h"
 #include "cli/command.h"
@@ -21,6 +24,34 @@ Expected<std::vector<convert::TypeOverride>> parse_overrides(const std::vector<s
   return overrides;
 }
 
+/// A row per block, a column per matrix of a block; what belongs to no block in front.
+std::string table_of_types(const convert::OutputReport& report) {
+  std::vector<std::string> columns;
+  std::map<int, std::map<std::string, std::string>> blocks;
+  std::string text;
+  for (const convert::OutputTensor& tensor : report.tensors) {
+    if (tensor.shape.size() < 2) continue;
+    const std::string type = quant::format(tensor.to).name;
+    std::string name = tensor.name;
+    if (name.ends_with(".weight")) name.resize(name.size() - 7);
+    int block = -1, length = 0;
+    if (std::sscanf(name.c_str(), "blk.%d.%n", &block, &length) != 1 || length == 0) {
+      text += fmt::format("{}: {}\n", name, type);
+      continue;
+    }
+    name.erase(0, static_cast<size_t>(length));
+    if (std::ranges::find(columns, name) == columns.end()) columns.push_back(name);
+    blocks[block][name] = type;
+  }
+  std::vector<std::vector<std::string>> rows = {{"block"}};
+  rows.front().insert(rows.front().end(), columns.begin(), columns.end());
+  for (auto& [block, types] : blocks) {
+    rows.push_back({std::to_string(block)});
+    for (const std::string& column : columns) rows.back().push_back(types[column]);
+  }
+  return text + format_table(rows);
+}
+
 bool same_file(const std::string& a, const std::string& b) {
   std::error_code ignored;
   return std::filesystem::equivalent(a, b, ignored);
@@ -38,7 +69,8 @@ Status write_model(const WriteOptions& o, const ModelWriter& writer) {
   if (same_file(o.in, o.out)) return fail(ErrorCode::kInvalid, "{}: input and output are the same file", o.out);
   convert::OutputOptions options;
   options.mix = quant::find_mix(o.type);
-  if (options.mix == nullptr) return fail(ErrorCode::kInvalid, "unknown type {}; there are {}", o.type, mix_names());
+  if (options.mix == nullptr && !(o.choose_types && o.type == "auto"))
+    return fail(ErrorCode::kInvalid, "unknown type {}; there are {}", o.type, mix_names());
   SHOEHORN_TRY(options.overrides, parse_overrides(o.tensor_types));
   options.allow_requantize = o.allow_requantize;
   options.n_threads = o.n_threads;
@@ -72,7 +104,7 @@ Status write_model(const WriteOptions& o, const ModelWriter& writer) {
     }
     print_json({{"in", o.in},
                 {"out", o.out},
-                {"type", std::string(options.mix->name)},
+                {"type", std::string(report.mix->name)},
                 {"imatrix", std::move(used)},
                 {"architecture", report.architecture},
                 {"parameters", report.parameters},
@@ -86,8 +118,9 @@ Status write_model(const WriteOptions& o, const ModelWriter& writer) {
                 {"tensors", std::move(tensors)}});
     return {};
   }
+  if (o.choose_types) print(table_of_types(report));
   print(fmt::format("{}: {} as {}, {} parameters, {} ({:.3f} bits per weight), {:.1f} s, peak memory {}", o.out,
-                    report.architecture, options.mix->name, report.parameters, format_bytes(report.file_bytes),
+                    report.architecture, report.mix->name, report.parameters, format_bytes(report.file_bytes),
                     report.bits_per_weight, report.seconds, format_bytes(peak_resident_bytes())));
   return {};
 }

@@ -14,6 +14,7 @@ struct WriteOptions {
   std::string in, out, type;
   std::vector<std::string> tensor_types;  ///< REGEX=TYPE
   std::string imatrix;                    ///< path; "": none
+  bool choose_types = false;              ///< the writer does: type may be "auto", and the choice is printed
   bool allow_requantize = false;
   int n_threads = 0;
   bool json = false;

@@ -1,6 +1,8 @@
 // What the output head says of activations after the last block: cross-entropy and KL divergence, and their gradients.
 #pragma once
 
+#include <vector>
+
 #include "compress/torch_model.h"
 
 namespace shoehorn::compress {
@@ -27,6 +29,9 @@ Loss cross_entropy(const HeadInput& input, const at::Tensor& targets, bool want_
 
 /// KL(teacher || student) over the whole vocabulary where targets are not kIgnored; the gradient is the student's.
 Loss kl_divergence(const HeadInput& student, const HeadInput& teacher, const at::Tensor& targets, bool want_gradient);
+
+/// The same of several students, without gradients.
+std::vector<Loss> kl_divergences(const std::vector<HeadInput>& students, const HeadInput& teacher, const at::Tensor& targets);
 
 /// Token ids [n, n_tokens] -> the id that follows each, kIgnored after the last.
 at::Tensor next_tokens(const at::Tensor& ids);

@@ -29,20 +29,27 @@ Status refuse_quantized_source(const ModelSource& source, const OutputOptions& o
   return {};
 }
 
+Expected<std::regex> compile(const TypeOverride& override_) {
+  try {
+    return std::regex(override_.pattern);
+  } catch (const std::regex_error& e) {
+    return fail(ErrorCode::kInvalid, "\"{}\" is no regular expression: {}", override_.pattern, e.what());
+  }
+}
+
+bool matches(const SourceTensor& tensor, const std::regex& pattern) {
+  return !is_vector(tensor) && std::regex_search(tensor.name, pattern);
+}
+
 Status apply_overrides(const ModelSource& source, const std::vector<TypeOverride>& overrides,
                        std::vector<quant::Type>& types) {
   for (const TypeOverride& override_ : overrides) {
-    std::regex pattern;
-    try {
-      pattern = std::regex(override_.pattern);
-    } catch (const std::regex_error& e) {
-      return fail(ErrorCode::kInvalid, "\"{}\" is no regular expression: {}", override_.pattern, e.what());
-    }
+    SHOEHORN_TRY(const std::regex pattern, compile(override_));
     const quant::Format& format = quant::format(override_.type);
     bool matched = false;
     for (size_t i = 0; i < types.size(); ++i) {
       const SourceTensor& tensor = source.tensors()[i];
-      if (is_vector(tensor) || !std::regex_search(tensor.name, pattern)) continue;
+      if (!matches(tensor, pattern)) continue;
       if (tensor.n_cols() % format.block_size != 0) {
         return fail(ErrorCode::kInvalid, "tensor {} has rows of {}, {} needs a multiple of {}", tensor.name,
                     tensor.n_cols(), format.name, format.block_size);
@@ -50,7 +57,8 @@ Status apply_overrides(const ModelSource& source, const std::vector<TypeOverride
       types[i] = override_.type;
       matched = true;
     }
-    if (!matched) return fail(ErrorCode::kInvalid, "no matrix of {} matches \"{}\"", source.path(), override_.pattern);
+    if (!matched)
+      return fail(ErrorCode::kInvalid, "no matrix of {} matches \"{}\"", source.path(), override_.pattern);
   }
   return {};
 }
@@ -98,6 +106,20 @@ void describe_imatrix(const OutputOptions& options, io::GgufMetadata& metadata) 
   metadata.set("quantize.imatrix.chunks_count", static_cast<int32_t>(options.imatrix->chunk_count));
 }
 
+/// Metadata and tensor infos.
+Status declare(const ModelSource& source, const std::vector<quant::Type>& types, const OutputOptions& options,
+               io::GgufWriter& writer) {
+  writer.metadata() = source.metadata();
+  writer.set("general.file_type", options.mix->file_type);
+  writer.set("general.quantization_version", uint32_t{2});
+  describe_imatrix(options, writer.metadata());
+  for (const auto& [key, value] : options.remarks) writer.set(key, value);
+  for (size_t i = 0; i < types.size(); ++i) {
+    SHOEHORN_RETURN_IF_ERROR(writer.add_tensor(source.tensors()[i].name, types[i], source.tensors()[i].shape));
+  }
+  return {};
+}
+
 /// Encodes rows [first, first + count) of a tensor into out; importance: [n_cols] or nullptr.
 Status encode_rows(const SourceTensor& tensor, uint64_t first, uint64_t count, const quant::Format& to, const float* importance,
                    ThreadPool& pool, std::byte* out) {
@@ -121,6 +143,7 @@ Status encode_rows(const SourceTensor& tensor, uint64_t first, uint64_t count, c
 }  // namespace
 
 Expected<std::vector<quant::Type>> choose_output_types(const ModelSource& source, const OutputOptions& options) {
+  if (!options.types.empty()) return options.types;
   std::vector<quant::MixTensor> tensors;
   for (const SourceTensor& tensor : source.tensors()) {
     const bool keep = !is_vector(tensor) && source.from_gguf() && tensor.type;
@@ -137,6 +160,22 @@ Expected<std::vector<quant::Type>> choose_output_types(const ModelSource& source
   return types;
 }
 
+Expected<std::vector<bool>> overridden(const ModelSource& source, const std::vector<TypeOverride>& overrides) {
+  std::vector<bool> out(source.tensors().size());
+  for (const TypeOverride& override_ : overrides) {
+    SHOEHORN_TRY(const std::regex pattern, compile(override_));
+    for (size_t i = 0; i < out.size(); ++i) out[i] = out[i] || matches(source.tensors()[i], pattern);
+  }
+  return out;
+}
+
+Expected<uint64_t> output_file_bytes(const ModelSource& source, const std::vector<quant::Type>& types,
+                                     const OutputOptions& options) {
+  io::GgufWriter writer;
+  SHOEHORN_RETURN_IF_ERROR(declare(source, types, options, writer));
+  return writer.file_bytes();
+}
+
 Expected<OutputReport> write_gguf(const ModelSource& source, const std::string& path, const OutputOptions& options,
                                   Progress& progress) {
   const auto start = std::chrono::steady_clock::now();
@@ -145,16 +184,13 @@ Expected<OutputReport> write_gguf(const ModelSource& source, const std::string& 
   SHOEHORN_TRY(const auto importance, importance_of(source, types, options, progress));
 
   io::GgufWriter writer;
-  writer.metadata() = source.metadata();
-  writer.set("general.file_type", options.mix->file_type);
-  writer.set("general.quantization_version", uint32_t{2});
-  describe_imatrix(options, writer.metadata());
+  SHOEHORN_RETURN_IF_ERROR(declare(source, types, options, writer));
   OutputReport report;
   report.architecture = source.architecture().name;
+  report.mix = options.mix;
   uint64_t n_weights = 0;
   for (size_t i = 0; i < types.size(); ++i) {
     const SourceTensor& tensor = source.tensors()[i];
-    SHOEHORN_RETURN_IF_ERROR(writer.add_tensor(tensor.name, types[i], tensor.shape));
     const uint64_t n = tensor.n_cols() * tensor.n_rows();
     const uint64_t bytes = quant::row_bytes(quant::format(types[i]), n);
     report.tensors.push_back({tensor.name, tensor.shape, tensor.stored_as, types[i], bytes});

@@ -25,6 +25,8 @@ struct OutputOptions {
   bool allow_requantize = false;             ///< accept sources that are already quantized
   const io::Imatrix* imatrix = nullptr;      ///< importance for the encoders; must outlive the call
   std::string imatrix_path = {};             ///< its name, for the file's metadata
+  std::vector<quant::Type> types = {};       ///< of every tensor, in place of the mix's and the overrides'; empty: none
+  std::vector<std::pair<std::string, io::GgufValue>> remarks = {};  ///< further metadata
   bool calibrated = false;                   ///< the blocks were made for known inputs: to mixes the same as an imatrix
   int n_threads = 0;                         ///< 0: default_thread_count()
   /// A tensor's blocks when they have been made already, in the type that it gets; empty: encode it from the source.
@@ -41,6 +43,7 @@ struct OutputTensor {
 
 struct OutputReport {
   std::string architecture;
+  const quant::Mix* mix = nullptr;  ///< that was asked for, or that a choice of types began with
   std::vector<OutputTensor> tensors;
   uint64_t parameters = 0;  ///< weights in the file, rope_freqs aside
   uint64_t tensor_bytes = 0;
@@ -53,6 +56,13 @@ struct OutputReport {
 /// The type that every tensor of the source gets. Fails when an override is no regular expression or its type does not
 /// divide the tensor's rows.
 Expected<std::vector<quant::Type>> choose_output_types(const ModelSource& source, const OutputOptions& options);
+
+/// Which tensors of the source an override gives a type to. Fails when an override is no regular expression.
+Expected<std::vector<bool>> overridden(const ModelSource& source, const std::vector<TypeOverride>& overrides);
+
+/// The size of the file that write_gguf would write with these types.
+Expected<uint64_t> output_file_bytes(const ModelSource& source, const std::vector<quant::Type>& types,
+                                     const OutputOptions& options);
 
 /// Streams the source into `path`. Memory: a chunk of rows, not the model. The file appears whole or not at all; its
 /// bytes do not depend on the number of threads. Fails naming the tensor when a weight is NaN, Inf or too large for its

@@ -171,9 +171,12 @@ TEST(Workshop, GptqSaysWhatItNeeds) {
   const Result no_text = run({"quantize", fable(), out, "Q2_K", "--method", "gptq"});
   EXPECT_EQ(no_text.exit_code, 1);
   EXPECT_NE(no_text.err.find("--calib"), std::string::npos) << no_text.err;
-  const Result rtn = run({"quantize", fable(), out, "Q2_K", "--calib", calib()});
-  EXPECT_EQ(rtn.exit_code, 1);
-  EXPECT_NE(rtn.err.find("--method gptq"), std::string::npos) << rtn.err;
+  const Result target = run({"quantize", fable(), out, "Q2_K", "--target-size", "4M"});
+  EXPECT_EQ(target.exit_code, 1);
+  EXPECT_NE(target.err.find("choosing types learns from text"), std::string::npos) << target.err;
+  const Result no_type = run({"quantize", fable(), out, "auto"});
+  EXPECT_EQ(no_type.exit_code, 1);
+  EXPECT_NE(no_type.err.find("unknown type auto"), std::string::npos) << no_type.err;
   EXPECT_FALSE(fs::exists(out));
 }
 

@@ -167,7 +167,8 @@ TEST(Prune, UnitsThatDoNothingGoFirstAndCostNothing) {
     PruneOptions options = tiny_options(dir, method);
     options.ratio = 1.0 / 3;
     const PruneReport report = pruned(options);
-    EXPECT_LT(report.kl, method == std::string("obs") ? 1e-3 : 1e-9) << method;
+    // What single precision leaves of zero, and obs's fit.
+    EXPECT_LT(report.kl, method == std::string("obs") ? 1e-3 : 1e-8) << method;
   }
 }
 

@@ -1,5 +1,5 @@
 // Quantization by second moments: the matrices' algebra, and whole models.
-#include "compress/calibrate/gptq.h"
+#include "compress/calibrate/calibrated.h"
 
 #include <gtest/gtest.h>
 
@@ -75,7 +75,7 @@ TEST(MatrixQuantizer, LosesLessThanRoundingInEveryFormat) {
 }
 
 struct Job {
-  GptqOptions gptq;
+  CalibratedOptions options;
   convert::OutputOptions output;
 };
 
@@ -85,18 +85,18 @@ Job tiny_job(const std::string& model) {
   for (int i = 0; i < 4000; ++i) text += static_cast<char>('a' + (i * 7 + i / 5 * 3 + i / 97) % 26);
   test::write_text(dir + "/calib.txt", text);
   Job run;
-  run.gptq.model = model;
-  run.gptq.out = dir + "/out.gguf";
-  run.gptq.calib = dir + "/calib.txt";
-  run.gptq.samples = 12;
-  run.gptq.seq_len = 32;
-  run.gptq.dtype = "f32";
+  run.options.model = model;
+  run.options.out = dir + "/out.gguf";
+  run.options.calib = dir + "/calib.txt";
+  run.options.samples = 12;
+  run.options.seq_len = 32;
+  run.options.dtype = "f32";
   run.output.mix = quant::find_mix("Q4_0");
   run.output.n_threads = 1;
   return run;
 }
 
-TEST(Gptq, WritesWhatTheMixSaysAndNothingElse) {
+TEST(Calibrated, WritesWhatTheMixSaysAndNothingElse) {
   for (const bool jagged : {false, true}) {
     Json config = test::tiny_config();
     if (jagged) {
@@ -105,10 +105,10 @@ TEST(Gptq, WritesWhatTheMixSaysAndNothingElse) {
     }
     const Job run = tiny_job(test::make_tiny_checkpoint(config).directory);
     NoProgress progress;
-    ASSERT_EXPECTED(const auto report, gptq(run.gptq, run.output, progress));
-    ASSERT_EXPECTED(const auto source, convert::ModelSource::open(run.gptq.out, progress));
+    ASSERT_EXPECTED(const auto report, quantize_calibrated(run.options, run.output, progress));
+    ASSERT_EXPECTED(const auto source, convert::ModelSource::open(run.options.out, progress));
     EXPECT_EQ(report.architecture, jagged ? "deci" : "llama");
-    ASSERT_EXPECTED(const auto from, convert::ModelSource::open(run.gptq.model, progress));
+    ASSERT_EXPECTED(const auto from, convert::ModelSource::open(run.options.model, progress));
     convert::OutputOptions calibrated = run.output;
     calibrated.calibrated = true;
     ASSERT_EXPECTED(const auto types, convert::choose_output_types(from, calibrated));
@@ -126,50 +126,50 @@ TEST(Gptq, WritesWhatTheMixSaysAndNothingElse) {
       }
       EXPECT_LT(off, 0.03 * all) << source.tensors()[i].name;
     }
-    EXPECT_FALSE(fs::exists(run.gptq.out + ".state"));
+    EXPECT_FALSE(fs::exists(run.options.out + ".state"));
   }
 }
 
-TEST(Gptq, ResumesToTheSameBytes) {
+TEST(Calibrated, ResumesToTheSameBytes) {
   const std::string model = test::make_tiny_checkpoint(test::tiny_config()).directory;
   Job whole = tiny_job(model);
   NoProgress progress;
-  ASSERT_TRUE(gptq(whole.gptq, whole.output, progress).has_value());
+  ASSERT_TRUE(quantize_calibrated(whole.options, whole.output, progress).has_value());
   int interruptions = 0;
   for (int stop = 1; stop < 200; stop += 5) {
     Job run = whole;
-    run.gptq.out = test::temp_dir() + "/out.gguf";
+    run.options.out = test::temp_dir() + "/out.gguf";
     StopsAfter stops(stop);
-    if (gptq(run.gptq, run.output, stops).has_value()) break;
+    if (quantize_calibrated(run.options, run.output, stops).has_value()) break;
     ++interruptions;
-    EXPECT_FALSE(fs::exists(run.gptq.out));
-    const auto refused = gptq(run.gptq, run.output, progress);
+    EXPECT_FALSE(fs::exists(run.options.out));
+    const auto refused = quantize_calibrated(run.options, run.output, progress);
     ASSERT_FALSE(refused.has_value());
     EXPECT_NE(refused.error().message.find("--resume"), std::string::npos) << refused.error().message;
-    run.gptq.resume = true;
-    const auto resumed = gptq(run.gptq, run.output, progress);
+    run.options.resume = true;
+    const auto resumed = quantize_calibrated(run.options, run.output, progress);
     ASSERT_TRUE(resumed.has_value()) << resumed.error().message;
-    EXPECT_EQ(test::read_bytes(run.gptq.out), test::read_bytes(whole.gptq.out)) << "stopped after " << stop;
+    EXPECT_EQ(test::read_bytes(run.options.out), test::read_bytes(whole.options.out)) << "stopped after " << stop;
   }
   EXPECT_GT(interruptions, 3);
 }
 
-TEST(Gptq, WhatCannotBeDoneIsSaidFirst) {
+TEST(Calibrated, WhatCannotBeDoneIsSaidFirst) {
   const std::string model = test::make_tiny_checkpoint(test::tiny_config()).directory;
   NoProgress progress;
   const auto refused = [&](auto change) {
     Job run = tiny_job(model);
     change(run);
-    const auto result = gptq(run.gptq, run.output, progress);
+    const auto result = quantize_calibrated(run.options, run.output, progress);
     EXPECT_FALSE(result.has_value());
-    EXPECT_FALSE(fs::exists(run.gptq.out));
-    EXPECT_FALSE(fs::exists(run.gptq.out + ".state"));
+    EXPECT_FALSE(fs::exists(run.options.out));
+    EXPECT_FALSE(fs::exists(run.options.out + ".state"));
     return result ? "" : result.error().message;
   };
-  EXPECT_NE(refused([](Job& run) { run.gptq.calib = ""; }).find("--calib"), std::string::npos);
-  EXPECT_NE(refused([](Job& run) { run.gptq.calib = "/nowhere"; }).find("/nowhere"), std::string::npos);
-  EXPECT_NE(refused([](Job& run) { run.gptq.samples = 100000; }).find("100000 are wanted"), std::string::npos);
-  EXPECT_NE(refused([](Job& run) { run.gptq.ram = 1 << 20; }).find("--ram is 1"), std::string::npos);
+  EXPECT_NE(refused([](Job& run) { run.options.calib = ""; }).find("--calib"), std::string::npos);
+  EXPECT_NE(refused([](Job& run) { run.options.calib = "/nowhere"; }).find("/nowhere"), std::string::npos);
+  EXPECT_NE(refused([](Job& run) { run.options.samples = 100000; }).find("are wanted"), std::string::npos);
+  EXPECT_NE(refused([](Job& run) { run.options.ram = 1 << 20; }).find("--ram is 1"), std::string::npos);
 }
 
 }  // namespace

@@ -1,0 +1,335 @@
+#include "compress/calibrate/quantizer.h"
+
+#include "compress/calibrate/matrix_quantizer.h"
+#include "compress/linear_algebra.h"
+#include "convert/rope_rows.h"
+#include "io/safetensors.h"
+
+namespace shoehorn::compress {
+namespace {
+
+using models::Role;
+
+constexpr const char* kEmbeddingState = "embedding";
+constexpr const char* kHeadState = "head";
+constexpr const char* kErrors = "errors";
+
+std::string state_name(size_t layer) { return fmt::format("block-{:05}", layer); }
+
+/// Projections of a block that read the same input, in the order of the data's way.
+struct Readers {
+  std::vector<Role> roles;
+  bool mlp;
+};
+const Readers kReaders[] = {{{Role::kAttnQ, Role::kAttnK, Role::kAttnV}, false},
+                            {{Role::kAttnOutput}, false},
+                            {{Role::kFfnGate, Role::kFfnUp}, true},
+                            {{Role::kFfnDown}, true}};
+
+/// A block's tensors without its other half.
+TensorSet half(const TensorSet& weights, bool mlp) {
+  TensorSet part = weights;
+  part[mlp ? Role::kAttnQ : Role::kFfnDown] = at::Tensor();
+  return part;
+}
+
+/// Rows in Hugging Face's order for rows in the file's.
+at::Tensor unpermuted(const convert::ModelSource& source, Role role, const at::Tensor& values) {
+  const models::Hparams& h = source.hparams();
+  if ((role != Role::kAttnQ && role != Role::kAttnK) || source.architecture().rope != models::RopeType::kNorm)
+    return values;
+  at::Tensor order = at::empty({values.size(0)}, at::kLong);
+  auto* to = order.data_ptr<int64_t>();
+  for (int64_t row = 0; row < values.size(0); ++row)
+    to[convert::hf_row(static_cast<uint64_t>(row), h.head_dim, h.n_rot)] = row;
+  return values.index_select(0, order);
+}
+
+at::Tensor decode(const quant::Format& format, const uint8_t* blocks, int64_t n_rows, int64_t n_cols) {
+  at::Tensor values = at::empty({n_rows, n_cols}, at::kFloat);
+  const uint64_t row_bytes = quant::row_bytes(format, static_cast<uint64_t>(n_cols));
+  at::parallel_for(0, n_rows, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      format.decode(blocks + static_cast<uint64_t>(row) * row_bytes, values.data_ptr<float>() + row * n_cols,
+                    static_cast<size_t>(n_cols));
+    }
+  });
+  return values;
+}
+
+/// Rows w of a matrix, each weight by itself.
+void encode(const at::Tensor& w, const at::Tensor& importance, const quant::Format& format, uint8_t* out) {
+  const uint64_t row_bytes = quant::row_bytes(format, static_cast<uint64_t>(w.size(1)));
+  at::parallel_for(0, w.size(0), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      format.encode(w.data_ptr<float>() + row * w.size(1),
+                    importance.defined() ? importance.data_ptr<float>() : nullptr,
+                    out + static_cast<uint64_t>(row) * row_bytes, static_cast<size_t>(w.size(1)));
+    }
+  });
+}
+
+class Quantizer {
+ public:
+  Quantizer(const QuantizerTask& task, BlockStream& stream, const WorkDirectory& work)
+      : task_(task), source_(*task.source), stream_(stream), work_(work), progress_(stream.progress()) {}
+
+  Status run(const std::vector<at::Tensor>& batches) {
+    at::NoGradGuard no_gradient;
+    uint64_t n_weights = 0;
+    for (const auto& tensor : source_.tensors()) n_weights += tensor.n_cols() * tensor.n_rows();
+    progress_.begin("quantizing", n_weights);
+    SHOEHORN_TRY(Boundary current, embed(batches));
+    for (size_t layer = 0; layer < source_.hparams().n_layer; ++layer) {
+      SHOEHORN_RETURN_IF_ERROR(quantize_block(layer, current));
+    }
+    SHOEHORN_RETURN_IF_ERROR(quantize_head(current));
+    stream_.drop(current);
+    progress_.end();
+    return {};
+  }
+
+ private:
+  struct Wanted {
+    const convert::SourceTensor* tensor = nullptr;
+    const quant::Format* format = nullptr;
+  };
+
+  Wanted find(int layer, Role role) const {
+    size_t index = 0;
+    const auto* tensor = find_tensor(source_, layer, role, &index);
+    return tensor == nullptr ? Wanted() : Wanted{tensor, &quant::format(task_.types[index])};
+  }
+
+  Expected<std::optional<Saved>> load(const std::string& name) const { return work_.load(task_.generation + name); }
+  Status save(const std::string& name, const Saved& saved) const { return work_.save(task_.generation + name, saved); }
+
+  Expected<at::Tensor> read(const convert::SourceTensor& tensor, uint64_t first, uint64_t n, uint64_t step = 1) const {
+    const auto n_cols = static_cast<int64_t>(tensor.n_cols());
+    at::Tensor w = at::empty({static_cast<int64_t>(n), n_cols}, at::kFloat);
+    if (step == 1) {
+      tensor.read(first, n, w.data_ptr<float>());
+    } else {
+      for (uint64_t i = 0; i < n; ++i) tensor.read(first + i * step, 1, w[static_cast<int64_t>(i)].data_ptr<float>());
+    }
+    if (!at::isfinite(w).all().item<bool>())
+      return fail(ErrorCode::kInvalid, "tensor {} holds NaN or Inf", tensor.source_name);
+    return w;
+  }
+
+  /// Rows w as the method has them in a format. Without moments, and for formats that are no simple grid, each weight by
+  /// itself.
+  at::Tensor quantize_some(const at::Tensor& w, const SecondMoments* moments, const quant::Format& format) const {
+    if (moments != nullptr && task_.second_moments && format.grid != nullptr)
+      return quantize_rows(w, *moments, format, task_.sweeps).blocks;
+    const auto row_bytes = static_cast<int64_t>(quant::row_bytes(format, static_cast<uint64_t>(w.size(1))));
+    at::Tensor blocks = at::empty({w.size(0), row_bytes}, at::kByte);
+    const at::Tensor importance = moments == nullptr ? at::Tensor() : moments->h.diagonal().contiguous();
+    encode(w, importance, format, blocks.data_ptr<uint8_t>());
+    return blocks;
+  }
+
+  /// A tensor's blocks [n_rows, row_bytes], in the file's order of rows, and what other types would lose.
+  Status quantize(const Wanted& wanted, const SecondMoments* moments, Saved& saved) const {
+    const convert::SourceTensor& tensor = *wanted.tensor;
+    const uint64_t n_rows = tensor.n_rows();
+    std::vector<at::Tensor> parts;
+    for (uint64_t first = 0; first < n_rows; first += kRowsAtOnce) {
+      if (progress_.cancelled()) return fail(ErrorCode::kCancelled, "stopped");
+      const uint64_t n = std::min<uint64_t>(kRowsAtOnce, n_rows - first);
+      SHOEHORN_TRY(const at::Tensor w, read(tensor, first, n));
+      tensor.release(first, n);
+      parts.push_back(quantize_some(w, moments, *wanted.format));
+      progress_.advance(n * tensor.n_cols());
+    }
+    saved.tensors[tensor.name] = at::cat(parts);
+    if (task_.candidates.empty()) return {};
+    const uint64_t n_sample = std::min<uint64_t>(kSampleRows, n_rows);
+    SHOEHORN_TRY(const at::Tensor w, read(tensor, 0, n_sample, n_rows / n_sample));
+    Json errors = Json::object();
+    for (const quant::Type type : task_.candidates) {
+      const quant::Format& format = quant::format(type);
+      if (tensor.n_cols() % format.block_size != 0) continue;
+      const at::Tensor blocks = quantize_some(w, moments, format);
+      const at::Tensor off = decode(format, blocks.data_ptr<uint8_t>(), w.size(0), w.size(1)) - w;
+      const at::Tensor weighted = moments == nullptr ? off : at::mm(off, moments->h);
+      errors[format.name] = (weighted * off).sum(at::kDouble).item<double>();
+    }
+    saved.facts[kErrors][tensor.name] = std::move(errors);
+    return {};
+  }
+
+  at::Tensor decoded(const Wanted& wanted, const Saved& saved) const {
+    const at::Tensor& blocks = saved.tensors.at(wanted.tensor->name);
+    return decode(*wanted.format, blocks.data_ptr<uint8_t>(), blocks.size(0),
+                  static_cast<int64_t>(wanted.tensor->n_cols()));
+  }
+
+  Expected<Boundary> embed(const std::vector<at::Tensor>& batches) {
+    const Wanted wanted = find(-1, Role::kTokenEmbd);
+    SHOEHORN_TRY(auto saved, load(kEmbeddingState));
+    if (!saved) {
+      saved.emplace();
+      SHOEHORN_RETURN_IF_ERROR(quantize(wanted, nullptr, *saved));
+      SHOEHORN_RETURN_IF_ERROR(save(kEmbeddingState, *saved));
+    }
+    const at::Tensor table = decoded(wanted, *saved);
+    Boundary out;
+    for (const at::Tensor& ids : batches) {
+      SHOEHORN_TRY(const auto slot, stream_.put(look_up(table, ids, stream_.model().compute())));
+      out.push_back(slot);
+    }
+    return out;
+  }
+
+  /// H of what a projection reads.
+  Expected<SecondMoments> moments_of(const TensorSet& weights, const Boundary& boundary, Role reader) {
+    at::Tensor gram;
+    for (const auto slot : boundary) {
+      if (progress_.cancelled()) return fail(ErrorCode::kCancelled, "stopped");
+      SHOEHORN_TRY(const at::Tensor x, stream_.get(slot));
+      bool seen = false;
+      stream_.model().block(weights, x, [&](Role role, const at::Tensor& input) {
+        if (role == reader) add(input, gram);
+        seen |= role == reader;
+        // What comes after the reader does not matter.
+        if (seen)
+          return at::zeros({1}, input.options()).expand({input.size(0), input.size(1), weights[role].size(0)});
+        return project(weights, role, input);
+      });
+    }
+    return moments_of(gram);
+  }
+
+  static void add(const at::Tensor& x, at::Tensor& gram) {
+    const at::Tensor rows = x.reshape({-1, x.size(-1)}).to(x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
+    if (!gram.defined()) gram = at::zeros({rows.size(1), rows.size(1)}, rows.options());
+    add_gram(gram, rows);
+  }
+
+  Expected<SecondMoments> moments_of(at::Tensor& gram) {
+    mirror_lower(gram);
+    return second_moments(gram, task_.damping);
+  }
+
+  Status quantize_block(size_t layer, Boundary& current) {
+    const TensorSet weights = stream_.loader().block(layer);
+    stream_.loader().expect(layer + 1);
+    SHOEHORN_TRY(const auto before, load(state_name(layer)));
+    Saved saved = before.value_or(Saved());
+    for (const bool mlp : {false, true}) {
+      if (!weights[mlp ? Role::kFfnDown : Role::kAttnQ].defined()) continue;
+      TensorSet part = half(weights, mlp);
+      for (const Readers& readers : kReaders) {
+        if (readers.mlp != mlp) continue;
+        SecondMoments moments;
+        if (!before) {
+          auto found = moments_of(part, current, readers.roles.front());
+          if (!found) return annotate(found.error(), fmt::format("block {}", layer));
+          moments = std::move(*found);
+        }
+        for (const Role role : readers.roles) {
+          const Wanted wanted = find(static_cast<int>(layer), role);
+          if (before) {
+            progress_.advance(wanted.tensor->n_cols() * wanted.tensor->n_rows());
+          } else {
+            SHOEHORN_RETURN_IF_ERROR(quantize(wanted, &moments, saved));
+          }
+          part[role] = unpermuted(source_, role, decoded(wanted, saved)).to(stream_.loader().options(role));
+        }
+      }
+      SHOEHORN_TRY(current,
+                   stream_.forward(layer, part, current, false, [&](const TensorSet& w, const at::Tensor& x, size_t) {
+                     return stream_.model().block(w, x);
+                   }));
+    }
+    return before ? Status() : save(state_name(layer), saved);
+  }
+
+  Status quantize_head(const Boundary& last) {
+    const Wanted wanted = find(-1, Role::kOutput);
+    if (wanted.tensor == nullptr) return {};
+    SHOEHORN_TRY(const auto before, load(kHeadState));
+    if (before) return {};
+    const at::Tensor gain =
+        stream_.loader().stored(-1, Role::kOutputNorm).to(stream_.model().compute().wide_options());
+    at::Tensor gram;
+    for (const auto slot : last) {
+      SHOEHORN_TRY(const at::Tensor x, stream_.get(slot));
+      add(stream_.model().rms_norm(x, gain), gram);
+    }
+    const auto moments = moments_of(gram);
+    if (!moments) return annotate(moments.error(), "the output matrix");
+    Saved saved;
+    SHOEHORN_RETURN_IF_ERROR(quantize(wanted, &*moments, saved));
+    return save(kHeadState, saved);
+  }
+
+  const QuantizerTask& task_;
+  const convert::ModelSource& source_;
+  BlockStream& stream_;
+  const WorkDirectory& work_;
+  Progress& progress_;
+};
+
+}  // namespace
+
+const convert::SourceTensor* find_tensor(const convert::ModelSource& source, int layer, Role role, size_t* index) {
+  for (const models::TensorRule& rule : source.architecture().tensors) {
+    if (rule.role != role) continue;
+    const std::string name = models::with_layer(rule.gguf_name, layer);
+    for (*index = 0; *index < source.tensors().size(); ++*index) {
+      if (source.tensors()[*index].name == name) return &source.tensors()[*index];
+    }
+  }
+  return nullptr;
+}
+
+at::Tensor look_up(const at::Tensor& table, const at::Tensor& ids, const Compute& compute) {
+  return at::embedding(table, ids).to(compute.options()).to(compute.wide());
+}
+
+Status quantize_model(BlockStream& stream, const QuantizerTask& task, const std::vector<at::Tensor>& batches,
+                      const WorkDirectory& work) {
+  return Quantizer(task, stream, work).run(batches);
+}
+
+Expected<QuantizedModel> QuantizedModel::open(const QuantizerTask& task, const WorkDirectory& work) {
+  QuantizedModel out;
+  out.task_ = &task;
+  std::vector<std::string> names = {kEmbeddingState};
+  for (size_t layer = 0; layer < task.source->hparams().n_layer; ++layer) names.push_back(state_name(layer));
+  if (!task.source->hparams().tied_embeddings) names.push_back(kHeadState);
+  for (const std::string& name : names) {
+    const std::string path = work.state_path(task.generation + name);
+    SHOEHORN_TRY(auto file, MappedFile::open(path));
+    out.files_.push_back(std::make_unique<MappedFile>(std::move(file)));
+    SHOEHORN_TRY(const auto tensors, io::read_safetensors(out.files_.back()->bytes(), path));
+    for (const io::StoredTensor& tensor : tensors) out.blocks_[tensor.name] = tensor.data;
+    if (task.candidates.empty()) continue;
+    SHOEHORN_TRY(const auto saved, work.load(task.generation + name));
+    for (const auto& [tensor, by_type] : saved->facts.at(kErrors).items()) {
+      for (const auto& [type, error] : by_type.items())
+        out.errors_[tensor][quant::find_format(type)->type] = error.get<double>();
+    }
+  }
+  return out;
+}
+
+std::span<const std::byte> QuantizedModel::blocks(const std::string& name) const {
+  const auto found = blocks_.find(name);
+  return found == blocks_.end() ? std::span<const std::byte>() : found->second;
+}
+
+at::Tensor QuantizedModel::values(int layer, Role role) const {
+  size_t index = 0;
+  const auto* tensor = find_tensor(*task_->source, layer, role, &index);
+  const auto bytes = tensor == nullptr ? std::span<const std::byte>() : blocks(tensor->name);
+  if (bytes.empty()) return {};
+  const at::Tensor values =
+      decode(quant::format(task_->types[index]), reinterpret_cast<const uint8_t*>(bytes.data()),
+             static_cast<int64_t>(tensor->n_rows()), static_cast<int64_t>(tensor->n_cols()));
+  return unpermuted(*task_->source, role, values);
+}
+
+}  // namespace shoehorn::compress

@@ -1,0 +1,62 @@
+// A whole model's matrices rounded to given types, each for the inputs that the already quantized part of the model
+// before it produces: by second moments (GPTQ, Frantar et al. 2022, arXiv:2210.17323), or each weight by itself with
+// errors weighted by the inputs' squares.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/mapped_file.h"
+#include "compress/block_stream.h"
+#include "compress/work_directory.h"
+#include "convert/model_source.h"
+
+namespace shoehorn::compress {
+
+struct QuantizerTask {
+  const convert::ModelSource* source;
+  std::vector<quant::Type> types;          ///< of the source's tensors
+  std::vector<quant::Type> candidates;     ///< types whose errors are to be estimated for every matrix; empty: none
+  bool second_moments = true;              ///< false: each weight by itself
+  double damping = 0.01;
+  int sweeps = 8;
+  std::string generation;                  ///< before the names of the states that are saved
+};
+
+/// Rows of a matrix that are encoded at once, and how many of it an estimate of errors looks at.
+inline constexpr int64_t kRowsAtOnce = 1024, kSampleRows = 64;
+
+/// Quantizes what the task says on batches of ids [n_samples, n_tokens] each. What is done is saved in `work` and not done
+/// again.
+Status quantize_model(BlockStream& stream, const QuantizerTask& task, const std::vector<at::Tensor>& batches,
+                      const WorkDirectory& work);
+
+/// What quantize_model saved. Blocks are in the file's order of rows, mapped.
+class QuantizedModel {
+ public:
+  static Expected<QuantizedModel> open(const QuantizerTask& task, const WorkDirectory& work);
+
+  /// Empty for tensors that it did not quantize.
+  std::span<const std::byte> blocks(const std::string& name) const;
+  /// The decoded matrix in Hugging Face's order of rows, float; undefined where blocks() is empty.
+  at::Tensor values(int layer, models::Role role) const;
+  /// Estimated errors of a matrix by candidate: relative to each other they say what a type loses.
+  const std::map<quant::Type, double>& errors(const std::string& name) const { return errors_.at(name); }
+  const QuantizerTask& task() const { return *task_; }
+
+ private:
+  const QuantizerTask* task_ = nullptr;
+  std::vector<std::unique_ptr<MappedFile>> files_;
+  std::map<std::string, std::span<const std::byte>> blocks_;
+  std::map<std::string, std::map<quant::Type, double>> errors_;
+};
+
+/// The source's tensor of a role and its place, nullptr when the model has none.
+const convert::SourceTensor* find_tensor(const convert::ModelSource& source, int layer, models::Role role, size_t* index);
+
+/// The activations that an embedding table [n_vocab, n_embd] gives for ids [n_samples, n_tokens], as BlockStream's.
+at::Tensor look_up(const at::Tensor& table, const at::Tensor& ids, const Compute& compute);
+
+}  // namespace shoehorn::compress

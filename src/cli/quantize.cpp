@@ -28,7 +28,7 @@ Status quantize_calibrated(Options&) { return hand_over_to_workshop(); }
 
 Status run(Options& o) {
   const compress::CalibratedOptions& c = o.calibrated;
-  const bool targeted = c.target_bytes > 0 || c.target_bpw > 0, calibrated = c.method == "gptq" || !c.calib.empty();
+  const bool targeted = c.target_bytes > 0 || c.target_bpw > 0, calibrated = c.method != "rtn" || !c.calib.empty();
   o.write.choose_types = targeted;
   return calibrated || targeted ? quantize_calibrated(o) : write_model(o.write);
 }
@@ -45,8 +45,9 @@ std::function<Status()> define_quantize(CLI::App& app) {
   g.method = "rtn";
   app.add_option("--method", g.method,
                  "rtn: every weight to the nearest value, with the best scales; gptq: the least error at each matrix's "
-                 "output on --calib text, minutes to hours instead of seconds")
-      ->check(CLI::IsMember({"rtn", "gptq"}))
+                 "output on --calib text, minutes to hours instead of seconds; awq: rtn after columns with large inputs "
+                 "on that text were scaled up")
+      ->check(CLI::IsMember({"rtn", "awq", "gptq"}))
       ->capture_default_str();
   app.add_option("--imatrix", w.imatrix, "Importance matrix (GGUF or .dat): errors count by what the columns do");
   app.add_option("--tensor-type", w.tensor_types,

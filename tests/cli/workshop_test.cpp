@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <random>
 #include <thread>
@@ -141,6 +142,25 @@ TEST(Workshop, GptqLosesLessThanRounding) {
     return Json::parse(result.out)["kld_mean"].get<double>();
   };
   EXPECT_LT(divergence("gptq.gguf"), 0.85 * divergence("rtn.gguf"));
+}
+
+TEST(SlowWorkshop, AwqTakesBackWhatOutliersCost) {
+  const std::string dir = temp_dir();
+  const std::string make = std::string(SHOEHORN_MAKE_CHECKPOINT) + " --from " + fable() + " --outliers -o " + dir + "/outliers > /dev/null";
+  ASSERT_EQ(std::system(make.c_str()), 0);
+  ASSERT_EQ(run({"convert", fable(), dir + "/f16.gguf"}).exit_code, 0);
+  const auto divergence = [&](const std::string& model, const Arguments& method) {
+    const Result written = run(with({"quantize", model, dir + "/q.gguf", "Q3_K_M"}, method));
+    EXPECT_EQ(written.exit_code, 0) << written.err;
+    const Result result = run({"perplexity", "-m", dir + "/q.gguf", "-f", fable() + "/eval.txt", "-c", "256", "--chunks", "6",
+                               "--kl-base", dir + "/f16.gguf", "--json"});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return Json::parse(result.out)["kld_mean"].get<double>();
+  };
+  const double plain = divergence(fable(), {}), outliers = divergence(dir + "/outliers", {});
+  const double awq = divergence(dir + "/outliers", {"--method", "awq", "--calib", calib(), "--samples", "16", "--seq-len", "128"});
+  EXPECT_GT(outliers, 3 * plain);
+  EXPECT_LT(awq - plain, 0.5 * (outliers - plain));
 }
 
 TEST(SlowWorkshop, KillsDoNotChangeGptq) {

@@ -3,10 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 
-#include "compress/calibrate/matrix_quantizer.h"
+#include "compress/calibrate/awq.h"
+#include "engine/session.h"
 #include "support/resume.h"
 #include "support/support.h"
 #include "support/tiny_checkpoint.h"
@@ -130,28 +132,114 @@ TEST(Calibrated, WritesWhatTheMixSaysAndNothingElse) {
   }
 }
 
+std::vector<float> logits_of(const std::string& path) {
+  auto model = engine::Model::open(path);
+  EXPECT_TRUE(model.has_value()) << model.error().message;
+  auto session = engine::Session::create(
+      *model, {.n_ctx = 64, .n_threads = 1, .key_type = quant::Type::F32, .value_type = quant::Type::F32});
+  std::vector<tokenizer::Token> ids;
+  for (int i = 0; i < 19; ++i) ids.push_back((i * 37 + 11) % 256);
+  const auto logits = session->eval(ids, ids.size());
+  return {logits->begin(), logits->end()};
+}
+
+double distance(const std::vector<float>& a, const std::vector<float>& b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) sum += std::pow(static_cast<double>(a[i] - b[i]), 2);
+  return std::sqrt(sum / static_cast<double>(a.size()));
+}
+
+TEST(Awq, ScaledModelsComputeTheSame) {
+  for (const char* name : {"LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"}) {
+    SCOPED_TRACE(name);
+    Json config = test::tiny_config();
+    config["architectures"] = {name};
+    if (name == std::string("LlamaForCausalLM")) config["attention_bias"] = config["mlp_bias"] = true;
+    auto checkpoint = test::make_tiny_checkpoint(config);
+    // Some inputs are much larger than others.
+    for (auto& [tensor, values] : checkpoint.weights) {
+      const bool gain = tensor.ends_with("layernorm.weight"), rows = tensor.ends_with("up_proj.weight");
+      for (size_t i = 0; i < values.size(); ++i) {
+        if ((gain && i % 7 == 3) || (rows && i / 64 % 9 == 4)) values[i] *= 12;
+      }
+    }
+    Job run = tiny_job(test::write_checkpoint(checkpoint));
+    NoProgress progress;
+    const auto written = [&](const char* mix, const char* method) {
+      run.output.mix = quant::find_mix(mix);
+      run.options.method = method;
+      if (mix == std::string("F32")) {
+        const auto source = convert::ModelSource::open(run.options.model, progress);
+        EXPECT_TRUE(convert::write_gguf(*source, run.options.out, run.output, progress).has_value());
+      } else {
+        const auto report = quantize_calibrated(run.options, run.output, progress);
+        EXPECT_TRUE(report.has_value()) << report.error().message;
+      }
+      return logits_of(run.options.out);
+    };
+    const auto exact = written("F32", ""), rounded = written("Q8_0", "rtn"), scaled = written("Q8_0", "awq");
+    EXPECT_GT(distance(exact, std::vector<float>(exact.size())), 0.2);
+    EXPECT_LT(distance(exact, scaled), 1.5 * distance(exact, rounded));
+    ASSERT_EXPECTED(const auto from, convert::ModelSource::open(run.options.model, progress));
+    written("Q4_0", "awq");
+    ASSERT_EXPECTED(const auto to, convert::ModelSource::open(run.options.out, progress));
+    for (const std::string tensor : {"blk.1.attn_norm.weight", "blk.2.ffn_norm.weight"}) {
+      std::vector<float> before(64), after(64);
+      const auto find = [&](const auto& source) {
+        return std::ranges::find(source.tensors(), tensor, &convert::SourceTensor::name);
+      };
+      find(from)->read(0, 1, before.data());
+      find(to)->read(0, 1, after.data());
+      EXPECT_GT(std::abs(before[3] / after[3]), 1.3 * std::abs(before[4] / after[4])) << tensor;
+    }
+  }
+}
+
+TEST(Awq, ScalesHelpWhereInputsDiffer) {
+  at::Tensor x = correlated(600, 256);
+  x.slice(1, 0, 256, 16) *= 30;
+  const at::Tensor w = at::randn({64, 256}) * 0.02;
+  ASSERT_EXPECTED(const auto moments, second_moments(at::mm(x.t(), x), 0.01));
+  const quant::Format& format = quant::format(quant::Type::Q3_K);
+  const at::Tensor s = search_scales({{w, &format}}, moments, {});
+  EXPECT_GT(s[16].item<float>(), 1.5f * s[17].item<float>());
+  const auto error = [&](const at::Tensor& by) {
+    const at::Tensor importance = (moments.h.diagonal() / by.square()).contiguous();
+    const at::Tensor off = rounded((w * by).contiguous(), importance, format) / by - w;
+    return (at::mm(off, moments.h) * off).sum().item<double>();
+  };
+  EXPECT_LT(error(s), 0.8 * error(at::ones_like(s)));
+  // Columns that must share a factor do.
+  const at::Tensor shared = at::div(at::arange(256), 4, "floor");
+  const at::Tensor in_fours = search_scales({{w, &format}}, moments, shared).view({64, 4});
+  EXPECT_EQ((in_fours - in_fours.narrow(1, 0, 1)).abs().max().item<float>(), 0);
+}
+
 TEST(Calibrated, ResumesToTheSameBytes) {
   const std::string model = test::make_tiny_checkpoint(test::tiny_config()).directory;
-  Job whole = tiny_job(model);
-  NoProgress progress;
-  ASSERT_TRUE(quantize_calibrated(whole.options, whole.output, progress).has_value());
-  int interruptions = 0;
-  for (int stop = 1; stop < 200; stop += 5) {
-    Job run = whole;
-    run.options.out = test::temp_dir() + "/out.gguf";
-    StopsAfter stops(stop);
-    if (quantize_calibrated(run.options, run.output, stops).has_value()) break;
-    ++interruptions;
-    EXPECT_FALSE(fs::exists(run.options.out));
-    const auto refused = quantize_calibrated(run.options, run.output, progress);
-    ASSERT_FALSE(refused.has_value());
-    EXPECT_NE(refused.error().message.find("--resume"), std::string::npos) << refused.error().message;
-    run.options.resume = true;
-    const auto resumed = quantize_calibrated(run.options, run.output, progress);
-    ASSERT_TRUE(resumed.has_value()) << resumed.error().message;
-    EXPECT_EQ(test::read_bytes(run.options.out), test::read_bytes(whole.options.out)) << "stopped after " << stop;
+  for (const char* method : {"gptq", "awq"}) {
+    Job whole = tiny_job(model);
+    whole.options.method = method;
+    NoProgress progress;
+    ASSERT_TRUE(quantize_calibrated(whole.options, whole.output, progress).has_value());
+    int interruptions = 0;
+    for (int stop = 1; stop < 200; stop += 5) {
+      Job run = whole;
+      run.options.out = test::temp_dir() + "/out.gguf";
+      StopsAfter stops(stop);
+      if (quantize_calibrated(run.options, run.output, stops).has_value()) break;
+      ++interruptions;
+      EXPECT_FALSE(fs::exists(run.options.out));
+      const auto refused = quantize_calibrated(run.options, run.output, progress);
+      ASSERT_FALSE(refused.has_value());
+      EXPECT_NE(refused.error().message.find("--resume"), std::string::npos) << refused.error().message;
+      run.options.resume = true;
+      const auto resumed = quantize_calibrated(run.options, run.output, progress);
+      ASSERT_TRUE(resumed.has_value()) << resumed.error().message;
+      EXPECT_EQ(test::read_bytes(run.options.out), test::read_bytes(whole.options.out)) << "stopped after " << stop;
+    }
+    EXPECT_GT(interruptions, 3);
   }
-  EXPECT_GT(interruptions, 3);
 }
 
 TEST(Calibrated, WhatCannotBeDoneIsSaidFirst) {

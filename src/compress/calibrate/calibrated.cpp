@@ -24,7 +24,7 @@ constexpr double kMaxGrowth = 8;
 constexpr double kLeastShare = 0.02;
 
 struct Text {
-  at::Tensor calibration, check;   ///< ids [n_samples, n_tokens]
+  at::Tensor calibration, check;  ///< ids [n_samples, n_tokens]
 };
 
 Expected<Text> draw_text(const CalibratedOptions& o, const convert::OpenedCheckpoint& checkpoint, Progress& progress) {
@@ -38,9 +38,9 @@ Expected<Text> draw_text(const CalibratedOptions& o, const convert::OpenedCheckp
   const SampleOptions check{kCheckSamples, o.seq_len, o.seed, 0, false};
   Text text;
   SHOEHORN_TRY(text.check, draw_samples(o.calib, tokenizer, check));
-  SHOEHORN_TRY(text.calibration, draw_samples(o.calib, tokenizer,
-                                              {o.samples > 0 ? o.samples : most, o.seq_len, o.seed, kCheckSamples,
-                                               o.samples == 0}));
+  SHOEHORN_TRY(text.calibration,
+               draw_samples(o.calib, tokenizer,
+                            {o.samples > 0 ? o.samples : most, o.seq_len, o.seed, kCheckSamples, o.samples == 0}));
   const int64_t widest = std::max<int64_t>(h.max_n_ff(), int64_t{h.max_n_head()} * h.head_dim);
   if (text.calibration.numel() < 4 * widest) {
     progress.note(fmt::format(
@@ -80,11 +80,12 @@ Expected<Plan> make_plan(const CalibratedOptions& o, const BlockLoader& loader, 
   const uint64_t needed = kOverheadBytes + work + batch;
   const uint64_t limit = o.ram > 0 ? o.ram : available_memory();
   if (needed > limit) {
-    return fail(ErrorCode::kTooLarge,
-                "{}: {} on this model takes about {} (a block twice {}, second moments of {} columns {}, a micro-batch "
-                "{}), {} is {}; a smaller --micro-batch or --seq-len takes less, --method rtn without --calib hardly any",
-                o.model, o.method, format_bytes(needed), format_bytes(block * 2), widest, format_bytes(moments),
-                format_bytes(batch), o.ram > 0 ? "--ram" : "the free memory", format_bytes(limit));
+    return fail(
+        ErrorCode::kTooLarge,
+        "{}: {} on this model takes about {} (a block twice {}, second moments of {} columns {}, a micro-batch "
+        "{}), {} is {}; a smaller --micro-batch or --seq-len takes less, --method rtn without --calib hardly any",
+        o.model, o.method, format_bytes(needed), format_bytes(block * 2), widest, format_bytes(moments),
+        format_bytes(batch), o.ram > 0 ? "--ram" : "the free memory", format_bytes(limit));
   }
   const uint64_t left = limit - needed;
   const uint64_t boundary = static_cast<uint64_t>(kCheckSamples * o.seq_len) * h.n_embd * 4;
@@ -210,7 +211,10 @@ class Calibrated {
 
  private:
   QuantizerTask task_of(const Types& types, const std::string& generation) const {
-    QuantizerTask task{&source_, types, {}, o_.method == "gptq", o_.damping, o_.sweeps, generation};
+    const Rounding rounding = o_.method == "gptq"  ? Rounding::kSecondMoments
+                              : o_.method == "awq" ? Rounding::kScaled
+                                                   : Rounding::kPlain;
+    QuantizerTask task{&source_, types, {}, rounding, o_.damping, o_.sweeps, generation};
     if (o_.target_bytes > 0) {
       for (const quant::Format& format : quant::formats()) {
         if (format.quantized || format.type == quant::Type::F16) task.candidates.push_back(format.type);
@@ -227,8 +231,8 @@ class Calibrated {
                          saved->facts.at("without").get<std::map<std::string, double>>()};
     }
     SHOEHORN_TRY(const Sensitivity measured, measure_sensitivity(stream_, quantized, check_, true));
-    SHOEHORN_RETURN_IF_ERROR(work_.save(
-        name, {{}, {{"kl", measured.kl}, {"tokens", measured.tokens}, {"without", measured.without}}}));
+    SHOEHORN_RETURN_IF_ERROR(
+        work_.save(name, {{}, {{"kl", measured.kl}, {"tokens", measured.tokens}, {"without", measured.without}}}));
     return measured;
   }
 
@@ -258,7 +262,8 @@ class Calibrated {
       bool all = true;
       for (const size_t i : free) {
         const auto& errors = quantized.errors(source_.tensors()[i].name);
-        const double now = std::max(errors.at(out[i]), 1e-30), cost = std::max(cost_of(i, measured), kLeastShare * mean);
+        const double now = std::max(errors.at(out[i]), 1e-30),
+                     cost = std::max(cost_of(i, measured), kLeastShare * mean);
         items.emplace_back();
         types.emplace_back();
         for (const auto& [type, error] : errors) {
@@ -280,7 +285,8 @@ class Calibrated {
     return measured.kl - measured.without.at(source_.tensors()[tensor].name);
   }
   uint64_t bytes_of(size_t tensor, quant::Type type) const {
-    return source_.tensors()[tensor].n_rows() * quant::row_bytes(quant::format(type), source_.tensors()[tensor].n_cols());
+    return source_.tensors()[tensor].n_rows() *
+           quant::row_bytes(quant::format(type), source_.tensors()[tensor].n_cols());
   }
 
   const CalibratedOptions& o_;
@@ -301,6 +307,10 @@ Expected<convert::OutputReport> quantize_calibrated(const CalibratedOptions& opt
     set_torch_threads(output.n_threads);
     output.calibrated = true;
     output.remarks = {{"shoehorn.quantize.method", o.method}};
+    if (o.method == "awq" && (o.target_bytes > 0 || o.target_bpw > 0)) {
+      return fail(ErrorCode::kInvalid,
+                  "types are chosen by rtn and gptq: awq changes what the types are compared with");
+    }
     SHOEHORN_TRY(auto checkpoint, convert::open_checkpoint(o.model, progress));
     SHOEHORN_TRY(const auto source, convert::ModelSource::open(o.model, progress));
     if (o.target_bpw > 0) {

@@ -11,16 +11,16 @@ namespace shoehorn::compress {
 
 struct CalibratedOptions {
   std::string model, out;
-  std::string method = "gptq";         ///< gptq, or rtn with errors weighted by the inputs' squares
+  std::string method = "gptq";         ///< gptq, awq, or rtn with errors weighted by the inputs' squares
   std::string calib;                   ///< text or jsonl
   int64_t samples = 0, seq_len = 512;  ///< samples 0: as many as there are, up to kMaxCalibrationTokens
   int64_t micro_batch = 4;
   uint64_t seed = 0;
-  double damping = 0.01;       ///< share of the mean diagonal that is added to X'X
-  int sweeps = 8;              ///< of coordinate descent after the first rounding, at most
-  uint64_t target_bytes = 0;   ///< the file's; types are chosen to lose least in it. 0: the types are the mix's
-  double target_bpw = 0;       ///< the same as bits per weight of the tensors
-  int rounds = 4;              ///< of choosing types, each measured on the one before
+  double damping = 0.01;      ///< share of the mean diagonal that is added to X'X
+  int sweeps = 8;             ///< of coordinate descent after the first rounding, at most
+  uint64_t target_bytes = 0;  ///< the file's; types are chosen to lose least in it. 0: the types are the mix's
+  double target_bpw = 0;      ///< the same as bits per weight of the tensors
+  int rounds = 4;             ///< of choosing types, each measured on the one before
   std::string dtype = "auto", device = "cpu";
   uint64_t ram = 0;  ///< bytes this may take; 0: what is available
   bool resume = false;

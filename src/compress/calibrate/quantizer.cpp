@@ -1,6 +1,8 @@
 #include "compress/calibrate/quantizer.h"
 
-#include "compress/calibrate/matrix_quantizer.h"
+#include <cstring>
+
+#include "compress/calibrate/awq.h"
 #include "compress/linear_algebra.h"
 #include "convert/rope_rows.h"
 #include "io/safetensors.h"
@@ -16,15 +18,20 @@ constexpr const char* kErrors = "errors";
 
 std::string state_name(size_t layer) { return fmt::format("block-{:05}", layer); }
 
-/// Projections of a block that read the same input, in the order of the data's way.
+/// Projections of a block that read the same input, in the order of the data's way, and what their input is linear in.
 struct Readers {
   std::vector<Role> roles;
+  Role feeder;
   bool mlp;
 };
-const Readers kReaders[] = {{{Role::kAttnQ, Role::kAttnK, Role::kAttnV}, false},
-                            {{Role::kAttnOutput}, false},
-                            {{Role::kFfnGate, Role::kFfnUp}, true},
-                            {{Role::kFfnDown}, true}};
+const Readers kReaders[] = {{{Role::kAttnQ, Role::kAttnK, Role::kAttnV}, Role::kAttnNorm, false},
+                            {{Role::kAttnOutput}, Role::kAttnV, false},
+                            {{Role::kFfnGate, Role::kFfnUp}, Role::kFfnNorm, true},
+                            {{Role::kFfnDown}, Role::kFfnUp, true}};
+
+/// Vectors that scaling changes.
+const std::vector<Role> kScaledOfAttention = {Role::kAttnNorm, Role::kAttnVBias};
+const std::vector<Role> kScaledOfMlp = {Role::kFfnNorm, Role::kFfnUpBias};
 
 /// A block's tensors without its other half.
 TensorSet half(const TensorSet& weights, bool mlp) {
@@ -33,16 +40,28 @@ TensorSet half(const TensorSet& weights, bool mlp) {
   return part;
 }
 
-/// Rows in Hugging Face's order for rows in the file's.
-at::Tensor unpermuted(const convert::ModelSource& source, Role role, const at::Tensor& values) {
+/// Hugging Face's row for each row of the file; undefined when they are the same.
+at::Tensor rows_at_source(const convert::ModelSource& source, Role role, int64_t n_rows) {
   const models::Hparams& h = source.hparams();
   if ((role != Role::kAttnQ && role != Role::kAttnK) || source.architecture().rope != models::RopeType::kNorm)
-    return values;
-  at::Tensor order = at::empty({values.size(0)}, at::kLong);
+    return {};
+  at::Tensor order = at::empty({n_rows}, at::kLong);
   auto* to = order.data_ptr<int64_t>();
-  for (int64_t row = 0; row < values.size(0); ++row)
-    to[convert::hf_row(static_cast<uint64_t>(row), h.head_dim, h.n_rot)] = row;
-  return values.index_select(0, order);
+  for (int64_t row = 0; row < n_rows; ++row)
+    to[row] = static_cast<int64_t>(convert::hf_row(static_cast<uint64_t>(row), h.head_dim, h.n_rot));
+  return order;
+}
+
+/// Rows in Hugging Face's order for rows in the file's.
+at::Tensor unpermuted(const convert::ModelSource& source, Role role, const at::Tensor& values) {
+  const at::Tensor order = rows_at_source(source, role, values.size(0));
+  return order.defined() ? at::empty_like(values).index_copy_(0, order, values) : values;
+}
+
+/// Rows in the file's order for rows in Hugging Face's.
+at::Tensor permuted(const convert::ModelSource& source, Role role, const at::Tensor& values) {
+  const at::Tensor order = rows_at_source(source, role, values.size(0));
+  return order.defined() ? values.index_select(0, order) : values;
 }
 
 at::Tensor decode(const quant::Format& format, const uint8_t* blocks, int64_t n_rows, int64_t n_cols) {
@@ -117,10 +136,10 @@ class Quantizer {
     return w;
   }
 
-  /// Rows w as the method has them in a format. Without moments, and for formats that are no simple grid, each weight by
-  /// itself.
+  /// Rows w as the method has them in a format. Without moments, and for formats that are no simple grid, each weight
+  /// by itself.
   at::Tensor quantize_some(const at::Tensor& w, const SecondMoments* moments, const quant::Format& format) const {
-    if (moments != nullptr && task_.second_moments && format.grid != nullptr)
+    if (moments != nullptr && task_.rounding == Rounding::kSecondMoments && format.grid != nullptr)
       return quantize_rows(w, *moments, format, task_.sweeps).blocks;
     const auto row_bytes = static_cast<int64_t>(quant::row_bytes(format, static_cast<uint64_t>(w.size(1))));
     at::Tensor blocks = at::empty({w.size(0), row_bytes}, at::kByte);
@@ -129,16 +148,24 @@ class Quantizer {
     return blocks;
   }
 
-  /// A tensor's blocks [n_rows, row_bytes], in the file's order of rows, and what other types would lose.
-  Status quantize(const Wanted& wanted, const SecondMoments* moments, Saved& saved) const {
+  /// A tensor's blocks [n_rows, row_bytes], in the file's order of rows, and what other types would lose. `scaled`: its
+  /// weights in Hugging Face's order when they are not the source's any more.
+  Status quantize(const Wanted& wanted, Role role, const SecondMoments* moments, const at::Tensor& scaled,
+                  Saved& saved) const {
     const convert::SourceTensor& tensor = *wanted.tensor;
     const uint64_t n_rows = tensor.n_rows();
     std::vector<at::Tensor> parts;
     for (uint64_t first = 0; first < n_rows; first += kRowsAtOnce) {
       if (progress_.cancelled()) return fail(ErrorCode::kCancelled, "stopped");
       const uint64_t n = std::min<uint64_t>(kRowsAtOnce, n_rows - first);
-      SHOEHORN_TRY(const at::Tensor w, read(tensor, first, n));
-      tensor.release(first, n);
+      at::Tensor w;
+      if (scaled.defined()) {
+        w = permuted(source_, role, scaled).narrow(0, static_cast<int64_t>(first), static_cast<int64_t>(n));
+        w = w.to(at::kFloat).contiguous();
+      } else {
+        SHOEHORN_TRY(w, read(tensor, first, n));
+        tensor.release(first, n);
+      }
       parts.push_back(quantize_some(w, moments, *wanted.format));
       progress_.advance(n * tensor.n_cols());
     }
@@ -170,7 +197,7 @@ class Quantizer {
     SHOEHORN_TRY(auto saved, load(kEmbeddingState));
     if (!saved) {
       saved.emplace();
-      SHOEHORN_RETURN_IF_ERROR(quantize(wanted, nullptr, *saved));
+      SHOEHORN_RETURN_IF_ERROR(quantize(wanted, Role::kTokenEmbd, nullptr, {}, *saved));
       SHOEHORN_RETURN_IF_ERROR(save(kEmbeddingState, *saved));
     }
     const at::Tensor table = decoded(wanted, *saved);
@@ -193,8 +220,7 @@ class Quantizer {
         if (role == reader) add(input, gram);
         seen |= role == reader;
         // What comes after the reader does not matter.
-        if (seen)
-          return at::zeros({1}, input.options()).expand({input.size(0), input.size(1), weights[role].size(0)});
+        if (seen) return at::zeros({1}, input.options()).expand({input.size(0), input.size(1), weights[role].size(0)});
         return project(weights, role, input);
       });
     }
@@ -219,7 +245,15 @@ class Quantizer {
     Saved saved = before.value_or(Saved());
     for (const bool mlp : {false, true}) {
       if (!weights[mlp ? Role::kFfnDown : Role::kAttnQ].defined()) continue;
-      TensorSet part = half(weights, mlp);
+      TensorSet part = half(weights, mlp), scaled;
+      if (task_.rounding == Rounding::kScaled) {
+        if (!before) SHOEHORN_RETURN_IF_ERROR(scale(static_cast<int>(layer), mlp, current, part, scaled, saved));
+        for (const Role role : mlp ? kScaledOfMlp : kScaledOfAttention) {
+          const Wanted wanted = find(static_cast<int>(layer), role);
+          if (wanted.tensor == nullptr || !saved.tensors.contains(wanted.tensor->name)) continue;
+          part[role] = decoded(wanted, saved)[0].to(stream_.loader().options(role));
+        }
+      }
       for (const Readers& readers : kReaders) {
         if (readers.mlp != mlp) continue;
         SecondMoments moments;
@@ -233,7 +267,7 @@ class Quantizer {
           if (before) {
             progress_.advance(wanted.tensor->n_cols() * wanted.tensor->n_rows());
           } else {
-            SHOEHORN_RETURN_IF_ERROR(quantize(wanted, &moments, saved));
+            SHOEHORN_RETURN_IF_ERROR(quantize(wanted, role, &moments, scaled[role], saved));
           }
           part[role] = unpermuted(source_, role, decoded(wanted, saved)).to(stream_.loader().options(role));
         }
@@ -246,13 +280,56 @@ class Quantizer {
     return before ? Status() : save(state_name(layer), saved);
   }
 
+  /// Scales the columns of half a block's matrices, and what feeds them the other way: `scaled` gets the matrices that
+  /// are not the source's any more, `saved` the vectors. `part` takes part in both.
+  Status scale(int layer, bool mlp, const Boundary& current, TensorSet& part, TensorSet& scaled, Saved& saved) {
+    for (const Readers& readers : kReaders) {
+      if (readers.mlp != mlp) continue;
+      auto moments = moments_of(part, current, readers.roles.front());
+      if (!moments) return annotate(moments.error(), fmt::format("block {}", layer));
+      std::vector<ScaledReader> matrices;
+      for (const Role role : readers.roles) matrices.push_back({part[role], find(layer, role).format});
+      const at::Tensor shared = readers.roles.front() == Role::kAttnOutput ? value_rows(part) : at::Tensor();
+      const at::Tensor s = search_scales(matrices, *moments, shared);
+      for (const Role role : readers.roles) part[role] = scaled[role] = part[role] * s.to(part[role].scalar_type());
+      // The norm's gain, or the rows of the matrix (and its bias) that the input is linear in.
+      if (readers.feeder == Role::kAttnV || readers.feeder == Role::kFfnUp) {
+        at::Tensor of_row = s;
+        if (shared.defined()) of_row = at::empty({part[Role::kAttnV].size(0)}, s.options()).index_put({shared}, s);
+        scaled[readers.feeder] = part[readers.feeder] / of_row.unsqueeze(1).to(part[readers.feeder].scalar_type());
+        part[readers.feeder] = scaled[readers.feeder];
+        divide(layer, bias_of(readers.feeder), of_row, part, saved);
+      } else {
+        divide(layer, readers.feeder, s, part, saved);
+      }
+    }
+    return {};
+  }
+
+  /// A vector that is stored as F32.
+  void divide(int layer, Role role, const at::Tensor& s, TensorSet& part, Saved& saved) const {
+    if (!part[role].defined()) return;
+    part[role] = part[role] / s.to(part[role].scalar_type());
+    const at::Tensor values = part[role].to(at::kFloat).contiguous();
+    at::Tensor bytes = at::empty({1, values.numel() * 4}, at::kByte);
+    std::memcpy(bytes.data_ptr(), values.data_ptr(), static_cast<size_t>(bytes.numel()));
+    saved.tensors[find(layer, role).tensor->name] = bytes;
+  }
+
+  /// For each column of the attention's output matrix the row of v that it reads.
+  at::Tensor value_rows(const TensorSet& weights) const {
+    const int64_t head_dim = source_.hparams().head_dim, n = weights[Role::kAttnOutput].size(1);
+    const int64_t group = n / weights[Role::kAttnV].size(0);
+    const at::Tensor column = at::arange(n);
+    return at::div(column, head_dim * group, "floor") * head_dim + column.remainder(head_dim);
+  }
+
   Status quantize_head(const Boundary& last) {
     const Wanted wanted = find(-1, Role::kOutput);
     if (wanted.tensor == nullptr) return {};
     SHOEHORN_TRY(const auto before, load(kHeadState));
     if (before) return {};
-    const at::Tensor gain =
-        stream_.loader().stored(-1, Role::kOutputNorm).to(stream_.model().compute().wide_options());
+    const at::Tensor gain = stream_.loader().stored(-1, Role::kOutputNorm).to(stream_.model().compute().wide_options());
     at::Tensor gram;
     for (const auto slot : last) {
       SHOEHORN_TRY(const at::Tensor x, stream_.get(slot));
@@ -261,7 +338,7 @@ class Quantizer {
     const auto moments = moments_of(gram);
     if (!moments) return annotate(moments.error(), "the output matrix");
     Saved saved;
-    SHOEHORN_RETURN_IF_ERROR(quantize(wanted, &*moments, saved));
+    SHOEHORN_RETURN_IF_ERROR(quantize(wanted, Role::kOutput, &*moments, {}, saved));
     return save(kHeadState, saved);
   }
 
@@ -326,10 +403,9 @@ at::Tensor QuantizedModel::values(int layer, Role role) const {
   const auto* tensor = find_tensor(*task_->source, layer, role, &index);
   const auto bytes = tensor == nullptr ? std::span<const std::byte>() : blocks(tensor->name);
   if (bytes.empty()) return {};
-  const at::Tensor values =
-      decode(quant::format(task_->types[index]), reinterpret_cast<const uint8_t*>(bytes.data()),
-             static_cast<int64_t>(tensor->n_rows()), static_cast<int64_t>(tensor->n_cols()));
-  return unpermuted(*task_->source, role, values);
+  const at::Tensor values = decode(quant::format(task_->types[index]), reinterpret_cast<const uint8_t*>(bytes.data()),
+                                   static_cast<int64_t>(tensor->n_rows()), static_cast<int64_t>(tensor->n_cols()));
+  return tensor->shape.size() == 1 ? values[0] : unpermuted(*task_->source, role, values);
 }
 
 }  // namespace shoehorn::compress

@@ -1,6 +1,5 @@
 // A whole model's matrices rounded to given types, each for the inputs that the already quantized part of the model
-// before it produces: by second moments (GPTQ, Frantar et al. 2022, arXiv:2210.17323), or each weight by itself with
-// errors weighted by the inputs' squares.
+// before it produces.
 #pragma once
 
 #include <map>
@@ -15,21 +14,27 @@
 
 namespace shoehorn::compress {
 
+enum class Rounding {
+  kPlain,          ///< each weight by itself, errors weighted by the inputs' squares
+  kScaled,         ///< the same after the columns were scaled for it (awq.h)
+  kSecondMoments,  ///< GPTQ (Frantar et al. 2022, arXiv:2210.17323) and coordinate descent (matrix_quantizer.h)
+};
+
 struct QuantizerTask {
   const convert::ModelSource* source;
-  std::vector<quant::Type> types;          ///< of the source's tensors
-  std::vector<quant::Type> candidates;     ///< types whose errors are to be estimated for every matrix; empty: none
-  bool second_moments = true;              ///< false: each weight by itself
+  std::vector<quant::Type> types;       ///< of the source's tensors
+  std::vector<quant::Type> candidates;  ///< types whose errors are to be estimated for every matrix; empty: none
+  Rounding rounding = Rounding::kSecondMoments;
   double damping = 0.01;
   int sweeps = 8;
-  std::string generation;                  ///< before the names of the states that are saved
+  std::string generation;  ///< before the names of the states that are saved
 };
 
 /// Rows of a matrix that are encoded at once, and how many of it an estimate of errors looks at.
 inline constexpr int64_t kRowsAtOnce = 1024, kSampleRows = 64;
 
-/// Quantizes what the task says on batches of ids [n_samples, n_tokens] each. What is done is saved in `work` and not done
-/// again.
+/// Quantizes what the task says on batches of ids [n_samples, n_tokens] each. What is done is saved in `work` and not
+/// done again.
 Status quantize_model(BlockStream& stream, const QuantizerTask& task, const std::vector<at::Tensor>& batches,
                       const WorkDirectory& work);
 
@@ -40,7 +45,8 @@ class QuantizedModel {
 
   /// Empty for tensors that it did not quantize.
   std::span<const std::byte> blocks(const std::string& name) const;
-  /// The decoded matrix in Hugging Face's order of rows, float; undefined where blocks() is empty.
+  /// The decoded matrix in Hugging Face's order of rows, or a vector that scaling changed, float; undefined where
+  /// blocks() is empty.
   at::Tensor values(int layer, models::Role role) const;
   /// Estimated errors of a matrix by candidate: relative to each other they say what a type loses.
   const std::map<quant::Type, double>& errors(const std::string& name) const { return errors_.at(name); }
@@ -54,7 +60,8 @@ class QuantizedModel {
 };
 
 /// The source's tensor of a role and its place, nullptr when the model has none.
-const convert::SourceTensor* find_tensor(const convert::ModelSource& source, int layer, models::Role role, size_t* index);
+const convert::SourceTensor* find_tensor(const convert::ModelSource& source, int layer, models::Role role,
+                                         size_t* index);
 
 /// The activations that an embedding table [n_vocab, n_embd] gives for ids [n_samples, n_tokens], as BlockStream's.
 at::Tensor look_up(const at::Tensor& table, const at::Tensor& ids, const Compute& compute);

@@ -7,12 +7,12 @@ namespace {
 
 using models::Role;
 
-constexpr Role kMatrices[] = {Role::kAttnQ,   Role::kAttnK,  Role::kAttnV,  Role::kAttnOutput,
+constexpr Role kMatrices[] = {Role::kAttnQ,   Role::kAttnK, Role::kAttnV,  Role::kAttnOutput,
                               Role::kFfnGate, Role::kFfnUp, Role::kFfnDown};
 
 /// A model on its way through the blocks.
 struct Traveller {
-  std::string name;   ///< of the tensor that is as it was; "": none
+  std::string name;  ///< of the tensor that is as it was; "": none
   Boundary at;
 };
 
@@ -76,8 +76,11 @@ class Measurement {
 
   Status quantized_block(int layer, const TensorSet& weights) {
     TensorSet quantized = weights;
-    for (const Role role : kMatrices) {
-      if (weights[role].defined()) quantized[role] = quantized_.values(layer, role).to(stream_.loader().options(role));
+    for (size_t i = 0; i < models::kRoleCount; ++i) {
+      const Role role = static_cast<Role>(i);
+      if (!weights[role].defined()) continue;
+      const at::Tensor values = quantized_.values(layer, role);
+      if (values.defined()) quantized[role] = values.to(stream_.loader().options(role));
     }
     for (size_t i = 1; i < travellers_.size(); ++i) {
       SHOEHORN_TRY(travellers_[i].at, step(quantized, travellers_[i].at, false));

@@ -6,19 +6,12 @@
 #include <vector>
 
 #include "eval/chunks.h"
+#include "eval/log_softmax.h"
 
 namespace shoehorn::eval {
 namespace {
 
 using tokenizer::Token;
-
-/// log(sum exp(logits)), stable.
-double log_sum_exp(std::span<const float> logits) {
-  const float max = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (const float logit : logits) sum += static_cast<double>(std::exp(logit - max));
-  return static_cast<double>(max) + std::log(sum);
-}
 
 /// Running mean and standard error.
 struct Mean {
@@ -37,16 +30,6 @@ struct Mean {
   }
 };
 
-/// KL(p || q) of two rows of logits.
-double kl_divergence(std::span<const float> p, double p_norm, std::span<const float> q, double q_norm) {
-  double kl = 0;
-  for (size_t i = 0; i < p.size(); ++i) {
-    const double log_p = static_cast<double>(p[i]) - p_norm;
-    if (log_p > -40) kl += std::exp(log_p) * (log_p - (static_cast<double>(q[i]) - q_norm));
-  }
-  return kl;
-}
-
 }  // namespace
 
 Expected<PerplexityResult> perplexity(engine::Session& session, engine::Session* base, std::string_view text,
@@ -62,7 +45,7 @@ Expected<PerplexityResult> perplexity(engine::Session& session, engine::Session*
 
   const size_t first = n_ctx / 2, n_counted = n_ctx - 1 - first;
   Mean nll, base_nll, kl;
-  std::vector<double> kls;
+  std::vector<double> kls, chunk_nll;
   uint64_t same_top = 0;
   const auto start = std::chrono::steady_clock::now();
   progress.begin("perplexity", n_chunks);
@@ -78,6 +61,7 @@ Expected<PerplexityResult> perplexity(engine::Session& session, engine::Session*
       base->truncate(0);
       SHOEHORN_TRY(base_logits, base->eval(input, n_counted));
     }
+    const double nll_before = nll.sum;
     for (size_t i = 0; i < n_counted; ++i) {
       const auto row = logits.subspan(i * n_vocab, n_vocab);
       const auto target = static_cast<size_t>(ids[first + i + 1]);
@@ -95,6 +79,7 @@ Expected<PerplexityResult> perplexity(engine::Session& session, engine::Session*
       kls.push_back(divergence);
       same_top += engine::argmax(row) == engine::argmax(base_row);
     }
+    chunk_nll.push_back(nll.sum - nll_before);
     progress.advance(1);
   }
   progress.end();
@@ -104,6 +89,7 @@ Expected<PerplexityResult> perplexity(engine::Session& session, engine::Session*
   result.ppl_err = nll.error() * result.ppl;
   result.tokens = nll.n;
   result.chunks = n_chunks;
+  result.chunk_nll = std::move(chunk_nll);
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   result.tokens_per_second = static_cast<double>(n_chunks * (n_ctx - 1)) / result.seconds;
   if (base != nullptr) {

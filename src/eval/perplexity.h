@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string_view>
+#include <vector>
 
 #include "base/progress.h"
 #include "engine/sampler.h"
@@ -20,6 +21,7 @@ struct PerplexityResult {
   double ppl = 0, ppl_err = 0;
   uint64_t tokens = 0;       ///< predictions counted
   size_t chunks = 0;
+  std::vector<double> chunk_nll;  ///< [chunks] negative log-likelihoods summed over the counted predictions, in nats
   double seconds = 0;
   double tokens_per_second = 0;  ///< tokens evaluated (not only counted) per second
   // Against a base model on the same predictions; KL(base || model) in nats.

@@ -30,7 +30,7 @@ const Task* find_task(std::string_view name) {
 }
 
 const Metric* find_metric(std::string_view name) {
-  for (const auto& metrics : {kChoiceMetrics, kTruthMetrics, kTextMetrics}) {
+  for (const auto& metrics : {kChoiceMetrics, kTruthMetrics, kGsm8kMetrics, kAnswerMetrics, kBaseMetrics, kTextMetrics}) {
     for (const Metric& metric : metrics) {
       if (name == metric.name) return &metric;
     }

@@ -136,9 +136,9 @@ class Rows {
 Expected<SecondMoments> second_moments(const at::Tensor& gram, double damping) {
   at::Tensor h = gram.to(at::kCPU, at::kDouble, false, true).contiguous();
   const double mean = h.diagonal().mean().item<double>();
-  if (!(mean > 0)) return fail(ErrorCode::kInvalid, "the inputs are all zero");
+  if (!(mean >= 0)) return fail(ErrorCode::kInvalid, "the inputs are not finite");
   const at::Tensor silent = h.diagonal() == 0;
-  h.diagonal().add_(damping * mean).masked_fill_(silent, mean);
+  h.diagonal().add_(damping * mean).masked_fill_(silent, mean > 0 ? mean : 1);
   SecondMoments out;
   out.h = h.to(at::kFloat);
   SHOEHORN_RETURN_IF_ERROR(invert_positive(h));

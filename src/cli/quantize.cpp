@@ -43,6 +43,7 @@ std::function<Status()> define_quantize(CLI::App& app) {
   app.add_option("OUT", w.out, "GGUF to write")->required();
   app.add_option("TYPE", w.type, "Mix: " + mix_names() + "; with a target also auto")->required();
   g.method = "rtn";
+  w.check = true;
   app.add_option("--method", g.method,
                  "rtn: every weight to the nearest value, with the best scales; gptq: the least error at each matrix's "
                  "output on --calib text, minutes to hours instead of seconds; awq: rtn after columns with large inputs "
@@ -73,6 +74,10 @@ std::function<Status()> define_quantize(CLI::App& app) {
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
   add_workshop_flags(app, {&g.dtype, &g.device, &w.n_threads, &g.ram, &g.resume});
+  app.add_flag("!--no-check", w.check,
+               "Do not run the output beside IN on a slice of text, which tells how far it is from it, nor have it say a sentence")
+      ->capture_default_str();
+  app.add_option("--check-file", w.check_text, "Text for this (default: some pages of a novel that come with the program)");
   app.add_flag("--json", w.json, "Print one JSON object");
   app.footer(
       "Examples:\n"

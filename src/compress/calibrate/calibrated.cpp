@@ -60,7 +60,9 @@ Expected<Plan> make_plan(const CalibratedOptions& o, const BlockLoader& loader, 
   const models::Hparams& h = loader.hparams();
   const uint64_t block = loader.largest_block_bytes();
   const uint64_t widest = std::max<uint64_t>(h.max_n_ff(), uint64_t{h.max_n_head()} * h.head_dim);
-  const uint64_t moments = widest * widest * (4 + 8 + 4), rows = kRowsAtOnce * widest * 4 * 6;
+  const uint64_t moments = widest * widest * (4 + 8), rows = kRowsAtOnce * widest * 4 * 6;
+  // A matrix decoded and put in order, beside the block; awq keeps the block's scaled matrices, too.
+  const uint64_t matrix = widest * h.n_embd * 4, beside = std::max(matrix * 2, o.method == "awq" ? block : 0);
   const uint64_t batch = static_cast<uint64_t>(o.micro_batch * o.seq_len) * (widest * 6 + uint64_t{h.n_embd} * 10) * 4;
   const uint64_t head = loader.head_bytes();
   uint64_t encoded = 0, largest = 0;
@@ -75,15 +77,15 @@ Expected<Plan> make_plan(const CalibratedOptions& o, const BlockLoader& loader, 
   }
   // The embedding is looked up decoded; at the end two heads are compared.
   const bool choosing = o.target_bytes > 0;
-  const uint64_t work = std::max(block * 2 + moments + rows + largest, head + largest + (choosing ? head : 0));
+  const uint64_t work = std::max(block + beside + moments + rows + largest, head + largest + (choosing ? head : 0));
   const uint64_t needed = kOverheadBytes + work + batch;
   const uint64_t limit = o.ram > 0 ? o.ram : available_memory();
   if (needed > limit) {
     return fail(
         ErrorCode::kTooLarge,
-        "{}: {} on this model takes about {} (a block twice {}, second moments of {} columns {}, a micro-batch "
+        "{}: {} on this model takes about {} (a block {} and {} beside it, second moments of {} columns {}, a micro-batch "
         "{}), {} is {}; a smaller --micro-batch or --seq-len takes less, --method rtn without --calib hardly any",
-        o.model, o.method, format_bytes(needed), format_bytes(block * 2), widest, format_bytes(moments),
+        o.model, o.method, format_bytes(needed), format_bytes(block), format_bytes(beside), widest, format_bytes(moments),
         format_bytes(batch), o.ram > 0 ? "--ram" : "the free memory", format_bytes(limit));
   }
   const uint64_t left = limit - needed;

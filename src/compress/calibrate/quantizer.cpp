@@ -1,6 +1,7 @@
 #include "compress/calibrate/quantizer.h"
 
 #include <cstring>
+#include <utility>
 
 #include "compress/calibrate/awq.h"
 #include "compress/calibrate/blocks.h"
@@ -34,10 +35,13 @@ const Readers kReaders[] = {{{Role::kAttnQ, Role::kAttnK, Role::kAttnV}, Role::k
 const std::vector<Role> kScaledOfAttention = {Role::kAttnNorm, Role::kAttnVBias};
 const std::vector<Role> kScaledOfMlp = {Role::kFfnNorm, Role::kFfnUpBias};
 
-/// A block's tensors without its other half.
-TensorSet half(const TensorSet& weights, bool mlp) {
-  TensorSet part = weights;
-  part[mlp ? Role::kAttnQ : Role::kFfnDown] = at::Tensor();
+/// Takes the attention's or the MLP's tensors out of a block: what is replaced there is in memory no longer.
+TensorSet take_half(TensorSet& weights, bool mlp) {
+  TensorSet part;
+  for (size_t i = 0; i < models::kRoleCount; ++i) {
+    const Role role = static_cast<Role>(i);
+    if ((role >= Role::kFfnNorm) == mlp) part[role] = std::exchange(weights[role], at::Tensor());
+  }
   return part;
 }
 
@@ -198,17 +202,17 @@ class Quantizer {
 
   Expected<SecondMoments> moments_of(at::Tensor& gram) {
     mirror_lower(gram);
-    return second_moments(gram, task_.damping);
+    return second_moments(std::move(gram), task_.damping);
   }
 
   Status quantize_block(size_t layer, Boundary& current) {
-    const TensorSet weights = stream_.loader().block(layer);
+    TensorSet weights = stream_.loader().block(layer);
     stream_.loader().expect(layer + 1);
     SHOEHORN_TRY(const auto before, load(state_name(layer)));
     Saved saved = before.value_or(Saved());
     for (const bool mlp : {false, true}) {
       if (!weights[mlp ? Role::kFfnDown : Role::kAttnQ].defined()) continue;
-      TensorSet part = half(weights, mlp), scaled;
+      TensorSet part = take_half(weights, mlp), scaled;
       if (task_.rounding == Rounding::kScaled) {
         if (!before) SHOEHORN_RETURN_IF_ERROR(scale(static_cast<int>(layer), mlp, current, part, scaled, saved));
         for (const Role role : mlp ? kScaledOfMlp : kScaledOfAttention) {

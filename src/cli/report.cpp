@@ -24,8 +24,8 @@ Status report(const Options& o) {
     print_json(json);
     return {};
   }
-  print(fmt::format("{}: {} models, {} measurements of quality, {} of speed, {} files that could not be read", out, run.variants.size(),
-                    run.qualities.size() + run.scores.size(), run.rates.size(), run.n_bad()));
+  print(fmt::format("{}: {} models, {} measurements of quality, {} of speed, {} files that could not be read", out,
+                    run.variants.size(), run.qualities.size() + run.scores.size(), run.rates.size(), run.n_bad()));
   return {};
 }
 
@@ -33,7 +33,10 @@ Status report(const Options& o) {
 
 std::function<Status()> define_report(CLI::App& app) {
   const auto o = std::make_shared<Options>();
-  app.add_option("DIR", o->directory, "Directory of a run: GGUFs, checkpoints, and the --json output of the commands that made and measured them")->required();
+  app.add_option(
+         "DIR", o->directory,
+         "Directory of a run: GGUFs, checkpoints, and the --json output of the commands that made and measured them")
+      ->required();
   app.add_option("-o,--output", o->out, "HTML file to write (default: DIR/report.html)");
   app.add_flag("--json", o->json, "Print the figures as one JSON object too");
   app.footer(
@@ -42,7 +45,8 @@ std::function<Status()> define_report(CLI::App& app) {
       "  shoehorn perplexity -m run/Q4_K_M.gguf -f wiki.txt --kl-base model-F16.gguf --json > run/ppl-Q4_K_M.json\n"
       "  shoehorn bench -m run/Q4_K_M.gguf -p 512 -n 128 -pg 512,128 -o json > run/bench-Q4_K_M.json\n"
       "  shoehorn report run\n\n"
-      "One file without references to anything outside of it. Records are recognized by what is in them, whatever their names;\n"
+      "One file without references to anything outside of it. Records are recognized by what is in them, whatever "
+      "their names;\n"
       "what cannot be read is named in the report and on stderr.");
   return [o] { return report(*o); };
 }

@@ -23,7 +23,8 @@ double round_up(double step) {
 std::vector<double> linear_ticks(double low, double high) {
   const double step = round_up((high - low) / 5);
   std::vector<double> out;
-  for (double i = std::ceil(low / step - 1e-9); i * step <= high + step * 1e-9 && out.size() < 20; ++i) out.push_back(i * step);
+  for (double i = std::ceil(low / step - 1e-9); i * step <= high + step * 1e-9 && out.size() < 20; ++i)
+    out.push_back(i * step);
   return out;
 }
 
@@ -32,7 +33,8 @@ std::vector<double> log_ticks(double low, double high) {
   if (decades < 0.6) return linear_ticks(low, high);
   const auto step = static_cast<int>(std::max(1.0, std::ceil(decades / 6)));
   std::vector<double> out;
-  for (int power = static_cast<int>(std::floor(std::log10(low))); power <= std::log10(high) && out.size() < 20; power += step) {
+  for (int power = static_cast<int>(std::floor(std::log10(low))); power <= std::log10(high) && out.size() < 20;
+       power += step) {
     for (const double factor : {1.0, 2.0, 5.0}) {
       if (factor > 1 && decades > 3) continue;
       const double tick = factor * std::pow(10, power);
@@ -44,7 +46,8 @@ std::vector<double> log_ticks(double low, double high) {
 
 }  // namespace
 
-Axis::Axis(std::span<const double> values, bool log, bool zero, double from, double to, Unit unit) : from_(from), to_(to) {
+Axis::Axis(std::span<const double> values, bool log, bool zero, double from, double to, Unit unit)
+    : from_(from), to_(to) {
   bool any = false, positive = true;
   for (const double value : values) {
     if (!std::isfinite(value)) continue;
@@ -70,7 +73,8 @@ Axis::Axis(std::span<const double> values, bool log, bool zero, double from, dou
     high_ += room;
   }
   if (unit == Unit::kBytes) {
-    constexpr std::pair<double, const char*> kUnits[] = {{0x1p30, " GiB"}, {0x1p20, " MiB"}, {0x1p10, " KiB"}, {1, " B"}};
+    constexpr std::pair<double, const char*> kUnits[] = {
+        {0x1p30, " GiB"}, {0x1p20, " MiB"}, {0x1p10, " KiB"}, {1, " B"}};
     for (const auto& [size, suffix] : kUnits) {
       unit_ = size, suffix_ = suffix;
       if (high_ >= size) break;
@@ -79,7 +83,8 @@ Axis::Axis(std::span<const double> values, bool log, bool zero, double from, dou
 }
 
 double Axis::at(double value) const {
-  const double share = log_ ? std::log(std::max(value, 1e-300) / low_) / std::log(high_ / low_) : (value - low_) / (high_ - low_);
+  const double share =
+      log_ ? std::log(std::max(value, 1e-300) / low_) / std::log(high_ / low_) : (value - low_) / (high_ - low_);
   return from_ + share * (to_ - from_);
 }
 

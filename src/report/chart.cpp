@@ -10,9 +10,9 @@ namespace shoehorn::report {
 namespace {
 
 constexpr double kWidth = 480, kHeight = 310;
-constexpr double kLeft = 58, kRight = 16, kTop = 12, kBottom = 46;
-constexpr double kCharWidth = 6.6;     // of the labels' font, on average
-constexpr size_t kColours = 8;         // of the style sheet
+constexpr double kLeft = 66, kRight = 16, kTop = 12, kBottom = 46;
+constexpr double kCharWidth = 6.6;  // of the labels' font, on average
+constexpr size_t kColours = 8;      // of the style sheet
 constexpr size_t kMaxLinePoints = 600;
 
 std::string number(double value) { return fmt::format("{:.1f}", value); }
@@ -25,7 +25,8 @@ struct Box {
 };
 
 double text_width(std::string_view text) {
-  return kCharWidth * static_cast<double>(std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+  return kCharWidth * static_cast<double>(std::ranges::count_if(
+                          text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
 }
 
 /// The mark of a series, so that it is told from others without colours too.
@@ -33,14 +34,19 @@ void draw_mark(Markup& out, size_t series, double x, double y, const std::string
   const std::string colour = fmt::format("mark c{}", series % kColours);
   constexpr double r = 4.5;
   switch (series % 4) {
-    case 0: out.open("circle", {{"class", colour}, {"cx", number(x)}, {"cy", number(y)}, {"r", number(r)}}); break;
+    case 0:
+      out.open("circle", {{"class", colour}, {"cx", number(x)}, {"cy", number(y)}, {"r", number(r)}});
+      break;
     case 1:
-      out.open("rect", {{"class", colour}, {"x", number(x - 4)}, {"y", number(y - 4)}, {"width", "8"}, {"height", "8"}});
+      out.open("rect",
+               {{"class", colour}, {"x", number(x - 4)}, {"y", number(y - 4)}, {"width", "8"}, {"height", "8"}});
       break;
     case 2:
       out.open("path", {{"class", colour}, {"d", fmt::format("M{:.1f} {:.1f}l5.2 9h-10.4z", x, y - 5.5)}});
       break;
-    default: out.open("path", {{"class", colour}, {"d", fmt::format("M{:.1f} {:.1f}l5.4 5.4l-5.4 5.4l-5.4-5.4z", x, y - 5.4)}});
+    default:
+      out.open("path",
+               {{"class", colour}, {"d", fmt::format("M{:.1f} {:.1f}l5.4 5.4l-5.4 5.4l-5.4-5.4z", x, y - 5.4)}});
   }
   if (!tooltip.empty()) out.element("title", tooltip);
   out.close();
@@ -56,7 +62,7 @@ class XyPlot {
   Markup svg() {
     svg_.open("svg", {{"viewBox", fmt::format("0 0 {} {}", kWidth, kHeight)},
                       {"role", "img"},
-                      {"class", "chart"},
+                      {"class", "chart xy"},
                       {"aria-label", chart_.title + ". " + chart_.description}});
     axes();
     for (size_t i = 0; i < chart_.series.size(); ++i) {
@@ -104,12 +110,17 @@ class XyPlot {
     }
     for (const Axis::Tick& tick : y_.ticks()) {
       const double at = y_.at(tick.value);
-      svg_.empty("line", {{"class", "grid"}, {"x1", number(kLeft)}, {"x2", number(right)}, {"y1", number(at)}, {"y2", number(at)}});
+      svg_.empty(
+          "line",
+          {{"class", "grid"}, {"x1", number(kLeft)}, {"x2", number(right)}, {"y1", number(at)}, {"y2", number(at)}});
       svg_.element("text", tick.label, {{"x", number(kLeft - 6)}, {"y", number(at + 4)}, {"text-anchor", "end"}});
     }
     svg_.empty("path", {{"class", "axis"}, {"d", fmt::format("M{} {}V{}H{}", kLeft, kTop, bottom, right)}});
     svg_.element("text", chart_.x.title + (x_.is_log() ? " (log)" : ""),
-                 {{"class", "axis-title"}, {"x", number((kLeft + right) / 2)}, {"y", number(kHeight - 8)}, {"text-anchor", "middle"}});
+                 {{"class", "axis-title"},
+                  {"x", number((kLeft + right) / 2)},
+                  {"y", number(kHeight - 8)},
+                  {"text-anchor", "middle"}});
     const double middle = (kTop + bottom) / 2;
     svg_.element("text", chart_.y.title + (y_.is_log() ? " (log)" : ""),
                  {{"class", "axis-title"},
@@ -139,9 +150,13 @@ class XyPlot {
       const double x = x_.at(p.x), y = y_.at(p.y);
       if (std::isfinite(p.error) && p.error > 0) {
         const double up = y_.at(p.y + p.error);
-        const double down = std::min(y_.is_log() && p.y <= p.error ? kHeight - kBottom : y_.at(p.y - p.error), kHeight - kBottom);
-        svg_.empty("path", {{"class", fmt::format("error c{}", index % kColours)},
-                            {"d", fmt::format("M{0:.1f} {1:.1f}V{2:.1f}M{3:.1f} {1:.1f}h6M{3:.1f} {2:.1f}h6", x, up, down, x - 3)}});
+        const double down =
+            std::min(y_.is_log() && p.y <= p.error ? kHeight - kBottom : y_.at(p.y - p.error), kHeight - kBottom);
+        svg_.empty(
+            "path",
+            {{"class", fmt::format("error c{}", index % kColours)},
+             {"d", fmt::format("M{0:.1f} {1:.1f}V{2:.1f}M{3:.1f} {1:.1f}h6M{3:.1f} {2:.1f}h6", x, up, down, x - 3)}});
+        taken_.push_back({x - 2, up, x + 2, down});
       }
       draw_mark(svg_, index, x, y, p.tooltip);
       taken_.push_back({x - 6, y - 6, x + 6, y + 6});
@@ -154,12 +169,15 @@ class XyPlot {
       for (const Point& p : series.points) {
         if (series.drawn != Drawn::kPoints || p.label.empty() || !visible(p)) continue;
         const double x = x_.at(p.x), y = y_.at(p.y), width = text_width(p.label);
-        const std::array<std::pair<double, double>, 6> places = {{{x + 8, y + 4},
+        const double error = std::isfinite(p.error) && p.error > 0 ? y - y_.at(p.y + p.error) : 0;
+        const std::array<std::pair<double, double>, 8> places = {{{x + 8, y + 4},
                                                                   {x - 8 - width, y + 4},
-                                                                  {x - width / 2, y - 9},
-                                                                  {x - width / 2, y + 18},
                                                                   {x + 6, y - 7},
-                                                                  {x + 6, y + 15}}};
+                                                                  {x + 6, y + 15},
+                                                                  {x - 6 - width, y - 7},
+                                                                  {x - 6 - width, y + 15},
+                                                                  {x - width / 2, y - error - 8},
+                                                                  {x - width / 2, y + error + 16}}};
         for (const auto& [left, base] : places) {
           const Box box{left, base - 10, left + width, base + 3};
           if (left < kLeft + 2 || box.right > kWidth - 2 || box.top < 2 || box.bottom > kHeight - kBottom) continue;
@@ -220,7 +238,9 @@ Markup draw(const HeatMap& map) {
   constexpr double kRow = 19, kHead = 24, kFoot = 40;
   double label_width = text_width(map.row_title) + 10;
   for (const std::string& row : map.rows) label_width = std::max(label_width, text_width(row) + 10);
-  const double cell_width = std::max(44.0, (kWidth - label_width) / static_cast<double>(std::max<size_t>(1, map.columns.size())));
+  double cell_width =
+      std::max(44.0, (kWidth - label_width) / static_cast<double>(std::max<size_t>(1, map.columns.size())));
+  for (const std::string& column : map.columns) cell_width = std::max(cell_width, text_width(column) + 8);
   const double width = label_width + cell_width * static_cast<double>(map.columns.size());
   const double bottom = kHead + kRow * static_cast<double>(map.rows.size()), height = bottom + kFoot;
 
@@ -246,12 +266,15 @@ Markup draw(const HeatMap& map) {
   out.open("div", {{"class", "scroll"}, {"tabindex", "0"}, {"role", "region"}, {"aria-label", map.title}});
   out.open("svg", {{"viewBox", fmt::format("0 0 {:.0f} {:.0f}", width, height)},
                    {"role", "img"},
-                   {"class", "chart wide"},
+                   {"class", "chart"},
+                   {"style", fmt::format("min-width:{:.0f}px;max-width:{:.0f}px", width * 0.85, width * 1.3)},
                    {"aria-label", map.title + ". " + map.description}});
-  out.element("text", map.row_title, {{"class", "axis-title"}, {"x", number(label_width - 6)}, {"y", "16"}, {"text-anchor", "end"}});
+  out.element("text", map.row_title,
+              {{"class", "axis-title"}, {"x", number(label_width - 6)}, {"y", "16"}, {"text-anchor", "end"}});
   for (size_t c = 0; c < map.columns.size(); ++c) {
     const double middle = label_width + (static_cast<double>(c) + 0.5) * cell_width;
-    out.element("text", map.columns[c], {{"class", "axis-title"}, {"x", number(middle)}, {"y", "16"}, {"text-anchor", "middle"}});
+    out.element("text", map.columns[c],
+                {{"class", "axis-title"}, {"x", number(middle)}, {"y", "16"}, {"text-anchor", "middle"}});
   }
   for (size_t r = 0; r < map.rows.size(); ++r) {
     const double top = kHead + kRow * static_cast<double>(r);
@@ -269,10 +292,11 @@ Markup draw(const HeatMap& map) {
                                   {"rx", "2"}});
       out.element("title", cell.tooltip).close();
       if (!cell.text.empty()) {
-        out.element("text", cell.text, {{"class", step < 5 ? "on-dark" : "on-light"},
-                                        {"x", number(left + cell_width / 2)},
-                                        {"y", number(top + 13)},
-                                        {"text-anchor", "middle"}});
+        out.element("text", cell.text,
+                    {{"class", step < 5 ? "on-dark" : "on-light"},
+                     {"x", number(left + cell_width / 2)},
+                     {"y", number(top + 13)},
+                     {"text-anchor", "middle"}});
       }
       out.close();
     }
@@ -289,7 +313,8 @@ Markup draw(const HeatMap& map) {
                            {"width", number(key_width)},
                            {"height", "14"}});
       }
-      out.element("text", format_number(high, 3), {{"x", number(left + kHeatSteps * key_width + 6)}, {"y", number(top + 11)}});
+      out.element("text", format_number(high, 3),
+                  {{"x", number(left + kHeatSteps * key_width + 6)}, {"y", number(top + 11)}});
     }
   }
   out.close().close().close();

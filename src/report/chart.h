@@ -1,5 +1,5 @@
-// Plots as SVG. They are drawn in the colours of the style sheet (report/style.h), so that they follow the reader's light or dark
-// setting, and name every value in a tooltip.
+// Plots as SVG. They are drawn in the colours of the style sheet (report/style.h), so that they follow the reader's
+// light or dark setting, and name every value in a tooltip.
 #pragma once
 
 #include <limits>
@@ -37,7 +37,7 @@ struct AxisSettings {
 struct Chart {
   std::string title, description;  ///< what it shows, and how to read it
   AxisSettings x, y;
-  std::vector<Series> series;      ///< points that are not finite, or not positive on a logarithmic axis, are left out
+  std::vector<Series> series;  ///< points that are not finite, or not positive on a logarithmic axis, are left out
 };
 
 /// The chart in a <figure>, with legend and caption. Lines of very many points are thinned to what can be seen.

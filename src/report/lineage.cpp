@@ -42,9 +42,11 @@ class Tree {
       out_.open("span", {{"class", "by"}}).element("b", step->command);
       for (const auto& [name, value] : step->facts) out_.text(fmt::format(" · {} {}", name, value));
       if (step->seconds > 0) out_.text(fmt::format(" · {} s", format_number(step->seconds, 3)));
-      if (step->peak_rss > 0 && step->peak_rss < 1e18) out_.text(fmt::format(" · {} of memory", format_bytes(static_cast<uint64_t>(step->peak_rss))));
+      if (step->peak_rss > 0 && step->peak_rss < 1e18)
+        out_.text(fmt::format(" · {} of memory", format_bytes(static_cast<uint64_t>(step->peak_rss))));
       if (!std::isnan(step->kld_mean)) {
-        out_.text(fmt::format(" · own check: KL {}{}", format_number(step->kld_mean, 3), std::isfinite(step->kld_err) ? " ± " + format_number(step->kld_err, 2) : ""));
+        out_.text(fmt::format(" · own check: KL {}{}", format_number(step->kld_mean, 3),
+                              std::isfinite(step->kld_err) ? " ± " + format_number(step->kld_err, 2) : ""));
       }
       if (step->in == kNone) out_.text(" · its source is not recorded (keep the command's --json output)");
       out_.close();

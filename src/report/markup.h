@@ -12,9 +12,9 @@ namespace shoehorn::report {
 /// Longest text, in characters, that is shown of one value from outside.
 inline constexpr size_t kMaxText = 400;
 
-/// `text` for use between tags and in quoted attributes: & < > " ' as entities; control characters, bidirectional overrides and
-/// bytes that are no UTF-8 as U+FFFD; what is longer than `max_chars` characters is cut and ends in an ellipsis. Newlines and tabs
-/// stay.
+/// `text` for use between tags and in quoted attributes: & < > " ' as entities; control characters, bidirectional
+/// overrides and bytes that are no UTF-8 as U+FFFD; what is longer than `max_chars` characters is cut and ends in an
+/// ellipsis. Newlines and tabs stay.
 std::string escape(std::string_view text, size_t max_chars = kMaxText);
 
 /// Builds a document of nested elements, all of which are closed: HTML that is well-formed XML too.

@@ -34,8 +34,8 @@ struct Column {
   double left, width;
 };
 
-void draw_bar(Markup& out, const Column& column, double top, double share, double dense_share, const char* style, const std::string& text,
-              const std::string& tooltip) {
+void draw_bar(Markup& out, const Column& column, double top, double share, double dense_share, const char* style,
+              const std::string& text, const std::string& tooltip) {
   constexpr double kHeight = 13;
   const auto rect = [&](const char* name, double part) {
     out.open("rect", {{"class", name},
@@ -51,9 +51,10 @@ void draw_bar(Markup& out, const Column& column, double top, double share, doubl
   const double text_width = 6.6 * static_cast<double>(text.size()) + 8;
   const bool inside = share * column.width > text_width;
   const double after = std::max(share, dense_share) * column.width + 4;
-  out.element("text", text, {{"class", inside ? "on-bar" : ""},
-                             {"x", number(column.left + (inside ? 5 : after))},
-                             {"y", number(top + 10.5)}});
+  out.element("text", text,
+              {{"class", inside ? "on-bar" : ""},
+               {"x", number(column.left + (inside ? 5 : after))},
+               {"y", number(top + 10.5)}});
 }
 
 }  // namespace
@@ -74,17 +75,20 @@ Markup draw_widths(const std::string& name, const ModelLayers& model, const Mode
 
   const auto rows = rows_of(model);
   std::string outside;
-  for (const Part& part : model.outside) outside += fmt::format("{}{}: {}, {}", outside.empty() ? "" : "; ", part.name, part.type, format_bytes(part.bytes));
+  for (const Part& part : model.outside)
+    outside += fmt::format("{}{}: {}, {}", outside.empty() ? "" : "; ", part.name, part.type, format_bytes(part.bytes));
   Markup out;
   out.open("figure").open("figcaption").element("strong", "Layers of " + name).text(" ");
-  out.element("span", fmt::format("{} layers of {} channels, heads of {}.{}{}{}", model.layers.size(), model.n_embd, model.head_dim,
-                                  dense == nullptr ? "" : " Outlined: the model that it was made of.",
+  out.element("span", fmt::format("{} layers of {} channels, heads of {}.{}{}{}", model.layers.size(), model.n_embd,
+                                  model.head_dim, dense == nullptr ? "" : " Outlined: the model that it was made of.",
                                   outside.empty() ? "" : " Beside the layers ", outside));
   out.close();
-  out.open("svg", {{"viewBox", fmt::format("0 0 {} {:.0f}", kWidth, kHead + kRow * static_cast<double>(rows.size()) + 4)},
-                   {"role", "img"},
-                   {"class", "chart"},
-                   {"aria-label", fmt::format("Heads, MLP width and bytes of each of the {} layers of {}", model.layers.size(), name)}});
+  out.open("svg",
+           {{"viewBox", fmt::format("0 0 {} {:.0f}", kWidth, kHead + kRow * static_cast<double>(rows.size()) + 4)},
+            {"role", "img"},
+            {"class", "chart"},
+            {"aria-label",
+             fmt::format("Heads, MLP width and bytes of each of the {} layers of {}", model.layers.size(), name)}});
   out.element("text", "layer", {{"class", "axis-title"}, {"x", "42"}, {"y", "14"}, {"text-anchor", "end"}});
   for (const Column& column : {heads, mlp, bytes}) {
     out.element("text", column.title, {{"class", "axis-title"}, {"x", number(column.left)}, {"y", "14"}});
@@ -100,9 +104,10 @@ Markup draw_widths(const std::string& name, const ModelLayers& model, const Mode
     const auto was = [](uint32_t now, uint32_t then) { return now == then ? "" : fmt::format(", was {}", then); };
     draw_bar(out, heads, top, shape.n_head / max_head, before.n_head / max_head, "c0",
              shape.n_head == 0 ? "none" : fmt::format("{} / {}", shape.n_head, shape.n_head_kv),
-             fmt::format("{}: {} query heads{}, {} KV heads{}", title, shape.n_head, was(shape.n_head, before.n_head), shape.n_head_kv,
-                         was(shape.n_head_kv, before.n_head_kv)));
-    draw_bar(out, mlp, top, shape.n_ff / max_ff, before.n_ff / max_ff, "c1", shape.n_ff == 0 ? "none" : std::to_string(shape.n_ff),
+             fmt::format("{}: {} query heads{}, {} KV heads{}", title, shape.n_head, was(shape.n_head, before.n_head),
+                         shape.n_head_kv, was(shape.n_head_kv, before.n_head_kv)));
+    draw_bar(out, mlp, top, shape.n_ff / max_ff, before.n_ff / max_ff, "c1",
+             shape.n_ff == 0 ? "none" : std::to_string(shape.n_ff),
              fmt::format("{}: {} neurons{}", title, shape.n_ff, was(shape.n_ff, before.n_ff)));
     draw_bar(out, bytes, top, static_cast<double>(layer.bytes) / max_bytes, 0, "c2", format_bytes(layer.bytes),
              fmt::format("{}: {} bytes, {} weights", title, format_count(layer.bytes), format_count(layer.weights)));
@@ -132,8 +137,8 @@ HeatMap type_map(const std::string& name, const ModelLayers& model) {
         continue;
       }
       row.push_back({part->bits_per_weight(), part->type,
-                     fmt::format("layer {} {}: {}, {:.4g} bits per weight, {} bytes", row_name(run), part->name, part->type,
-                                 part->bits_per_weight(), format_count(part->bytes))});
+                     fmt::format("layer {} {}: {}, {:.4g} bits per weight, {} bytes", row_name(run), part->name,
+                                 part->type, part->bits_per_weight(), format_count(part->bytes))});
     }
   }
   return map;

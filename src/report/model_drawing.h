@@ -8,8 +8,9 @@
 
 namespace shoehorn::report {
 
-/// A row per layer (per run of equal layers where there are very many): query and KV heads, MLP width and bytes as bars. Where `dense`,
-/// the model that it was made of, has as many layers, its widths are outlined behind. nullptr: none.
+/// A row per layer (per run of equal layers where there are very many): query and KV heads, MLP width and bytes as
+/// bars. Where `dense`, the model that it was made of, has as many layers, its widths are outlined behind. nullptr:
+/// none.
 Markup draw_widths(const std::string& name, const ModelLayers& model, const ModelLayers* dense = nullptr);
 
 /// Layer x matrix: the type as text, bits per weight as colour.

@@ -29,12 +29,14 @@ double bits(uint64_t bytes, uint64_t weights) {
 
 bool same(const Layer& a, const Layer& b) {
   return a.shape == b.shape && a.bytes == b.bytes &&
-         std::ranges::equal(a.matrices, b.matrices, [](const Part& x, const Part& y) { return x.name == y.name && x.type == y.type; });
+         std::ranges::equal(a.matrices, b.matrices,
+                            [](const Part& x, const Part& y) { return x.name == y.name && x.type == y.type; });
 }
 
 /// Columns that `text` takes on a terminal, for the characters that are used here.
 size_t columns(std::string_view text) {
-  return static_cast<size_t>(std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+  return static_cast<size_t>(
+      std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
 }
 
 /// `share` of `width` columns, in eighths of a column, filled up with spaces.
@@ -193,7 +195,8 @@ std::string draw_as_text(const ModelLayers& model) {
     table.rows.push_back(std::move(row));
   }
   std::string out = table.str();
-  for (const Part& part : model.outside) out += fmt::format("{}: {}, {}\n", part.name, part.type, format_bytes(part.bytes));
+  for (const Part& part : model.outside)
+    out += fmt::format("{}: {}, {}\n", part.name, part.type, format_bytes(part.bytes));
   return out;
 }
 

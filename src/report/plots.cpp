@@ -18,7 +18,9 @@ constexpr size_t kMaxSeries = 8;
 
 std::string file_name(const std::string& path) { return path.substr(path.find_last_of('/') + 1); }
 
-std::string bytes_text(double bytes) { return bytes >= 0 && bytes < 1e18 ? format_bytes(static_cast<uint64_t>(bytes)) : "?"; }
+std::string bytes_text(double bytes) {
+  return bytes >= 0 && bytes < 1e18 ? format_bytes(static_cast<uint64_t>(bytes)) : "?";
+}
 
 std::string with_error(double value, double error) {
   return format_number(value) + (std::isfinite(error) && error > 0 ? " ± " + format_number(error, 2) : "");
@@ -28,7 +30,7 @@ std::string with_error(double value, double error) {
 std::string family(const Variant& v) {
   if (!v.gguf) return "checkpoints";
   if (v.method.empty()) return "rounded to nearest";
-  return v.method.substr(0, v.method.find(" "));
+  return v.method;
 }
 
 /// Points gathered under names, as series in order of their names; beyond kMaxSeries under "others".
@@ -69,10 +71,14 @@ std::vector<Chart> quality_charts(const Run& run) {
     bool log;
   };
   const Measure measures[] = {
-      {"KL divergence over size", "mean KL (nats/token)", "How far the predictions are from the base's: lower and further left is better. Bars are one standard error.",
+      {"KL divergence over size", "mean KL (nats/token)",
+       "How far the predictions are from the base's: lower and further left is better. Bars are one standard error.",
        &Quality::kld_mean, &Quality::kld_err, true},
-      {"Perplexity over size", "perplexity", "Lower and further left is better. Bars are one standard error, most of which all models share: they predict the same text.",
+      {"Perplexity over size", "perplexity",
+       "Lower and further left is better. Bars are one standard error, most of which all models share: they predict "
+       "the same text.",
        &Quality::ppl, &Quality::ppl_err, true}};
+  const auto labels = short_labels(run);
   std::vector<Chart> charts;
   std::set<std::pair<std::string, double>> protocols;
   for (const Quality& q : run.qualities) protocols.insert({q.text, std::isnan(q.n_ctx) ? 0 : q.n_ctx});
@@ -82,9 +88,11 @@ std::vector<Chart> quality_charts(const Run& run) {
       Gathered points;
       for (const Quality& q : run.qualities) {
         const Variant& v = run.variants[q.variant];
-        if (std::pair(q.text, std::isnan(q.n_ctx) ? 0 : q.n_ctx) != protocol || !(v.bytes > 0) || !(q.*m.value > 0)) continue;
-        points.add(family(v), {v.bytes, q.*m.value, q.*m.error, v.label,
-                               fmt::format("{}: {} {}, {}", v.label, m.axis, with_error(q.*m.value, q.*m.error), bytes_text(v.bytes))});
+        if (std::pair(q.text, std::isnan(q.n_ctx) ? 0 : q.n_ctx) != protocol || !(v.bytes > 0) || !(q.*m.value > 0))
+          continue;
+        points.add(family(v), {v.bytes, q.*m.value, q.*m.error, labels[q.variant],
+                               fmt::format("{}: {} {}, {}", v.label, m.axis, with_error(q.*m.value, q.*m.error),
+                                           bytes_text(v.bytes))});
       }
       if (points.empty()) continue;
       const std::string on = protocol.first.empty() ? "" : " on " + file_name(protocol.first);
@@ -95,35 +103,46 @@ std::vector<Chart> quality_charts(const Run& run) {
 }
 
 std::vector<Chart> rate_charts(const Run& run) {
+  const auto labels = short_labels(run);
   std::vector<Chart> charts;
   for (const bool generating : {true, false}) {
     Gathered points;
-    std::map<std::string, double> bandwidth;  // of the settings whose points are drawn
+    std::set<std::pair<std::string, double>> machines;
+    double bandwidth = 0;
     double least = 0, most = 0;
     for (const Rate& r : run.rates) {
       const Variant& v = run.variants[r.variant];
       const bool wanted = generating ? r.n_gen > 0 && r.n_prompt <= 0 : r.n_prompt > 0 && r.n_gen <= 0;
       if (!wanted || !(v.bytes > 0) || !(r.avg_ts > 0)) continue;
-      const std::string setting = fmt::format("{}{}", r.test(), r.n_threads > 0 ? fmt::format(", {:.0f} thread{}", r.n_threads, r.n_threads > 1 ? "s" : "") : "");
-      points.add(setting, {v.bytes, r.avg_ts, r.stddev_ts, v.label,
-                           fmt::format("{}, {}: {} tokens/s, {}", v.label, setting, with_error(r.avg_ts, r.stddev_ts), bytes_text(v.bytes))});
-      if (r.read_gbs > 0) bandwidth[fmt::format("limit at {} GB/s", format_number(r.read_gbs, 3))] = r.read_gbs * 1e9;
+      const std::string setting =
+          fmt::format("{}{}", r.test(),
+                      r.n_threads > 0 ? fmt::format(", {:.0f} thread{}", r.n_threads, r.n_threads > 1 ? "s" : "") : "");
+      points.add(setting, {v.bytes, r.avg_ts, r.stddev_ts, labels[r.variant],
+                           fmt::format("{}, {}: {} tokens/s, {}", v.label, setting, with_error(r.avg_ts, r.stddev_ts),
+                                       bytes_text(v.bytes))});
+      machines.insert({r.cpu, std::isnan(r.n_threads) ? 0 : r.n_threads});
+      if (r.read_gbs > 0) bandwidth = std::max(bandwidth, r.read_gbs);
       least = least > 0 ? std::min(least, v.bytes) : v.bytes;
       most = std::max(most, v.bytes);
     }
     if (points.empty()) continue;
     auto series = points.series(Drawn::kPoints);
     std::string description = "Bars are the deviation between repetitions.";
-    if (generating && bandwidth.size() == 1 && most > least) {
-      Series limit{bandwidth.begin()->first, {}, Drawn::kDashedLine};
+    if (generating && machines.size() == 1 && bandwidth > 0 && most > least) {
+      Series limit{fmt::format("{} GB/s", format_number(bandwidth, 3)), {}, Drawn::kDashedLine};
       for (int i = 0; i <= 20; ++i) {
         const double bytes = least * std::pow(most / least, i / 20.0);
-        limit.points.push_back({bytes, bandwidth.begin()->second / bytes});
+        limit.points.push_back({bytes, bandwidth * 1e9 / bytes});
       }
       series.push_back(std::move(limit));
-      description += " The line is what the memory could feed, if every token read the file once.";
+      description +=
+          " The line is what the measured read bandwidth could feed, if every token read the whole file once.";
     }
-    charts.push_back({generating ? "Generation rate over size" : "Prompt rate over size", description, kBytesAxis, {"tokens/s", generating, !generating}, std::move(series)});
+    charts.push_back({generating ? "Generation rate over size" : "Prompt rate over size",
+                      description,
+                      kBytesAxis,
+                      {"tokens/s", generating, !generating},
+                      std::move(series)});
   }
   return charts;
 }
@@ -145,11 +164,18 @@ std::vector<Chart> loss_charts(const Run& run) {
     if (window > 1) series.push_back(std::move(smooth));
     const double n = static_cast<double>(step.losses.size());
     if (std::isfinite(step.validation_before) && std::isfinite(step.validation_after)) {
-      series.push_back({"validation, before and best", {{0, step.validation_before, kNotMeasured, format_number(step.validation_before), "validation before: " + format_number(step.validation_before)},
-                                                        {n, step.validation_after, kNotMeasured, format_number(step.validation_after), "validation, best: " + format_number(step.validation_after)}}});
+      series.push_back({"validation, before and best",
+                        {{0, step.validation_before, kNotMeasured, format_number(step.validation_before),
+                          "validation before: " + format_number(step.validation_before)},
+                         {n, step.validation_after, kNotMeasured, format_number(step.validation_after),
+                          "validation, best: " + format_number(step.validation_after)}}});
     }
     const std::string name = step.out == kNone ? step.file : run.variants[step.out].label;
-    charts.push_back({"Healing of " + name, "Mean loss a token of each optimizer step.", {"step", false, true}, {"loss", false}, std::move(series)});
+    charts.push_back({"Healing of " + name,
+                      "Mean loss a token of each optimizer step.",
+                      {"step", false, true},
+                      {"loss", false},
+                      std::move(series)});
   }
   return charts;
 }
@@ -162,10 +188,44 @@ std::vector<Chart> time_charts(const Run& run, size_t max) {
       Series line{"", {}, Drawn::kLine};
       for (const auto& [at, value] : series.points) line.points.push_back({at, value});
       const std::string name = run.variants[r.variant].label;
-      charts.push_back({fmt::format("{} during {} of {}", series.name, r.test(), name), "", {"seconds", false, true}, {fmt::format("{} ({})", series.name, series.unit)}, {std::move(line)}});
+      charts.push_back({fmt::format("{} during {} of {}", series.name, r.test(), name),
+                        "",
+                        {"seconds", false, true},
+                        {fmt::format("{} ({})", series.name, series.unit)},
+                        {std::move(line)}});
     }
   }
   return charts;
+}
+
+std::vector<HeatMap> profile_maps(const Run& run) {
+  const auto labels = short_labels(run);
+  HeatMap map;
+  map.title = "Where the time goes";
+  map.description = "Share of each kind of step.";
+  map.row_title = "test";
+  map.value_title = "share";
+  for (const Rate& r : run.rates) {
+    for (const auto& [op, share] : r.profile) {
+      if (std::ranges::find(map.columns, op) == map.columns.end() && map.columns.size() < 24) map.columns.push_back(op);
+    }
+  }
+  for (const VariantId id : display_order(run)) {
+    for (const Rate& r : run.rates) {
+      if (r.variant != id || r.profile.empty() || map.rows.size() == 200) continue;
+      map.rows.push_back(labels[id] + " " + r.test());
+      auto& row = map.cells.emplace_back(map.columns.size());
+      for (const auto& [op, share] : r.profile) {
+        const auto column = std::ranges::find(map.columns, op);
+        if (column == map.columns.end()) continue;
+        row[static_cast<size_t>(column - map.columns.begin())] = {
+            share, fmt::format("{:.0f} %", 100 * share),
+            fmt::format("{} {}, {}: {:.2f} %", labels[id], r.test(), op, 100 * share)};
+      }
+    }
+  }
+  if (map.rows.empty()) return {};
+  return {map};
 }
 
 std::vector<HeatMap> sensitivity_maps(const Run& run) {
@@ -185,11 +245,14 @@ std::vector<HeatMap> sensitivity_maps(const Run& run) {
       if (std::ranges::find(columns, matrix) == columns.end() && columns.size() < 32) columns.push_back(matrix);
     }
     // In the order in which a layer has them, whatever the record's order is.
-    static const std::vector<std::string> kOrder = {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"};
-    std::ranges::stable_sort(columns, {}, [](const std::string& name) { return std::ranges::find(kOrder, name) - kOrder.begin(); });
+    static const std::vector<std::string> kOrder = {"attn_q",   "attn_k", "attn_v",  "attn_output",
+                                                    "ffn_gate", "ffn_up", "ffn_down"};
+    std::ranges::stable_sort(columns, {},
+                             [](const std::string& name) { return std::ranges::find(kOrder, name) - kOrder.begin(); });
     HeatMap map;
     map.title = "Sensitivity" + (step.out == kNone ? "" : " of " + run.variants[step.out].label);
-    map.description = "KL divergence, in nats a token, that quantizing this one matrix adds to the whole model's." + outside;
+    map.description =
+        "KL divergence, in nats a token, that quantizing this one matrix adds to the whole model's." + outside;
     map.row_title = "layer";
     map.value_title = "KL";
     map.log = true;
@@ -203,7 +266,8 @@ std::vector<HeatMap> sensitivity_maps(const Run& run) {
         if (cost == costs.end()) {
           row.emplace_back();
         } else {
-          row.push_back({cost->second, format_number(cost->second, 2), fmt::format("layer {} {}: {}", layer, column, format_number(cost->second, 3))});
+          row.push_back({cost->second, format_number(cost->second, 2),
+                         fmt::format("layer {} {}: {}", layer, column, format_number(cost->second, 3))});
         }
       }
     }

@@ -16,6 +16,8 @@ std::vector<Chart> rate_charts(const Run& run);
 std::vector<Chart> loss_charts(const Run& run);
 /// Power, temperature, frequency over time, a chart per test and unit; the first `max` of them.
 std::vector<Chart> time_charts(const Run& run, size_t max = 24);
+/// Test x kind of step: where the time goes, where bench was run with --profile.
+std::vector<HeatMap> profile_maps(const Run& run);
 /// Layer x matrix: what quantizing each cost the whole model, a map per quantize that measured it.
 std::vector<HeatMap> sensitivity_maps(const Run& run);
 

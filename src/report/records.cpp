@@ -45,8 +45,8 @@ std::string file_name(const std::string& path) { return fs::path(path).filename(
 Status require(const Json& json, const char* key, double low, double high) {
   const double value = number(json, key);
   if (value >= low && value <= high) return {};
-  return fail(ErrorCode::kInvalid, "\"{}\" is {}, which is no number from {} to {}", key, json.contains(key) ? json[key].dump().substr(0, 60) : "missing", low,
-              high);
+  return fail(ErrorCode::kInvalid, "\"{}\" is {}, which is no number from {} to {}", key,
+              json.contains(key) ? json[key].dump().substr(0, 60) : "missing", low, high);
 }
 
 void add_fact(Step& step, const char* name, std::string value) {
@@ -129,7 +129,9 @@ Status fill_heal(const Json& json, Step& step) {
   return {};
 }
 
-bool is_prune(const Json& json) { return has(json, {"parameters_before", "parameters", "layers"}) && json["layers"].is_array(); }
+bool is_prune(const Json& json) {
+  return has(json, {"parameters_before", "parameters", "layers"}) && json["layers"].is_array();
+}
 bool is_heal(const Json& json) { return has(json, {"trainable_parameters", "steps", "losses"}); }
 
 Expected<std::string> add_prune(const Json& json, const std::string& file, VariantNames& names, Run& run) {
@@ -154,7 +156,8 @@ void fill_sensitivity(const Json& json, Step& step) {
   const auto costs = it->find("costs");
   if (costs == it->end() || !costs->is_object()) return;
   for (const auto& [name, value] : costs->items()) {
-    if (value.is_number() && step.sensitivity.size() < kMaxSamples) step.sensitivity.emplace_back(name, value.get<double>());
+    if (value.is_number() && step.sensitivity.size() < kMaxSamples)
+      step.sensitivity.emplace_back(name, value.get<double>());
   }
 }
 
@@ -227,22 +230,43 @@ Expected<std::string> add_perplexity(const Json& json, const std::string& file, 
   return "perplexity of " + run.variants[q.variant].label;
 }
 
-/// Lists of numbers over time in a test of bench, by the key that they have.
+/// What bench noted over time: power as it was sampled, temperature and frequency once a repetition. Times count from
+/// the first.
 void fill_over_time(const Json& json, Rate& rate) {
-  const auto add = [&](const std::string& name, const char* unit, std::vector<std::pair<double, double>> points) {
-    if (points.size() > 1) rate.over_time.push_back({name, unit, std::move(points)});
+  const auto add = [&](const char* name, const char* unit, std::vector<std::pair<double, double>> points) {
+    if (points.size() < 2) return;
+    const double start = points.front().first;
+    for (auto& point : points) point.first -= start;
+    rate.over_time.push_back({name, unit, std::move(points)});
   };
-  const auto log = json.find("samples");
-  if (log == json.end() || !log->is_array()) return;
-  static constexpr std::pair<const char*, std::pair<const char*, const char*>> kSeries[] = {
-      {"watts", {"power", "W"}}, {"celsius", {"temperature", "°C"}}, {"mhz", {"frequency", "MHz"}}};
-  for (const auto& [key, named] : kSeries) {
-    std::vector<std::pair<double, double>> points;
-    for (const Json& sample : *log) {
-      const double at = number(sample, "seconds"), value = number(sample, key);
-      if (std::isfinite(at) && std::isfinite(value) && points.size() < kMaxSamples) points.emplace_back(at, value);
+  std::vector<std::pair<double, double>> power;
+  if (const auto samples = json.find("power_over_time"); samples != json.end() && samples->is_array()) {
+    for (const Json& sample : *samples) {
+      if (power.size() == kMaxSamples) break;
+      if (sample.is_array() && sample.size() == 2 && sample[0].is_number() && sample[1].is_number())
+        power.emplace_back(sample[0].get<double>(), sample[1].get<double>());
     }
-    add(named.first, named.second, std::move(points));
+  }
+  add("Power", "W", std::move(power));
+  const auto times = numbers(json, "samples_unix");
+  static constexpr const char* kSeries[][3] = {{"samples_temperature_c", "Temperature", "°C"},
+                                               {"samples_mhz", "Frequency", "MHz"}};
+  for (const auto& [key, name, unit] : kSeries) {
+    const auto values = numbers(json, key);
+    std::vector<std::pair<double, double>> points;
+    for (size_t i = 0; i < std::min(times.size(), values.size()); ++i) {
+      if (std::isfinite(times[i]) && std::isfinite(values[i])) points.emplace_back(times[i], values[i]);
+    }
+    add(name, unit, std::move(points));
+  }
+}
+
+void fill_profile(const Json& json, Rate& rate) {
+  const auto profile = json.find("profile");
+  if (profile == json.end() || !profile->is_array()) return;
+  for (const Json& step : *profile) {
+    const double share = number(step, "share");
+    if (std::isfinite(share) && rate.profile.size() < 64) rate.profile.emplace_back(text(step, "op"), share);
   }
 }
 
@@ -275,15 +299,24 @@ Status add_rate(const Json& json, const std::string& file, VariantNames& names, 
   r.mbu = number(json, "mbu");
   r.read_gbs = number(json, "read_gbs");
   r.int8_gmacs = number(json, "int8_gmacs");
-  r.joules = number(json, "joules");
-  r.samples_ts = numbers(json, "samples_ts");
+  r.answer_ts = number(json, "answer_ts");
+  r.joules_per_token = number(json, "joules_per_token");
+  r.tokens_per_joule = number(json, "tokens_per_joule");
+  r.active_tokens_per_joule = number(json, "active_tokens_per_joule");
+  r.watts = number(json, "watts");
+  r.idle_watts = number(json, "idle_watts");
+  r.words_per_battery = number(json, "words_per_battery");
+  r.power_source = text(json, "power_source");
+  r.power_trouble = text(json, "power_trouble");
+  r.taints = text(json, "taints");
   fill_over_time(json, r);
+  fill_profile(json, r);
 
   const Variant& variant = run.variants[r.variant];
   const double size = number(json, "model_size");
   if (variant.layers && !std::isnan(size) && std::abs(size - static_cast<double>(variant.layers->bytes)) > 0.5) {
-    return fail(ErrorCode::kInvalid, "measured on another {} than the one here: its tensors had {:.0f} bytes, not {}", variant.path, size,
-                variant.layers->bytes);
+    return fail(ErrorCode::kInvalid, "measured on another {} than the one here: its tensors had {:.0f} bytes, not {}",
+                variant.path, size, variant.layers->bytes);
   }
   run.rates.push_back(std::move(r));
   return {};
@@ -298,10 +331,42 @@ Expected<std::string> add_bench(const Json& json, const std::string& file, Varia
 /// "model/" as "model".
 fs::path without_slash(const fs::path& path) { return path.has_filename() ? path : path.parent_path(); }
 
+Expected<std::string> add_eval(const Json& json, const std::string& file, VariantNames& names, Run& run) {
+  const VariantId variant = names.find_or_add(text(json, "model"));
+  if (variant == kNone) return fail(ErrorCode::kInvalid, "\"model\" names no file");
+  const Json* compared = json.contains("compare") && json["compare"].is_object() ? &json["compare"] : nullptr;
+  const VariantId other = compared == nullptr ? kNone : names.find_or_add(text(*compared, "model"));
+  size_t n = 0;
+  for (const auto& [name, figure] : json["metrics"].items()) {
+    if (!figure.is_object() || n++ == 32) continue;
+    Score s;
+    s.file = file;
+    s.variant = variant;
+    s.task = text(json, "task");
+    s.data = text(json, "file");
+    s.metric = name;
+    s.value = number(figure, "value");
+    s.low = number(figure, "low");
+    s.high = number(figure, "high");
+    s.items = number(json, "items");
+    if (other != kNone && compared->contains("metrics") && (*compared)["metrics"].is_object() &&
+        (*compared)["metrics"].contains(name)) {
+      const Json& difference = (*compared)["metrics"][name];
+      s.compared = other;
+      s.difference = number(difference, "value");
+      s.difference_low = number(difference, "low");
+      s.difference_high = number(difference, "high");
+      s.p = number(difference, "p");
+    }
+    run.scores.push_back(std::move(s));
+  }
+  return fmt::format("eval of {}: {}", run.variants[variant].label, text(json, "task"));
+}
+
 bool is_bench(const Json& json) {
   return json.is_array() && !json.empty() && std::ranges::all_of(json, [](const Json& test) {
-    return test.is_object() && has(test, {"avg_ts", "n_prompt", "n_gen", "model_filename"});
-  });
+           return test.is_object() && has(test, {"avg_ts", "n_prompt", "n_gen", "model_filename"});
+         });
 }
 
 }  // namespace
@@ -319,7 +384,8 @@ VariantId VariantNames::find_or_add(const std::string& path) {
   if (path.empty()) return kNone;
   const fs::path named = without_slash(fs::path(path).lexically_normal());
   if (const auto known = by_path_.find(named.string()); known != by_path_.end()) return known->second;
-  // Where a relative path began is not known, and records come from other machines: the name decides when only one has it.
+  // Where a relative path began is not known, and records come from other machines: the name decides when only one has
+  // it.
   const auto same_name = by_file_name_.find(named.filename().string());
   if (same_name != by_file_name_.end() && same_name->second.size() == 1) return same_name->second.front();
   if (++n_outside_ > kMaxOutside) return kNone;
@@ -328,7 +394,8 @@ VariantId VariantNames::find_or_add(const std::string& path) {
   variant.label = named.filename().string();
   variant.gguf = named.extension() == ".gguf";
   if (variant.gguf) variant.label = named.stem().string();
-  if (variant.label.empty() || std::ranges::find(run_->variants, variant.label, &Variant::label) != run_->variants.end())
+  if (variant.label.empty() ||
+      std::ranges::find(run_->variants, variant.label, &Variant::label) != run_->variants.end())
     variant.label = variant.path;
   run_->variants.push_back(std::move(variant));
   return by_path_[named.string()] = run_->variants.size() - 1;
@@ -341,6 +408,7 @@ Expected<std::string> add_record(const Json& json, const std::string& file, Vari
   if (!json.is_object()) return std::string();
   if (is_prune(json)) return add_prune(json, file, names, run);
   if (is_heal(json)) return add_heal(json, file, names, run);
+  if (has(json, {"task", "model", "metrics"}) && json["metrics"].is_object()) return add_eval(json, file, names, run);
   if (has(json, {"ppl", "model", "tokens"})) return add_perplexity(json, file, names, run);
   if (has(json, {"in", "out", "type", "file_bytes"})) return add_quantize(json, file, names, run);
   if (has(json, {"architecture", "hparams", "tensors", "path"})) return add_inspect(json, names, run);
@@ -355,6 +423,7 @@ Expected<std::string> add_record(const Json& json, const std::string& file, Vari
     return fmt::format("verify of {}: {}", file_name(text(json, "file")), good ? "good" : text(json, "reason"));
   }
   if (has(json, {"out", "entries", "chunk_size"})) return "imatrix: " + file_name(text(json, "out"));
+  if (has(json, {"id", "task", "sums"})) return std::string("an answer of eval");
   if (has(json, {"ids", "pieces"})) return std::string("tokenize");
   if (has(json, {"ids", "prompt_ids"})) return std::string("run: an answer");
   return std::string();

@@ -10,10 +10,12 @@
 
 namespace shoehorn::report {
 
-/// Finds or adds the variant that a record means by a path. Paths are compared as text only: a record may come from another machine.
+/// Finds or adds the variant that a record means by a path. Paths are compared as text only: a record may come from
+/// another machine.
 class VariantNames {
  public:
-  /// `directory`: where Run::variants' relative paths begin. The run must outlive this, and have all that is in the directory.
+  /// `directory`: where Run::variants' relative paths begin. The run must outlive this, and have all that is in the
+  /// directory.
   VariantNames(Run& run, const std::string& directory);
 
   /// kNone for an empty path, and for new models beyond kMaxOutside.
@@ -31,8 +33,9 @@ class VariantNames {
 /// Most records that are taken.
 inline constexpr size_t kMaxRecords = 5'000;
 
-/// Adds what a value of the file `file` (a name for messages) says to the run. Returns what it is ("perplexity of Q4_K_M.gguf"), "" when
-/// it is nothing that is known, or fails when it has the keys of a command's output but values that cannot be such.
+/// Adds what a value of the file `file` (a name for messages) says to the run. Returns what it is ("perplexity of
+/// Q4_K_M.gguf"), "" when it is nothing that is known, or fails when it has the keys of a command's output but values
+/// that cannot be such.
 Expected<std::string> add_record(const Json& json, const std::string& file, VariantNames& names, Run& run);
 
 /// Adds what shoehorn.json in the checkpoint `out` says, unless a record says it already.

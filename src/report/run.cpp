@@ -40,9 +40,6 @@ std::string to_text(const io::GgufValue& value) {
       value);
 }
 
-/// "calib.txt" of a path, whatever slashes it has.
-std::string file_name(const std::string& path) { return path.substr(path.find_last_of("/\\") + 1); }
-
 /// The type that most bytes are stored in.
 std::string main_type(const ModelLayers& model) {
   std::map<std::string, uint64_t> bytes;
@@ -57,13 +54,15 @@ std::string main_type(const ModelLayers& model) {
 bool is_model_directory(const fs::path& dir) {
   std::error_code ignored;
   if (fs::exists(dir / "adapter_config.json", ignored)) return false;
-  if (fs::exists(dir / "pytorch_model.bin", ignored) || fs::exists(dir / "model.safetensors.index.json", ignored)) return true;
+  if (fs::exists(dir / "pytorch_model.bin", ignored) || fs::exists(dir / "model.safetensors.index.json", ignored))
+    return true;
   return fs::exists(dir / "config.json", ignored);
 }
 
 class Scan {
  public:
-  Scan(const std::string& directory, const std::string& ignore, Progress& progress) : root_(directory), progress_(progress) {
+  Scan(const std::string& directory, const std::string& ignore, Progress& progress)
+      : root_(directory), progress_(progress) {
     std::error_code error;
     ignore_ = fs::weakly_canonical(ignore, error);
     run_.directory = directory;
@@ -200,7 +199,8 @@ class Scan {
 
   void add_gguf(const fs::path& path) {
     const std::string stem = path.stem().string();
-    if (const size_t of = stem.rfind("-of-"); of != std::string::npos && of >= 6 && stem.substr(of - 6, 6) != "-00001") {
+    if (const size_t of = stem.rfind("-of-");
+        of != std::string::npos && of >= 6 && stem.substr(of - 6, 6) != "-00001") {
       return good(path, "a part of a split GGUF");
     }
     const auto file = io::GgufFile::open(path.string());
@@ -216,7 +216,8 @@ class Scan {
     variant.gguf = true;
     variant.bytes = static_cast<double>(file->file_bytes());
     describe(file->metadata(), layers, variant);
-    good(path, fmt::format("GGUF, {} {}, {} parameters", layers.architecture, variant.format, format_count(layers.parameters)));
+    good(path, fmt::format("GGUF, {} {}, {} parameters", layers.architecture, variant.format,
+                           format_count(layers.parameters)));
   }
 
   static void describe(const io::GgufMetadata& metadata, const ModelLayers& layers, Variant& variant) {
@@ -234,13 +235,14 @@ class Scan {
     const std::string* method = metadata.get_string("shoehorn.quantize.method");
     const std::string* imatrix = metadata.get_string("quantize.imatrix.file");
     if (method != nullptr) variant.method = *method;
-    if (imatrix != nullptr) variant.method += (variant.method.empty() ? "" : ", ") + ("imatrix " + file_name(*imatrix));
+    if (imatrix != nullptr) variant.method += variant.method.empty() ? "imatrix" : ", imatrix";
   }
 
   void add_imatrix(const fs::path& path) {
     const auto imatrix = io::read_imatrix(path.string());
     if (!imatrix) return bad(path, imatrix.error().message);
-    good(path, fmt::format("importance matrix, {} entries, {} tokens", imatrix->entries.size(), format_count(imatrix->tokens())));
+    good(path, fmt::format("importance matrix, {} entries, {} tokens", imatrix->entries.size(),
+                           format_count(imatrix->tokens())));
   }
 
   void add_file(const fs::path& path, VariantNames& names) {
@@ -277,7 +279,8 @@ class Scan {
         kMaxJsonLinesBytes);
     if (!read) return bad(path, read.error().message);
     if (known == 0) return good(path, fmt::format("{} lines of something else", others));
-    good(path, fmt::format("{} records{}", known, others == 0 ? "" : fmt::format(", {} lines of something else", others)));
+    good(path,
+         fmt::format("{} records{}", known, others == 0 ? "" : fmt::format(", {} lines of something else", others)));
   }
 
   fs::path root_, ignore_;

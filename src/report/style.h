@@ -1,5 +1,5 @@
-// The style sheet of reports. Colours are those of Okabe and Ito, darker or lighter for contrast; heat maps have steps of cividis
-// (Nunez, Anderton, Renslow 2018): both are told apart with any colour vision.
+// The style sheet of reports. Colours are those of Okabe and Ito, darker or lighter for contrast; heat maps have steps
+// of cividis (Nunez, Anderton, Renslow 2018): both are told apart with any colour vision.
 #pragma once
 
 namespace shoehorn::report {
@@ -25,7 +25,7 @@ h2 { font-size: 1.25rem; margin: 0 0 .6em; }
 h3 { font-size: 1rem; margin: 1.4em 0 .5em; }
 p { margin: .4em 0 .8em; max-width: 75ch; }
 a { color: var(--link); }
-.soft, figcaption span, caption span, .by, small { color: var(--soft); }
+.soft, figcaption span, .by, small { color: var(--soft); }
 nav ul { display: flex; flex-wrap: wrap; gap: .2em 1.1em; list-style: none; padding: 0; margin: .8em 0 1.2em; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 18px; margin: 0 0 18px; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 12px; margin: 0 0 18px; padding: 0; list-style: none; }
@@ -33,11 +33,10 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 .tiles b { display: block; font-size: 1.35rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .tiles span { color: var(--soft); font-size: .87rem; }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 20px; align-items: start; }
-figure { margin: 0 0 8px; min-width: 0; }
-figcaption { margin-bottom: .4em; font-size: .93rem; }
-figcaption strong, caption strong { display: block; }
+figure { margin: 0 0 14px; min-width: 0; }
+figcaption { margin-bottom: .4em; font-size: .93rem; max-width: 95ch; }
+figcaption strong { display: block; }
 .chart { width: 100%; height: auto; display: block; max-width: 640px; }
-.chart.wide { min-width: 400px; }
 svg text { fill: var(--text); font-size: 11.5px; font-family: inherit; }
 svg .axis-title { fill: var(--soft); }
 svg .label { font-size: 10.5px; }
@@ -54,16 +53,16 @@ svg .on-dark { fill: #ffffff; } svg .on-light { fill: #14171a; }
 .c6 { fill: var(--c6); stroke: var(--c6); } .c7 { fill: var(--c7); stroke: var(--c7); }
 rect.c0, rect.c1, rect.c2 { stroke: none; }
 .h0 { fill: #00224e; } .h1 { fill: #123570; } .h2 { fill: #3b496c; } .h3 { fill: #575d6d; } .h4 { fill: #707173; }
+rect[class^="h"] { stroke: var(--line); stroke-width: .5; }
 .h5 { fill: #8a8678; } .h6 { fill: #a59c74; } .h7 { fill: #c3b369; } .h8 { fill: #fee838; }
 .legend { display: flex; flex-wrap: wrap; gap: .1em 1em; list-style: none; margin: 0 0 .3em; padding: 0; font-size: .87rem; }
 .key { width: 22px; height: 14px; vertical-align: -2px; margin-right: .35em; }
 .scroll { overflow-x: auto; max-width: 100%; margin-bottom: 6px; }
 .scroll:focus-visible, summary:focus-visible, a:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
 table { border-collapse: collapse; min-width: 100%; font-size: .92rem; }
-caption { text-align: left; padding-bottom: .5em; max-width: 90ch; }
 th, td { padding: .34em .7em; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; white-space: nowrap; }
 thead th { color: var(--soft); font-weight: 600; border-bottom-width: 2px; }
-tbody th { font-weight: 600; position: sticky; left: 0; background: var(--card); max-width: 46vw; overflow-wrap: anywhere; white-space: normal; }
+tbody th { font-weight: 600; position: sticky; left: 0; background: var(--card); min-width: 8.5em; max-width: 46vw; overflow-wrap: break-word; white-space: normal; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
 td small, th small { display: block; font-weight: 400; font-size: .8em; }
 .missing { color: var(--soft); font-style: italic; }
@@ -82,7 +81,7 @@ dt { color: var(--soft); overflow-wrap: anywhere; } dd { margin: 0; overflow-wra
 pre { background: var(--bg); border: 1px solid var(--line); border-radius: 6px; padding: .8em; overflow-x: auto; font-size: .85rem; }
 .bad { color: var(--bad); }
 footer { color: var(--soft); font-size: .85rem; padding-bottom: 28px; }
-@media (max-width: 560px) { section { padding: 14px 12px; } header, main, footer { padding-left: 10px; padding-right: 10px; } }
+@media (max-width: 560px) { .chart.xy text { font-size: 13.5px; } .chart.xy .label { font-size: 12px; } section { padding: 14px 12px; } header, main, footer { padding-left: 10px; padding-right: 10px; } }
 @media print { body { background: none; } section { break-inside: avoid; border: 0; padding: 0; } nav { display: none; } }
 )css";
 

@@ -26,10 +26,10 @@ Cell count_cell(double value, const std::string& why_missing) {
   return {format_count(static_cast<uint64_t>(value)), true};
 }
 
-Cell bytes_cell(double bytes, const std::string& why_missing) {
+Cell bytes_cell(double bytes, const std::string& why_missing, bool exact) {
   if (!(bytes >= 0 && bytes < 1e18)) return {"", true, why_missing};
   const auto whole = static_cast<uint64_t>(bytes);
-  return {format_bytes(whole), true, {}, whole < 1024 ? "" : format_count(whole) + " bytes"};
+  return {format_bytes(whole), true, {}, whole < 1024 || !exact ? "" : format_count(whole) + " bytes"};
 }
 
 Cell percent_cell(double value, const std::string& why_missing) {
@@ -46,10 +46,10 @@ Markup Table::draw() const {
     return static_cast<std::ptrdiff_t>(reasons.size());
   };
   Markup out;
-  out.open("div", {{"class", "scroll"}, {"tabindex", "0"}, {"role", "region"}, {"aria-label", title}});
-  out.open("table").open("caption").element("strong", title);
+  out.open("figure").open("figcaption").element("strong", title);
   if (!description.empty()) out.text(" ").element("span", description);
-  out.close().open("thead").open("tr");
+  out.close().open("div", {{"class", "scroll"}, {"tabindex", "0"}, {"role", "region"}, {"aria-label", title}});
+  out.open("table", {{"aria-label", title}}).open("thead").open("tr");
   for (size_t c = 0; c < columns.size(); ++c) {
     const bool number = std::ranges::any_of(rows, [&](const auto& row) { return c < row.size() && row[c].number; });
     out.element("th", columns[c], {{"scope", "col"}, {"class", number ? "number" : ""}});
@@ -59,7 +59,8 @@ Markup Table::draw() const {
     out.open("tr");
     for (size_t c = 0; c < row.size(); ++c) {
       const Cell& cell = row[c];
-      const std::string style = fmt::format("{}{}", cell.number ? "number " : "", cell.missing.empty() ? "" : "missing");
+      const std::string style =
+          fmt::format("{}{}", cell.number ? "number " : "", cell.missing.empty() ? "" : "missing");
       if (c == 0) {
         out.open("th", {{"scope", "row"}});
       } else {
@@ -81,7 +82,7 @@ Markup Table::draw() const {
     for (const std::string& reason : reasons) out.element("li", reason);
     out.close();
   }
-  return out;
+  return std::move(out.close());
 }
 
 }  // namespace shoehorn::report

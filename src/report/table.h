@@ -21,16 +21,16 @@ Cell number_cell(double value, const std::string& why_missing, int digits = 4);
 Cell number_cell_with_error(double value, double error, const std::string& why_missing, int digits = 4);
 /// A count with its digits in groups.
 Cell count_cell(double value, const std::string& why_missing);
-/// Bytes as GiB, MiB, KiB.
-Cell bytes_cell(double bytes, const std::string& why_missing);
+/// Bytes as GiB, MiB, KiB; `exact`: and in full.
+Cell bytes_cell(double bytes, const std::string& why_missing, bool exact = true);
 /// `value` of 1 as a percentage.
 Cell percent_cell(double value, const std::string& why_missing);
 
 struct Table {
-  std::string title;                     ///< "Table 3. Sizes"
+  std::string title;  ///< "Table 3. Sizes"
   std::string description;
   std::vector<std::string> columns;
-  std::vector<std::vector<Cell>> rows;   ///< the first cell names the row
+  std::vector<std::vector<Cell>> rows;  ///< the first cell names the row
 
   /// The table with its caption in a box that scrolls, and the reasons of missing values below.
   Markup draw() const;

@@ -48,16 +48,15 @@ std::vector<double> log_ticks(double low, double high) {
 
 Axis::Axis(std::span<const double> values, bool log, bool zero, double from, double to, Unit unit)
     : from_(from), to_(to) {
-  bool any = false, positive = true;
+  log_ = log && std::ranges::any_of(values, [](double value) { return std::isfinite(value) && value > 0; });
+  bool any = false;
   for (const double value : values) {
-    if (!std::isfinite(value)) continue;
+    if (!std::isfinite(value) || (log_ && value <= 0)) continue;
     low_ = any ? std::min(low_, value) : value;
     high_ = any ? std::max(high_, value) : value;
-    positive &= value > 0;
     any = true;
   }
   if (!any) low_ = 0, high_ = 1;
-  log_ = log && any && positive;
   if (log_) {
     const double room = std::max(std::pow(high_ / low_, kRoom), 1.05);
     low_ /= room;

@@ -17,8 +17,8 @@ enum class Unit {
 class Axis {
  public:
   /// An axis over the values from position `from` to position `to`, with some room at both ends. Logarithmic when `log`
-  /// and all values are positive; a linear one starts at zero where `zero`. Values that are not finite are passed over;
-  /// without any, it spans 0 to 1.
+  /// and any value is positive, then the others are passed over; a linear one starts at zero where `zero`. Values that
+  /// are not finite are passed over too; without any, it spans 0 to 1.
   Axis(std::span<const double> values, bool log, bool zero, double from, double to, Unit unit = Unit::kNumber);
 
   /// The position of a value; it may lie outside of the axis.

@@ -27,10 +27,10 @@ struct EnergyFigures {
 };
 
 struct EnergyQuestion {
-  std::span<const Window> repetitions;  ///< of one test
-  size_t n_tokens = 0;                  ///< of a repetition
-  std::optional<Window> idle;           ///< when nothing ran
-  double battery_wh = 0;                ///< 0: not asked
+  std::span<const Window> repetitions = {};  ///< of one test
+  size_t n_tokens = 0;                       ///< of a repetition
+  std::optional<Window> idle = {};           ///< when nothing ran
+  double battery_wh = 0;                     ///< 0: not asked
   double words_per_token = 0;
 };
 

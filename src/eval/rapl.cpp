@@ -55,7 +55,7 @@ class Rapl : public PowerSource {
 Expected<std::vector<Domain>> packages(const std::string& directory, const std::string& prefix) {
   std::vector<Domain> domains;
   for (const std::string& zone : entries_of(directory, prefix)) {
-    if (zone.find(':', directory.size() + prefix.size()) != std::string::npos) continue;  // intel-rapl:0:1, a subzone
+    if (base_name(zone).find(':', prefix.size()) != std::string::npos) continue;  // intel-rapl:0:1, a subzone
     const auto name = read_small_file(zone + "/name");
     if (!name || !name->starts_with("package-")) continue;
     Domain domain = {.name = *name, .path = zone + "/energy_uj"};

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -61,9 +60,9 @@ Expected<std::string> run_program(const std::vector<std::string>& arguments, std
   }
   auto text = read_all(ends[0], Clock::now() + timeout, max_bytes, name);
   close(ends[0]);
-  if (!text) kill(pid, SIGKILL);
   int status = 0;
-  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
+  // A tool that hangs in a driver may not end at all: it is not waited for.
+  while (waitpid(pid, &status, text ? 0 : WNOHANG) < 0 && errno == EINTR) continue;
   if (text && (!WIFEXITED(status) || WEXITSTATUS(status) != 0)) {
     return fail(ErrorCode::kIo, "{} {} {}", name, WIFEXITED(status) ? "exits with" : "dies of signal",
                 WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));

@@ -25,15 +25,15 @@ TEST(RunProgram, TellsAbsenceFromFailure) {
   EXPECT_NE(failed.error().message.find("exits with 3"), std::string::npos) << failed.error().message;
 }
 
-TEST(RunProgram, EndsWhatTakesTooLongOrSaysTooMuch) {
+TEST(RunProgram, GivesUpOnWhatTakesTooLongOrSaysTooMuch) {
   const auto begin = std::chrono::steady_clock::now();
-  const auto slow = run_program({"sleep", "60"}, milliseconds(100));
+  const auto slow = run_program({"sleep", "8"}, milliseconds(100));
   ASSERT_FALSE(slow.has_value());
   EXPECT_NE(slow.error().message.find("in time"), std::string::npos);
   const auto endless = run_program({"yes"}, milliseconds(30000), 100'000);
   ASSERT_FALSE(endless.has_value());
   EXPECT_NE(endless.error().message.find("more than 100000 bytes"), std::string::npos);
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(25));
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(7));
 }
 
 }  // namespace

@@ -91,7 +91,9 @@ Expected<std::span<const float>> Session::eval(std::span<const tokenizer::Token>
 void Session::forward(std::span<const tokenizer::Token> tokens, size_t n_logits, float* logits) {
   const models::Hparams& h = model_->hparams();
   const size_t n = tokens.size(), n_embd = h.n_embd;
+  if (steps_ != nullptr) steps_->on_pass();
   embed(tokens, x_.data());
+  done(Step::kEmbedding, {.n_past = n_past_, .n = n, .n_out = n});
   for (size_t layer = 0; layer < h.n_layer; ++layer) {
     // After the last layer only the tokens whose logits were asked for are looked at.
     run_layer(layer, {.x = x_.data(), .n_past = n_past_, .n = n, .n_out = layer + 1 == h.n_layer ? n_logits : n});
@@ -101,9 +103,12 @@ void Session::forward(std::span<const tokenizer::Token> tokens, size_t n_logits,
 }
 
 void Session::multiply_output(const float* x, size_t n, float* logits) {
+  const StepWork work = {.n_past = n_past_, .n = n, .n_out = n};
   norm_output(x, n, normed_.data());
+  done(Step::kOutputNorm, work);
   products_->set_input(normed_.data(), n, model_->hparams().n_embd);
   products_->run({{model_->output(), {}, logits}});
+  done(Step::kOutput, work);
 }
 
 void Session::embed(std::span<const tokenizer::Token> tokens, float* x) const {
@@ -129,7 +134,9 @@ void Session::attention_block(size_t layer, const Stream& stream) {
   const Product query{w[Role::kAttnQ], w[Role::kAttnQBias], q_.data()}, key{w[Role::kAttnK], w[Role::kAttnKBias], k_.data()},
       value{w[Role::kAttnV], w[Role::kAttnVBias], v_.data()};
 
+  const StepWork work = {.layer = layer, .n_past = stream.n_past, .n = n, .n_out = n_out};
   norm_rows(w[Role::kAttnNorm], stream.x, n, normed_.data());
+  done(Step::kAttentionNorm, work);
   products_->set_input(normed_.data(), n, n_embd);
   if (n_out == n) {
     products_->run({query, key, value});
@@ -140,11 +147,15 @@ void Session::attention_block(size_t layer, const Stream& stream) {
       products_->run({query});
     }
   }
+  done(Step::kQkv, work);
   rotate_and_store(layer, stream);
+  done(Step::kRope, work);
   if (n_out == 0) return;
   attend(layer, stream);
+  done(Step::kAttention, work);
   products_->set_input(attended_.data(), n_out, size_t{h.layers[layer].n_head} * h.head_dim);
   products_->run({{w[Role::kAttnOutput], w[Role::kAttnOutputBias], stream.x + (n - n_out) * n_embd, nullptr, nullptr, true}});
+  done(Step::kAttentionOutput, work);
 }
 
 /// The angles depend on positions alone: a pass computes them once, for its first layer.
@@ -268,11 +279,15 @@ void Session::mlp_block(size_t layer, const Stream& stream) {
   const WeightSet& w = model_->layer(layer);
   const size_t n_embd = h.n_embd, n_out = stream.n_out;
   float* x = stream.x + (stream.n - n_out) * n_embd;
+  const StepWork work = {.layer = layer, .n_past = stream.n_past, .n = stream.n, .n_out = n_out};
   norm_rows(w[Role::kFfnNorm], x, n_out, normed_.data());
+  done(Step::kFfnNorm, work);
   products_->set_input(normed_.data(), n_out, n_embd);
   products_->run({{w[Role::kFfnGate], w[Role::kFfnGateBias], gated_.data(), &w[Role::kFfnUp], &w[Role::kFfnUpBias]}});
+  done(Step::kGateUp, work);
   products_->set_input(gated_.data(), n_out, h.layers[layer].n_ff);
   products_->run({{w[Role::kFfnDown], w[Role::kFfnDownBias], x, nullptr, nullptr, true}});
+  done(Step::kDown, work);
 }
 
 void Session::norm_rows(const Weight& gain, const float* x, size_t n, float* out) {

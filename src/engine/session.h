@@ -10,6 +10,7 @@
 #include "engine/model.h"
 #include "engine/products.h"
 #include "engine/rope.h"
+#include "engine/step_observer.h"
 
 namespace shoehorn::engine {
 
@@ -57,6 +58,8 @@ class Session {
 
   /// See Products::observe.
   void observe(ProductObserver* observer) { products_->observe(observer); }
+  /// Tells `observer` of every step of the passes from now on; nullptr: nobody. It must outlive this or be taken away.
+  void observe_steps(StepObserver* observer) { steps_ = observer; }
   ThreadPool& pool() { return *pool_; }
 
   size_t n_past() const { return n_past_; }
@@ -77,6 +80,9 @@ class Session {
   void rotate_and_store(size_t layer, const Stream& stream);
   void attend(size_t layer, const Stream& stream);
   void norm_rows(const Weight& gain, const float* x, size_t n, float* out);
+  void done(Step step, const StepWork& work) {
+    if (steps_ != nullptr) steps_->on_step(step, work);
+  }
 
   std::shared_ptr<const Model> model_;
   KvCache cache_;
@@ -86,6 +92,7 @@ class Session {
   const kernels::Kernels* key_kernels_;
   const kernels::Kernels* value_kernels_;
   std::unique_ptr<Products> products_;
+  StepObserver* steps_ = nullptr;
   size_t n_batch_;
   size_t n_past_ = 0;
   size_t scratch_per_thread_ = 0;

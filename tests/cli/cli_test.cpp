@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <ctime>
 #include <filesystem>
 #include <thread>
 
@@ -238,9 +239,17 @@ TEST(Bench, JsonIsLlamaBenchsArrayAndOurKeys) {
     for (const char* key : {"build_commit", "cpu_info", "backends", "model_filename", "model_type", "model_size", "model_n_params",
                             "n_batch", "n_ubatch", "n_threads", "type_k", "type_v", "n_prompt", "n_gen", "n_depth", "test_time",
                             "avg_ns", "stddev_ns", "avg_ts", "stddev_ts", "samples_ns", "samples_ts", "ttft_ms", "ttlt_ms",
-                            "peak_rss", "mbu", "read_gbs", "int8_gmacs", "joules", "logits_hash"}) {
+                            "peak_rss", "mbu", "read_gbs", "int8_gmacs", "joules", "logits_hash", "answer_ts", "kv_bytes",
+                            "weight_bytes_per_token", "mbu_peak", "peak_gbs", "load_ms", "load_first_token_ms", "load_state", "tainted",
+                            "taints", "temperature_c", "mhz", "power_source", "power_trouble", "tokens_per_joule", "words_per_battery"}) {
       EXPECT_TRUE(test.contains(key)) << key;
     }
+    for (const char* key : {"samples_unix", "samples_temperature_c", "samples_mhz", "samples_throttle_events", "samples_pi_flags",
+                            "samples_others_cpus", "samples_waiting", "samples_taints"}) {
+      EXPECT_EQ(test[key].size(), 2u) << key;
+    }
+    EXPECT_GT(test["kv_bytes"], 0);
+    EXPECT_FALSE(test.contains("profile"));
     EXPECT_EQ(test["samples_ns"].size(), 2u);
     EXPECT_GT(test["avg_ts"], 0);
     EXPECT_GT(test["mbu"], 0);
@@ -268,11 +277,94 @@ TEST(Bench, TheTableHasARowPerTestAndTheHashBelow) {
   }
 }
 
+TEST(Bench, TheProfileSharesOutTheTimeOfATest) {
+  const std::vector<std::string> arguments = {"bench", "-m", model(), "-p", "16", "-n", "4", "-r", "1", "--profile", "--peak-gbs", "20"};
+  const Result table = run(arguments);
+  ASSERT_EQ(table.exit_code, 0) << table.err;
+  for (const char* part : {"| mbu peak |", "| pp16, ", "| tg4, ", "| q, k, v product ", "| output matrix ", "| of int8 |", " of weights per generated token; load "}) {
+    EXPECT_NE(table.out.find(part), std::string::npos) << part << "\n" << table.out;
+  }
+  auto json = arguments;
+  json.insert(json.end(), {"-o", "json"});
+  for (const Json& test : Json::parse(run(json).out)) {
+    double share = 0;
+    for (const Json& op : test["profile"]) share += op["share"].get<double>();
+    EXPECT_NEAR(share, 1, 1e-9);
+    EXPECT_GE(test["profile"].size(), 10u);
+    EXPECT_NEAR(test["mbu_peak"].get<double>() * 20, test["mbu"].get<double>() * test["read_gbs"].get<double>(), 1e-6);
+  }
+}
+
+/// A meter's log, 50 samples a second of `watts`, from `from` to `to` seconds relative to now.
+std::string meter_log(double watts, int from, int to) {
+  const auto now = static_cast<int64_t>(std::time(nullptr));
+  std::string text = "time_s,voltage (V),current (mA)\n";
+  for (int64_t t = now + from; t < now + to; ++t) {
+    for (int i = 0; i < 50; ++i) text += std::to_string(t) + (i < 5 ? ".0" : ".") + std::to_string(2 * i) + ",5," + std::to_string(200 * watts) + "\n";
+  }
+  const std::string path = test::temp_dir() + "/meter.csv";
+  test::write_text(path, text);
+  return path;
+}
+
+TEST(Bench, EnergyComesFromAMetersLog) {
+  const Result result = run({"bench", "-m", model(), "-p", "0", "-n", "300", "-r", "2", "-t", "1", "--power-csv", meter_log(4, -10, 300),
+                             "--idle-seconds", "0.3", "--battery-wh", "10", "--words-per-token", "0.5", "-o", "json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json test = Json::parse(result.out)[0];
+  ASSERT_FALSE(test["joules"].is_null()) << test["power_trouble"];
+  EXPECT_EQ(test["power_source"], "csv");
+  EXPECT_TRUE(test["power_trouble"].is_null()) << test["power_trouble"];
+  EXPECT_NEAR(test["joules"].get<double>(), 4 * test["avg_ns"].get<double>() * 1e-9, 0.02 * test["joules"].get<double>());
+  EXPECT_NEAR(test["watts"].get<double>(), 4, 1e-3);
+  EXPECT_NEAR(test["idle_watts"].get<double>(), 4, 1e-3);
+  EXPECT_NEAR(test["tokens_per_joule"].get<double>() * test["joules"].get<double>(), 300, 1e-6);
+  EXPECT_NEAR(test["words_per_battery"].get<double>(), 36000 * test["tokens_per_joule"].get<double>() * 0.5, 1e-3);
+  EXPECT_EQ(test["samples_joules"].size(), 2u);
+  EXPECT_GT(test["power_over_time"].size(), 4u);
+}
+
+TEST(Bench, ALogOfAnotherTimeGivesNoFigureAndTheReason) {
+  const std::string log = meter_log(4, -200, -190);
+  const Result result = run({"bench", "-m", model(), "-p", "0", "-n", "50", "-r", "1", "--power-csv", log, "--idle-seconds", "0", "-o", "json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json test = Json::parse(result.out)[0];
+  for (const char* key : {"joules", "watts", "idle_watts", "joules_per_token", "tokens_per_joule", "words_per_battery"}) EXPECT_TRUE(test[key].is_null()) << key;
+  EXPECT_NE(test["power_trouble"].get<std::string>().find("the samples cover"), std::string::npos) << test["power_trouble"];
+  const Result table = run({"bench", "-m", model(), "-p", "0", "-n", "50", "-r", "1", "--power-csv", log, "--idle-seconds", "0"});
+  EXPECT_NE(table.out.find("tg50: 1 of 1 repetitions have no figure: the samples cover"), std::string::npos) << table.out;
+}
+
+TEST(Bench, ASourceThatIsAskedForAndAbsentIsAnError) {
+  const Result pmic = run({"bench", "-m", model(), "-p", "1", "-n", "0", "-r", "1", "--power-source", "pmic"});
+  EXPECT_EQ(pmic.exit_code, 1);
+  EXPECT_NE(pmic.err.find("pmic: not a Raspberry Pi 5"), std::string::npos) << pmic.err;
+  EXPECT_EQ(run({"bench", "-m", model(), "--power-source", "crystal-ball"}).exit_code, 2);
+  EXPECT_EQ(run({"bench", "-m", model(), "--power-csv", "/no/such/meter.csv"}).exit_code, 1);
+  const Result none = run({"bench", "-m", model(), "-p", "4", "-n", "0", "-r", "1", "--power-source", "none"});
+  EXPECT_EQ(none.exit_code, 0);
+  EXPECT_NE(none.out.find("energy unavailable: not asked for"), std::string::npos) << none.out;
+}
+
+TEST(Bench, AColdStartDropsTheFileFromThePageCache) {
+  const std::string copy = test::temp_dir() + "/model.gguf";
+  fs::copy_file(model(), copy);
+  const Result result = run({"bench", "-m", copy, "-p", "1", "-n", "0", "-r", "1", "--cold-start", "-o", "json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json test = Json::parse(result.out)[0];
+  EXPECT_GE(test["load_first_token_ms"], test["load_ms"]);
+  // On a file system in memory nothing can be dropped, and that is said.
+  if (test["load_state"] != "cold") {
+    EXPECT_NE(result.err.find("page cache"), std::string::npos) << result.err;
+  }
+}
+
 TEST(Bench, CsvHasAHeaderAndARowPerTest) {
   const Result result = run({"bench", "-m", model(), "-p", "16", "-n", "4", "-r", "1", "-o", "csv"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(std::count(result.out.begin(), result.out.end(), '\n'), 3);
   EXPECT_EQ(result.out.rfind("build_commit,", 0), 0u) << result.out;
+  for (const char* column : {",joules,", ",tainted,", ",taints,", ",mhz,"}) EXPECT_NE(result.out.find(column), std::string::npos) << column;
 }
 
 TEST(Bench, ATestThatDoesNotFitTheContextIsRefusedWithTheLimit) {

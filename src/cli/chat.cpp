@@ -9,7 +9,7 @@
 #include <optional>
 
 #include "cli/command.h"
-#include "tokenizer/chat_template.h"
+#include "tokenizer/chat_prompt.h"
 
 namespace shoehorn::cli {
 namespace {
@@ -39,7 +39,7 @@ class Chat {
   /// Answers one message, streaming to stdout.
   Status answer(const std::string& message) {
     add("user", message);
-    SHOEHORN_TRY(const auto ids, encode_conversation());
+    SHOEHORN_TRY(const auto ids, encode_chat(session_.model().tokenizer(), template_, messages_));
     // What the cache already holds of this conversation need not be computed again; at least one token must be.
     size_t common = 0;
     while (common < held_.size() && common + 1 < ids.size() && held_[common] == ids[common]) ++common;
@@ -91,22 +91,6 @@ class Chat {
 
  private:
   void add(const char* role, const std::string& content) { messages_.push_back({{"role", role}, {"content", content}}); }
-
-  Expected<std::vector<Token>> encode_conversation() const {
-    const auto& tokenizer = session_.model().tokenizer();
-    const auto& vocab = tokenizer.vocab();
-    const auto text_of = [&](const std::optional<Token>& token) { return token ? tokenizer.piece(*token, true) : std::string(); };
-    tokenizer::ChatInputs inputs;
-    inputs.messages = messages_;
-    inputs.merge_system = true;
-    inputs.bos_token = text_of(vocab.bos);
-    inputs.eos_token = text_of(vocab.eos);
-    SHOEHORN_TRY(const std::string text, template_.render(inputs));
-    auto ids = tokenizer.encode(text, {.add_special = true, .parse_special = true});
-    // A template that writes BOS itself must not get a second one from the tokenizer.
-    if (vocab.bos && ids.size() >= 2 && ids[0] == *vocab.bos && ids[1] == *vocab.bos) ids.erase(ids.begin());
-    return ids;
-  }
 
   engine::Session& session_;
   const ChatOptions& options_;

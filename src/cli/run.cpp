@@ -7,6 +7,7 @@
 #include "base/output_file.h"
 #include "cli/chat.h"
 #include "cli/command.h"
+#include "cli/run_prompts.h"
 #include "cli/session_flags.h"
 #include "engine/generate.h"
 
@@ -19,6 +20,7 @@ struct Options {
   SessionFlags session;
   std::string prompt, file;
   ChatOptions chat;
+  RunPromptsOptions prompts;
   int64_t n_predict = -1;
   int64_t seed = -1;
   engine::SamplerOptions sampler;
@@ -115,6 +117,14 @@ Status run(Options o, bool has_prompt) {
   }
   // Without a seed every run differs, as in llama.cpp.
   o.sampler.seed = o.seed >= 0 ? static_cast<uint32_t>(o.seed) : std::random_device()();
+  if (!o.prompts.path.empty()) {
+    o.prompts.chat = !o.no_conversation;
+    o.prompts.system = o.chat.system;
+    o.prompts.template_override = o.chat.template_override;
+    o.prompts.n_predict = o.n_predict;
+    o.prompts.sampler = o.sampler;
+    return run_prompts(o.session, o.prompts);
+  }
   LoadTimes load = {.start = Clock::now(), .end = {}};
   SHOEHORN_TRY(auto session, o.session.open());
   load.end = Clock::now();
@@ -145,6 +155,12 @@ std::function<Status()> define_run(CLI::App& app) {
   o->session.add_to(app, 0, "Context in tokens (default: the trained one, at most 4096)");
   auto* prompt = app.add_option("-p,--prompt", o->prompt, "Prompt; in a chat the first message");
   app.add_option("-f,--file", o->file, "Read the prompt from a file")->excludes(prompt);
+  auto* prompts = app.add_option("--prompts", o->prompts.path, "Answer every prompt of a file: one a line, or jsonl {\"prompt\", \"id\", \"n\", \"system\"}")
+                      ->excludes(prompt)->excludes("--file");
+  app.add_option("--parallel", o->prompts.n_parallel, "With --prompts: answers generated side by side, each with a context of -c (also -np)")
+      ->check(CLI::Range(1, 1024))->capture_default_str();
+  app.add_option("-o,--output", o->prompts.output, "With --prompts: write the answers to this file")->needs(prompts);
+  app.add_flag("--answers-only", o->prompts.text, "With --prompts: the answers' text and an empty line after each, instead of jsonl")->needs(prompts);
   app.add_option("-n,--predict,--n-predict", o->n_predict, "Tokens to generate, -1: until the model ends")->capture_default_str();
   app.add_option("-s,--seed", o->seed, "Seed of the random draws, -1: a new one each time")->capture_default_str();
   app.add_option("--temp", o->sampler.temperature, "Temperature, 0: always the most likely token")->capture_default_str();
@@ -165,7 +181,8 @@ std::function<Status()> define_run(CLI::App& app) {
   app.footer("Examples:\n"
              "  shoehorn run -m model.gguf                                  chat\n"
              "  shoehorn run -m model.gguf -no-cnv -p \"Once upon a time\" -n 100\n"
-             "  shoehorn run -m model.gguf -p \"Why is the sky blue?\" --temp 0 < /dev/null");
+             "  shoehorn run -m model.gguf -p \"Why is the sky blue?\" --temp 0 < /dev/null\n"
+             "  shoehorn run -m model.gguf --prompts prompts.jsonl -np 8 -n 128 -o answers.jsonl");
   return [o, prompt] { return run(*o, prompt->count() > 0); };
 }
 

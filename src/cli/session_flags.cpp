@@ -54,6 +54,12 @@ Expected<ThreadOptions> SessionFlags::threads() const {
 Expected<engine::Session> SessionFlags::open() const { return open(model_path); }
 
 Expected<engine::Session> SessionFlags::open(const std::string& path) const {
+  SHOEHORN_TRY(const auto options, session_options());
+  SHOEHORN_TRY(auto model, open_model(path));
+  return engine::Session::create(std::move(model), options);
+}
+
+Expected<engine::SessionOptions> SessionFlags::session_options() const {
   if (n_gpu_layers > 0) remark("-ngl is ignored: this build runs on the CPU only");
   engine::SessionOptions options;
   options.n_ctx = static_cast<size_t>(n_ctx);
@@ -63,11 +69,15 @@ Expected<engine::Session> SessionFlags::open(const std::string& path) const {
   options.affinity = {.cpus = std::move(planned.cpus), .strict = planned.strict};
   SHOEHORN_TRY(options.key_type, parse_cache_type(cache_type_k));
   SHOEHORN_TRY(options.value_type, parse_cache_type(cache_type_v));
-  SHOEHORN_TRY(auto model, open_model(path, no_mmap ? FileMode::kCopy : FileMode::kMap));
+  return options;
+}
+
+Expected<std::shared_ptr<const engine::Model>> SessionFlags::open_model(const std::string& path) const {
+  SHOEHORN_TRY(auto model, cli::open_model(path, no_mmap ? FileMode::kCopy : FileMode::kMap));
   if (mlock) {
     if (const Status locked = model->file().lock(); !locked) remark(locked.error().message + "; going on without");
   }
-  return engine::Session::create(std::move(model), options);
+  return model;
 }
 
 }  // namespace shoehorn::cli

@@ -32,6 +32,10 @@ struct SessionFlags {
   /// A session with the same options on another model.
   Expected<engine::Session> open(const std::string& path) const;
 
+  // What open() does in two steps, for who runs several sessions on a model.
+  Expected<engine::SessionOptions> session_options() const;
+  Expected<std::shared_ptr<const engine::Model>> open_model(const std::string& path) const;
+
  private:
   Expected<ThreadOptions> threads() const;
 };

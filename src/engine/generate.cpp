@@ -38,6 +38,27 @@ double Generation::tokens_per_second() const {
   return ids.size() > 1 && decode_seconds > 0 ? static_cast<double>(ids.size() - 1) / decode_seconds : 0;
 }
 
+bool take_token(const tokenizer::Tokenizer& tokenizer, tokenizer::Token token, float gap, Sampler& sampler, int64_t max_tokens,
+                bool context_full, const std::function<bool(tokenizer::Token)>& on_token, Generation& out) {
+  sampler.accept(token);
+  if (tokenizer.is_eog(token)) {
+    out.stop = StopReason::kEndOfGeneration;
+    return false;
+  }
+  out.ids.push_back(token);
+  out.top2_gaps.push_back(gap);
+  if (on_token && !on_token(token)) {
+    out.stop = StopReason::kStopped;
+    return false;
+  }
+  if (max_tokens >= 0 && static_cast<int64_t>(out.ids.size()) >= max_tokens) return false;  // kLength
+  if (context_full) {
+    out.stop = StopReason::kContextFull;
+    return false;
+  }
+  return true;
+}
+
 Expected<Generation> generate(Session& session, std::span<const tokenizer::Token> prompt, Sampler& sampler, int64_t max_tokens,
                               Progress& progress, const std::function<bool(tokenizer::Token)>& on_token) {
   using Clock = std::chrono::steady_clock;
@@ -52,24 +73,10 @@ Expected<Generation> generate(Session& session, std::span<const tokenizer::Token
   out.prompt_seconds = seconds_since(start);
 
   const auto first = Clock::now();
-  while (max_tokens < 0 || static_cast<int64_t>(out.ids.size()) < max_tokens) {
+  while (max_tokens != 0) {
     const tokenizer::Token token = sampler.sample(logits);
-    sampler.accept(token);
-    if (session.model().tokenizer().is_eog(token)) {
-      out.stop = StopReason::kEndOfGeneration;
-      break;
-    }
-    out.ids.push_back(token);
-    out.top2_gaps.push_back(top2_gap(logits));
-    if (!on_token(token)) {
-      out.stop = StopReason::kStopped;
-      break;
-    }
-    if (max_tokens >= 0 && static_cast<int64_t>(out.ids.size()) >= max_tokens) break;
-    if (session.n_past() >= session.n_ctx()) {
-      out.stop = StopReason::kContextFull;
-      break;
-    }
+    const bool full = session.n_past() >= session.n_ctx();
+    if (!take_token(session.model().tokenizer(), token, top2_gap(logits), sampler, max_tokens, full, on_token, out)) break;
     SHOEHORN_TRY(logits, session.eval({&token, 1}));
   }
   out.decode_seconds = seconds_since(first);

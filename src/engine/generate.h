@@ -34,4 +34,9 @@ struct Generation {
 Expected<Generation> generate(Session& session, std::span<const tokenizer::Token> prompt, Sampler& sampler, int64_t max_tokens,
                               Progress& progress, const std::function<bool(tokenizer::Token)>& on_token);
 
+/// One turn of that loop: adds a token that was drawn, with its top2_gap, to `out` and tells the sampler and on_token (may be empty).
+/// True when generation goes on, with the token to be evaluated; else out.stop says why not. `context_full`: it could not be.
+bool take_token(const tokenizer::Tokenizer& tokenizer, tokenizer::Token token, float gap, Sampler& sampler, int64_t max_tokens,
+                bool context_full, const std::function<bool(tokenizer::Token)>& on_token, Generation& out);
+
 }  // namespace shoehorn::engine

@@ -1,16 +1,11 @@
-// One conversation with a model: its KV cache and the forward pass.
+// One conversation with a model: its KV cache and its way through the forward pass.
 #pragma once
 
 #include <memory>
 #include <span>
 
 #include "base/aligned.h"
-#include "base/thread_pool.h"
-#include "engine/kv_cache.h"
-#include "engine/model.h"
-#include "engine/products.h"
-#include "engine/rope.h"
-#include "engine/step_observer.h"
+#include "engine/forward.h"
 
 namespace shoehorn::engine {
 
@@ -22,6 +17,9 @@ struct SessionOptions {
   quant::Type key_type = quant::Type::F16;     ///< KV cache
   quant::Type value_type = quant::Type::F16;
 };
+
+/// The positions that a session gets.
+size_t context_of(const SessionOptions& options, const models::Hparams& hparams);
 
 /// Tokens on their way through the layers.
 struct Stream {
@@ -48,68 +46,35 @@ class Session {
   // A pass in its parts, for who takes many texts through one layer before the next. They neither read nor move n_past().
 
   /// x [tokens.size(), n_embd] of ids that are inside the vocabulary.
-  void embed(std::span<const tokenizer::Token> tokens, float* x) const;
+  void embed(std::span<const tokenizer::Token> tokens, float* x) const { forward_->embed(tokens, x); }
   /// Reads the layer's keys and values of the positions before stream.n_past, which must have gone through it last.
   void run_layer(size_t layer, const Stream& stream);
   /// out [n, n_embd]: what the output matrix reads.
-  void norm_output(const float* x, size_t n, float* out);
+  void norm_output(const float* x, size_t n, float* out) { forward_->norm_output(x, n, out); }
   /// logits [n, n_vocab] of x [n, n_embd] after the last layer; n is at most n_batch().
-  void multiply_output(const float* x, size_t n, float* logits);
+  void multiply_output(const float* x, size_t n, float* logits) { forward_->multiply_output(x, n, logits); }
 
   /// See Products::observe.
-  void observe(ProductObserver* observer) { products_->observe(observer); }
+  void observe(ProductObserver* observer) { forward_->observe(observer); }
   /// Tells `observer` of every step of the passes from now on; nullptr: nobody. It must outlive this or be taken away.
-  void observe_steps(StepObserver* observer) { steps_ = observer; }
-  ThreadPool& pool() { return *pool_; }
+  void observe_steps(StepObserver* observer) { forward_->observe_steps(observer); }
+  ThreadPool& pool() { return forward_->pool(); }
 
   size_t n_past() const { return n_past_; }
   size_t n_ctx() const { return cache_.n_ctx(); }
-  size_t n_batch() const { return n_batch_; }
-  size_t n_vocab() const { return model_->hparams().n_vocab; }
-  int n_threads() const { return pool_->size(); }
-  const Model& model() const { return *model_; }
+  size_t n_batch() const { return forward_->max_tokens(); }
+  size_t n_vocab() const { return model().hparams().n_vocab; }
+  int n_threads() const { return forward_->pool().size(); }
+  const Model& model() const { return *forward_->model(); }
   const KvCache& cache() const { return cache_; }
 
  private:
-  Session(std::shared_ptr<const Model> model, KvCache cache, size_t n_batch, int n_threads, Affinity affinity);
+  Session(std::unique_ptr<Forward> forward, KvCache cache) : forward_(std::move(forward)), cache_(std::move(cache)) {}
 
-  void forward(std::span<const tokenizer::Token> tokens, size_t n_logits, float* logits);
-  void attention_block(size_t layer, const Stream& stream);
-  void mlp_block(size_t layer, const Stream& stream);
-  void prepare_rotations(size_t first, size_t n);
-  void rotate_and_store(size_t layer, const Stream& stream);
-  void attend(size_t layer, const Stream& stream);
-  void norm_rows(const Weight& gain, const float* x, size_t n, float* out);
-  void done(Step step, const StepWork& work) {
-    if (steps_ != nullptr) steps_->on_step(step, work);
-  }
-
-  std::shared_ptr<const Model> model_;
+  std::unique_ptr<Forward> forward_;
   KvCache cache_;
-  std::unique_ptr<ThreadPool> pool_;
-  Rope rope_;
-  const kernels::KernelTable* table_;
-  const kernels::Kernels* key_kernels_;
-  const kernels::Kernels* value_kernels_;
-  std::unique_ptr<Products> products_;
-  StepObserver* steps_ = nullptr;
-  size_t n_batch_;
   size_t n_past_ = 0;
-  size_t scratch_per_thread_ = 0;
-  size_t first_rotation_ = 0, n_rotations_ = 0;
-
-  // Activations of one batch.
-  AlignedBuffer<float> x_;          // [n_batch, n_embd]  residual stream
-  AlignedBuffer<float> normed_;     // [n_batch, n_embd]
-  AlignedBuffer<float> q_;          // [n_batch, max n_head * head_dim]
-  AlignedBuffer<float> k_, v_;      // [n_batch, max n_head_kv * head_dim]
-  AlignedBuffer<float> attended_;   // [n_batch, max n_head * head_dim]
-  AlignedBuffer<float> gated_;      // [n_batch, max n_ff]
-  AlignedBuffer<float> rotations_;  // [n_batch, n_rot] of the positions from first_rotation_ on
-  AlignedBuffer<float> scratch_;    // [n_threads, scratch_per_thread_]
-  // Partial results of attention over ranges of positions: [range, token, head] outputs, maxima and sums.
-  AlignedBuffer<float> partial_, partial_max_, partial_sum_;
-  AlignedBuffer<float> logits_;     // [n_logits, n_vocab]
+  AlignedBuffer<float> logits_;  // [n_logits, n_vocab]
 };
 
 }  // namespace shoehorn::engine

@@ -22,6 +22,7 @@ Expected<PerplexityResult> perplexity(engine::Session& session, engine::Session*
 
   const size_t first = n_ctx / 2, n_counted = n_ctx - 1 - first;
   Predictions predictions;
+  std::vector<double> chunk_nll;
   const auto start = std::chrono::steady_clock::now();
   progress.begin("perplexity", n_chunks);
   for (size_t chunk = 0; chunk < n_chunks; ++chunk) {
@@ -36,6 +37,7 @@ Expected<PerplexityResult> perplexity(engine::Session& session, engine::Session*
       base->truncate(0);
       SHOEHORN_TRY(base_logits, base->eval(input, n_counted));
     }
+    const double nll_before = predictions.nll();
     for (size_t i = 0; i < n_counted; ++i) {
       const auto row = logits.subspan(i * n_vocab, n_vocab);
       const auto base_row = base == nullptr ? std::span<const float>() : base_logits.subspan(i * n_vocab, n_vocab);
@@ -43,6 +45,7 @@ Expected<PerplexityResult> perplexity(engine::Session& session, engine::Session*
         return fail(ErrorCode::kInvalid, "the logits after token {} of chunk {} are not finite", first + i, chunk);
       }
     }
+    chunk_nll.push_back(predictions.nll() - nll_before);
     progress.advance(1);
   }
   progress.end();
@@ -50,6 +53,7 @@ Expected<PerplexityResult> perplexity(engine::Session& session, engine::Session*
   PerplexityResult result;
   static_cast<PredictionResult&>(result) = predictions.result();
   result.chunks = n_chunks;
+  result.chunk_nll = std::move(chunk_nll);
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   result.tokens_per_second = static_cast<double>(n_chunks * (n_ctx - 1)) / result.seconds;
   return result;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string_view>
+#include <vector>
 
 #include "base/progress.h"
 #include "engine/session.h"
@@ -17,6 +18,7 @@ struct PerplexityOptions {
 
 struct PerplexityResult : PredictionResult {
   size_t chunks = 0;
+  std::vector<double> chunk_nll;  ///< [chunks] negative log-likelihoods summed over the counted predictions, in nats
   double seconds = 0;
   double tokens_per_second = 0;  ///< tokens evaluated (not only counted) per second
 };

@@ -4,29 +4,9 @@
 #include <cmath>
 
 #include "engine/sampler.h"
+#include "eval/log_softmax.h"
 
 namespace shoehorn::eval {
-namespace {
-
-/// log(sum exp(logits)), stable.
-double log_sum_exp(std::span<const float> logits) {
-  const float max = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (const float logit : logits) sum += static_cast<double>(std::exp(logit - max));
-  return static_cast<double>(max) + std::log(sum);
-}
-
-/// KL(p || q) of two rows of logits.
-double kl_divergence(std::span<const float> p, double p_norm, std::span<const float> q, double q_norm) {
-  double kl = 0;
-  for (size_t i = 0; i < p.size(); ++i) {
-    const double log_p = static_cast<double>(p[i]) - p_norm;
-    if (log_p > -40) kl += std::exp(log_p) * (log_p - (static_cast<double>(q[i]) - q_norm));
-  }
-  return kl;
-}
-
-}  // namespace
 
 void Mean::add(double x) {
   sum_ += x;

@@ -26,6 +26,7 @@ class Mean {
   void add(double x);
   double mean() const { return n_ == 0 ? 0 : sum_ / static_cast<double>(n_); }
   double error() const;
+  double sum() const { return sum_; }
   uint64_t n() const { return n_; }
 
  private:
@@ -40,6 +41,8 @@ class Predictions {
   /// is not finite.
   bool add(std::span<const float> logits, std::span<const float> base_logits, tokenizer::Token target);
   PredictionResult result() const;
+  /// Negative log-likelihoods summed so far, in nats.
+  double nll() const { return nll_.sum(); }
 
  private:
   Mean nll_, base_nll_, kl_;

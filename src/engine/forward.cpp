@@ -1,0 +1,341 @@
+#include "engine/forward.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace shoehorn::engine {
+namespace {
+
+using models::Role;
+
+constexpr size_t kRange = 1024;  // positions of an attention task when there are few tokens
+
+size_t max_n_head_kv(const models::Hparams& h) {
+  size_t n = 0;
+  for (const models::LayerShape& layer : h.layers) n = std::max<size_t>(n, layer.n_head_kv);
+  return n;
+}
+
+void store_row(const kernels::Kernels& kernels, const float* x, size_t n, std::byte* row) {
+  if (kernels.store != nullptr) {
+    kernels.store(x, n, row);
+  } else {
+    quant::format(kernels.type).encode(x, nullptr, row, n);
+  }
+}
+
+}  // namespace
+
+Forward::Forward(std::shared_ptr<const Model> model, quant::Type key_type, quant::Type value_type, size_t max_tokens, int n_threads,
+                 Affinity affinity)
+    : model_(std::move(model)),
+      pool_(n_threads, std::move(affinity)),
+      rope_(model_->hparams(), model_->rope(),
+            model_->global()[Role::kRopeFreqs] ? model_->global()[Role::kRopeFreqs].floats() : nullptr),
+      table_(&model_->kernels()),
+      key_kernels_(&kernels::kernels_for(*table_, key_type)),
+      value_kernels_(&kernels::kernels_for(*table_, value_type)),
+      products_(*table_, pool_),
+      max_tokens_(max_tokens) {
+  const models::Hparams& h = model_->hparams();
+  const size_t max_q = size_t{h.max_n_head()} * h.head_dim, max_kv = max_n_head_kv(h) * h.head_dim;
+  x_.reserve(max_tokens * h.n_embd);
+  normed_.reserve(max_tokens * h.n_embd);
+  q_.reserve(max_tokens * max_q);
+  attended_.reserve(max_tokens * max_q);
+  k_.reserve(max_tokens * max_kv);
+  v_.reserve(max_tokens * max_kv);
+  gated_.reserve(max_tokens * h.max_n_ff());
+  rotations_.reserve(max_tokens * rope_.n_rot());
+  scratch_per_thread_ = (table_->attend_scratch(h.head_dim) + 15) / 16 * 16;
+  scratch_.reserve(static_cast<size_t>(n_threads) * scratch_per_thread_);
+}
+
+Status Forward::check(std::span<const tokenizer::Token> tokens) const {
+  for (const tokenizer::Token token : tokens) {
+    if (token < 0 || static_cast<size_t>(token) >= model_->hparams().n_vocab) {
+      return fail(ErrorCode::kInvalid, "token id {} is outside the vocabulary of {}", token, model_->hparams().n_vocab);
+    }
+  }
+  return {};
+}
+
+void Forward::run(std::span<const tokenizer::Token> tokens, std::span<const Segment> segments, float* logits) {
+  const models::Hparams& h = model_->hparams();
+  const size_t n = tokens.size(), n_embd = h.n_embd;
+  if (n == 0) return;
+  if (steps_ != nullptr) steps_->on_pass();
+  embed(tokens, x_.data());
+  // After the last layer only the tokens whose logits were asked for are looked at.
+  std::vector<Segment> whole(segments.begin(), segments.end());
+  for (Segment& segment : whole) segment.n_out = segment.n;
+  lay_out(whole);
+  done(Step::kEmbedding, 0);
+  for (size_t layer = 0; layer < h.n_layer; ++layer) run_layer(layer, x_.data(), layer + 1 == h.n_layer ? segments : whole);
+  if (n_out_ == 0) return;
+  multiply_output(x_.data() + (n - n_out_) * n_embd, n_out_, logits);
+}
+
+void Forward::multiply_output(const float* x, size_t n, float* logits) {
+  norm_output(x, n, normed_.data());
+  done(Step::kOutputNorm, 0);
+  products_.set_input(normed_.data(), n, model_->hparams().n_embd);
+  products_.run({{model_->output(), {}, logits}});
+  done(Step::kOutput, 0);
+}
+
+void Forward::embed(std::span<const tokenizer::Token> tokens, float* x) const {
+  const size_t n_embd = model_->hparams().n_embd;
+  const Weight& embedding = model_->global()[Role::kTokenEmbd];
+  for (size_t t = 0; t < tokens.size(); ++t) {
+    embedding.kernels->expand(embedding.data + static_cast<size_t>(tokens[t]) * embedding.row_bytes, n_embd, x + t * n_embd);
+  }
+}
+
+void Forward::lay_out(std::span<const Segment> segments) {
+  rows_.clear();
+  n_out_ = 0;
+  for (const Segment& segment : segments) {
+    for (size_t t = 0; t < segment.n; ++t) rows_.push_back({&segment, segment.n_past + t, t >= segment.n - segment.n_out});
+    n_out_ += segment.n_out;
+  }
+  attention_.clear();
+  size_t first_row = 0;
+  for (const Segment& segment : segments) {
+    attention_.push_back({&segment, first_row, 0, 0, 0, 0, 0});
+    first_row += segment.n_out;
+  }
+}
+
+void Forward::run_layer(size_t layer, float* x, std::span<const Segment> segments) {
+  const models::LayerShape& shape = model_->hparams().layers[layer];
+  lay_out(segments);
+  if (shape.n_head > 0) {
+    attention_block(layer, x);
+  } else {
+    keep_outputs(x);
+  }
+  if (shape.n_ff > 0 && n_out_ > 0) mlp_block(layer, x);
+}
+
+void Forward::norm_output(const float* x, size_t n, float* out) { norm_rows(model_->global()[Role::kOutputNorm], x, n, out); }
+
+/// Moves the rows of [tokens, n_embd] that come out to the end. With one segment they are there.
+void Forward::keep_outputs(float* x) const {
+  const size_t n_embd = model_->hparams().n_embd;
+  size_t to = rows_.size();
+  for (size_t row = rows_.size(); row-- > 0;) {
+    if (!rows_[row].comes_out) continue;
+    if (--to != row) std::copy_n(x + row * n_embd, n_embd, x + to * n_embd);
+  }
+}
+
+void Forward::attention_block(size_t layer, float* x) {
+  const models::Hparams& h = model_->hparams();
+  const WeightSet& w = model_->layer(layer);
+  const size_t n_embd = h.n_embd, n = rows_.size();
+  const Product query{w[Role::kAttnQ], w[Role::kAttnQBias], q_.data()}, key{w[Role::kAttnK], w[Role::kAttnKBias], k_.data()},
+      value{w[Role::kAttnV], w[Role::kAttnVBias], v_.data()};
+
+  norm_rows(w[Role::kAttnNorm], x, n, normed_.data());
+  done(Step::kAttentionNorm, layer);
+  products_.set_input(normed_.data(), n, n_embd);
+  if (n_out_ == n) {
+    products_.run({query, key, value});
+  } else {
+    products_.run({key, value});
+    keep_outputs(x);
+    if (n_out_ > 0) {
+      keep_outputs(normed_.data());
+      products_.set_input(normed_.data() + (n - n_out_) * n_embd, n_out_, n_embd);
+      products_.run({query});
+    }
+  }
+  done(Step::kQkv, layer);
+  rotate_and_store(layer);
+  done(Step::kRope, layer);
+  if (n_out_ == 0) return;
+  attend(layer);
+  done(Step::kAttention, layer);
+  products_.set_input(attended_.data(), n_out_, size_t{h.layers[layer].n_head} * h.head_dim);
+  products_.run({{w[Role::kAttnOutput], w[Role::kAttnOutputBias], x + (n - n_out_) * n_embd, nullptr, nullptr, true}});
+  done(Step::kAttentionOutput, layer);
+}
+
+/// The angles depend on positions alone: a pass computes them once, for its first layer.
+void Forward::prepare_rotations() {
+  const auto same = [](size_t position, const Row& row) { return position == row.position; };
+  if (std::equal(rotated_.begin(), rotated_.end(), rows_.begin(), rows_.end(), same)) return;
+  rotated_.clear();
+  for (const Row& row : rows_) rotated_.push_back(row.position);
+  size_t row = 0;
+  while (row < rows_.size()) {
+    size_t end = row + 1;
+    while (end < rows_.size() && rotated_[end] == rotated_[end - 1] + 1) ++end;
+    rope_.table(rotated_[row], end - row, rotations_.data() + row * rope_.n_rot());
+    row = end;
+  }
+}
+
+/// Norms and rotates the heads; keys and values go into the caches.
+void Forward::rotate_and_store(size_t layer) {
+  prepare_rotations();
+  const models::Hparams& h = model_->hparams();
+  const models::LayerShape& shape = h.layers[layer];
+  const WeightSet& w = model_->layer(layer);
+  const size_t n_q = size_t{shape.n_head} * h.head_dim, n_kv = size_t{shape.n_head_kv} * h.head_dim;
+  pool_.parallel_for(rows_.size(), 8, [&](size_t begin, size_t end, int) {
+    // Queries are there only of the tokens that come out.
+    auto query = static_cast<size_t>(std::count_if(rows_.begin(), rows_.begin() + static_cast<std::ptrdiff_t>(begin),
+                                                   [](const Row& row) { return row.comes_out; }));
+    for (size_t t = begin; t < end; ++t) {
+      const float* rotation = rotations_.data() + t * rope_.n_rot();
+      const auto prepare = [&](float* heads, size_t n_heads, const Weight& norm) {
+        for (size_t i = 0; i < n_heads; ++i) {
+          float* head = heads + i * h.head_dim;
+          if (norm) table_->rms_norm(head, norm.floats(), h.head_dim, h.rms_eps, head);
+          rope_.rotate(head, rotation);
+        }
+      };
+      if (rows_[t].comes_out) prepare(q_.data() + query++ * n_q, shape.n_head, w[Role::kAttnQNorm]);
+      float* k = k_.data() + t * n_kv;
+      const float* v = v_.data() + t * n_kv;
+      prepare(k, shape.n_head_kv, w[Role::kAttnKNorm]);
+      const KvCache& cache = *rows_[t].segment->cache;
+      const KvCache::Layer& store = cache.layer(layer);
+      const size_t position = rows_[t].position;
+      for (size_t i = 0; i < shape.n_head_kv; ++i) {
+        store_row(*key_kernels_, k + i * h.head_dim, h.head_dim, store.keys + i * store.key_head_bytes + position * cache.key_bytes());
+        store_row(*value_kernels_, v + i * h.head_dim, h.head_dim, store.values + i * store.value_head_bytes + position * cache.value_bytes());
+      }
+    }
+  });
+}
+
+/// attended_[t, head] = softmax(q . K / sqrt(head_dim)) V over the positions up to t, for the tokens that come out. A task is a KV
+/// head of a sequence, as many tokens as fill a block of query rows, and a range of positions. Ranges do not depend on the
+/// number of threads, so neither do the sums.
+void Forward::attend(size_t layer) {
+  const models::Hparams& h = model_->hparams();
+  const models::LayerShape& shape = h.layers[layer];
+  const size_t group = shape.n_head / shape.n_head_kv, n_q = shape.n_head * h.head_dim;
+  const size_t tokens_per_task = std::max<size_t>(1, table_->attend_rows / group);
+  size_t n_tasks = 0, n_partial = 0, n_partial_rows = 0;
+  for (Attention& plan : attention_) {
+    const Segment& segment = *plan.segment;
+    const size_t n_positions = segment.n_past + segment.n;
+    plan.n_blocks = (segment.n_out + tokens_per_task - 1) / tokens_per_task;
+    // Few tokens, many positions: ranges of positions one by one, then their weighted mean.
+    plan.n_ranges = plan.n_blocks == 1 && n_positions > kRange ? (n_positions + kRange - 1) / kRange : 1;
+    plan.first_task = n_tasks;
+    n_tasks += shape.n_head_kv * plan.n_blocks * plan.n_ranges;
+    if (plan.n_ranges == 1) continue;
+    plan.first_partial = n_partial;
+    plan.first_partial_row = n_partial_rows;
+    n_partial += plan.n_ranges * segment.n_out * n_q;
+    n_partial_rows += plan.n_ranges * shape.n_head_kv * segment.n_out * group;
+  }
+  partial_.reserve(n_partial);
+  partial_max_.reserve(n_partial_rows);
+  partial_sum_.reserve(n_partial_rows);
+  pool_.parallel_for(n_tasks, 1, [&](size_t begin, size_t end, int thread) {
+    for (size_t task = begin; task < end; ++task) {
+      size_t plan = attention_.size() - 1;
+      while (task < attention_[plan].first_task) --plan;
+      attend_task(layer, attention_[plan], task - attention_[plan].first_task, thread);
+    }
+  });
+  for (const Attention& plan : attention_) {
+    if (plan.n_ranges > 1) merge_ranges(layer, plan);
+  }
+}
+
+void Forward::attend_task(size_t layer, const Attention& plan, size_t task, int thread) {
+  const models::Hparams& h = model_->hparams();
+  const models::LayerShape& shape = h.layers[layer];
+  const Segment& segment = *plan.segment;
+  const KvCache::Layer& cache = segment.cache->layer(layer);
+  const size_t head_dim = h.head_dim, group = shape.n_head / shape.n_head_kv, n_q = shape.n_head * head_dim;
+  const size_t n_positions = segment.n_past + segment.n, n_past = n_positions - segment.n_out;
+  const size_t tokens_per_task = std::max<size_t>(1, table_->attend_rows / group);
+  const size_t kv_head = task % shape.n_head_kv, index = task / shape.n_head_kv;
+  const bool ranged = plan.n_ranges > 1;
+  // The last blocks see the most positions: they go first.
+  const size_t t = ranged ? 0 : (plan.n_blocks - 1 - index) * tokens_per_task;
+  const size_t element = t * n_q + kv_head * group * head_dim;
+  const size_t row = plan.first_partial_row + task * segment.n_out * group;
+  float* out = ranged ? partial_.data() + plan.first_partial + index * segment.n_out * n_q : attended_.data() + plan.first_row * n_q;
+  table_->attend({.q = q_.data() + plan.first_row * n_q + element,
+                  .q_stride = n_q,
+                  .n_tokens = std::min(tokens_per_task, segment.n_out - t),
+                  .n_heads = group,
+                  .head_dim = head_dim,
+                  .keys = cache.keys + kv_head * cache.key_head_bytes,
+                  .values = cache.values + kv_head * cache.value_head_bytes,
+                  .key_stride = segment.cache->key_bytes(),
+                  .value_stride = segment.cache->value_bytes(),
+                  .key = key_kernels_,
+                  .value = value_kernels_,
+                  .n_past = n_past + t,
+                  .first = ranged ? index * kRange : 0,
+                  .end = ranged ? std::min(n_positions, (index + 1) * kRange) : n_positions,
+                  .scale = 1 / std::sqrt(static_cast<float>(head_dim)),
+                  .out = out + element,
+                  .out_stride = n_q,
+                  .max = ranged ? partial_max_.data() + row : nullptr,
+                  .sum = ranged ? partial_sum_.data() + row : nullptr,
+                  .scratch = scratch_.data() + static_cast<size_t>(thread) * scratch_per_thread_});
+}
+
+void Forward::merge_ranges(size_t layer, const Attention& plan) {
+  const models::Hparams& h = model_->hparams();
+  const models::LayerShape& shape = h.layers[layer];
+  const size_t head_dim = h.head_dim, group = shape.n_head / shape.n_head_kv, n_q = shape.n_head * head_dim;
+  const size_t n_out = plan.segment->n_out, rows = n_out * group;  // rows of one KV head
+  const float* partial = partial_.data() + plan.first_partial;
+  const float* partial_max = partial_max_.data() + plan.first_partial_row;
+  const float* partial_sum = partial_sum_.data() + plan.first_partial_row;
+  for (size_t kv_head = 0; kv_head < shape.n_head_kv; ++kv_head) {
+    for (size_t row = 0; row < rows; ++row) {
+      const auto index = [&](size_t range) { return (range * shape.n_head_kv + kv_head) * rows + row; };
+      float max = partial_max[index(0)], total = 0;
+      for (size_t range = 1; range < plan.n_ranges; ++range) max = std::max(max, partial_max[index(range)]);
+      const size_t element = row / group * n_q + (kv_head * group + row % group) * head_dim;
+      float* out = attended_.data() + plan.first_row * n_q + element;
+      std::fill_n(out, head_dim, 0.0f);
+      for (size_t range = 0; range < plan.n_ranges; ++range) {
+        const float share = partial_sum[index(range)] * std::exp(partial_max[index(range)] - max);
+        const float* part = partial + range * n_out * n_q + element;
+        for (size_t d = 0; d < head_dim; ++d) out[d] += share * part[d];
+        total += share;
+      }
+      for (size_t d = 0; d < head_dim; ++d) out[d] /= total;
+    }
+  }
+}
+
+void Forward::mlp_block(size_t layer, float* x) {
+  const models::Hparams& h = model_->hparams();
+  const WeightSet& w = model_->layer(layer);
+  const size_t n_embd = h.n_embd;
+  float* out = x + (rows_.size() - n_out_) * n_embd;
+  norm_rows(w[Role::kFfnNorm], out, n_out_, normed_.data());
+  done(Step::kFfnNorm, layer);
+  products_.set_input(normed_.data(), n_out_, n_embd);
+  products_.run({{w[Role::kFfnGate], w[Role::kFfnGateBias], gated_.data(), &w[Role::kFfnUp], &w[Role::kFfnUpBias]}});
+  done(Step::kGateUp, layer);
+  products_.set_input(gated_.data(), n_out_, h.layers[layer].n_ff);
+  products_.run({{w[Role::kFfnDown], w[Role::kFfnDownBias], out, nullptr, nullptr, true}});
+  done(Step::kDown, layer);
+}
+
+void Forward::norm_rows(const Weight& gain, const float* x, size_t n, float* out) {
+  const size_t n_embd = model_->hparams().n_embd;
+  pool_.parallel_for(n, 8, [&](size_t begin, size_t end, int) {
+    for (size_t t = begin; t < end; ++t) {
+      table_->rms_norm(x + t * n_embd, gain.floats(), n_embd, model_->hparams().rms_eps, out + t * n_embd);
+    }
+  });
+}
+
+}  // namespace shoehorn::engine

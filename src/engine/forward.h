@@ -1,0 +1,123 @@
+// The forward pass over a model's layers, for the tokens of one sequence or of several at once.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/aligned.h"
+#include "base/thread_pool.h"
+#include "engine/kv_cache.h"
+#include "engine/model.h"
+#include "engine/products.h"
+#include "engine/rope.h"
+#include "engine/step_observer.h"
+
+namespace shoehorn::engine {
+
+/// Consecutive tokens of one sequence in a pass.
+struct Segment {
+  KvCache* cache;  ///< the sequence's, of the types that Forward was made for
+  size_t n_past;   ///< position of the first token; positions before it must have gone through the layer
+  size_t n;        ///< tokens
+  size_t n_out;    ///< the last n_out tokens come out of a layer; attention stores keys and values of all n
+};
+
+/// Threads and activations of a pass; keys and values are the callers'. Products go over all tokens of a pass together, attention over
+/// each sequence for itself, so a token's result depends on other sequences only in this: few tokens and many go through
+/// different kernels (KernelTable::batch_from). It does not depend on the number of threads. Not thread-safe.
+class Forward {
+ public:
+  /// For passes of at most max_tokens.
+  Forward(std::shared_ptr<const Model> model, quant::Type key_type, quant::Type value_type, size_t max_tokens, int n_threads,
+          Affinity affinity);
+
+  /// Embedding, all layers and the output matrix: tokens (ids inside the vocabulary) of the segments one after another; logits
+  /// [sum of n_out, n_vocab] in their order, which may be null when that is 0.
+  void run(std::span<const tokenizer::Token> tokens, std::span<const Segment> segments, float* logits);
+
+  // The same in its parts.
+
+  /// x [tokens.size(), n_embd]
+  void embed(std::span<const tokenizer::Token> tokens, float* x) const;
+  /// x [sum of n, n_embd], changed in place; those that come out end up as the last ones, in their order.
+  void run_layer(size_t layer, float* x, std::span<const Segment> segments);
+  /// out [n, n_embd]: what the output matrix reads.
+  void norm_output(const float* x, size_t n, float* out);
+  /// logits [n, n_vocab] of x [n, n_embd] behind the last layer; n is at most max_tokens().
+  void multiply_output(const float* x, size_t n, float* logits);
+
+  /// kInvalid for ids outside of the vocabulary.
+  Status check(std::span<const tokenizer::Token> tokens) const;
+
+  /// See Products::observe.
+  void observe(ProductObserver* observer) { products_.observe(observer); }
+  /// Tells `observer` of every step of the passes from now on; nullptr: nobody. It must outlive this or be taken away.
+  void observe_steps(StepObserver* observer) { steps_ = observer; }
+
+  ThreadPool& pool() { return pool_; }
+  const ThreadPool& pool() const { return pool_; }
+  size_t max_tokens() const { return max_tokens_; }
+  const std::shared_ptr<const Model>& model() const { return model_; }
+
+ private:
+  /// A token of a pass: where it belongs.
+  struct Row {
+    const Segment* segment;
+    size_t position;
+    bool comes_out;
+  };
+  /// What attention does for a segment.
+  struct Attention {
+    const Segment* segment;
+    size_t first_row;    // of q_ and attended_
+    size_t n_blocks;     // of query rows
+    size_t n_ranges;     // of positions; 1: all at once
+    size_t first_task;
+    size_t first_partial, first_partial_row;
+  };
+
+  void lay_out(std::span<const Segment> segments);
+  void attention_block(size_t layer, float* x);
+  void mlp_block(size_t layer, float* x);
+  void keep_outputs(float* x) const;
+  void prepare_rotations();
+  void rotate_and_store(size_t layer);
+  void attend(size_t layer);
+  void attend_task(size_t layer, const Attention& plan, size_t task, int thread);
+  void merge_ranges(size_t layer, const Attention& plan);
+  void norm_rows(const Weight& gain, const float* x, size_t n, float* out);
+  void done(Step step, size_t layer) {
+    if (steps_ != nullptr) steps_->on_step(step, {.layer = layer, .n_past = rows_.front().position, .n = rows_.size(), .n_out = n_out_});
+  }
+
+  std::shared_ptr<const Model> model_;
+  ThreadPool pool_;
+  Rope rope_;
+  const kernels::KernelTable* table_;
+  const kernels::Kernels* key_kernels_;
+  const kernels::Kernels* value_kernels_;
+  Products products_;
+  StepObserver* steps_ = nullptr;
+  size_t max_tokens_;
+  size_t scratch_per_thread_ = 0;
+
+  // The pass at hand.
+  std::vector<Row> rows_;                       // [tokens]
+  size_t n_out_ = 0;                            // rows that come out
+  std::vector<size_t> rotated_;                 // positions that rotations_ is of
+  std::vector<Attention> attention_;            // [segments]
+
+  AlignedBuffer<float> x_;          // [max_tokens, n_embd]  residual stream
+  AlignedBuffer<float> normed_;     // [max_tokens, n_embd]
+  AlignedBuffer<float> q_;          // [max_tokens, max n_head * head_dim]
+  AlignedBuffer<float> k_, v_;      // [max_tokens, max n_head_kv * head_dim]
+  AlignedBuffer<float> attended_;   // [max_tokens, max n_head * head_dim]
+  AlignedBuffer<float> gated_;      // [max_tokens, max n_ff]
+  AlignedBuffer<float> rotations_;  // [max_tokens, n_rot]
+  AlignedBuffer<float> scratch_;    // [n_threads, scratch_per_thread_]
+  // Partial results of attention over ranges of positions: [range, token, head] outputs, maxima and sums.
+  AlignedBuffer<float> partial_, partial_max_, partial_sum_;
+};
+
+}  // namespace shoehorn::engine

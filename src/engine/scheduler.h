@@ -1,0 +1,81 @@
+// Answers any number of prompts over the sequences of a batch, each as soon as a sequence is free.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "engine/batch.h"
+#include "engine/generate.h"
+
+namespace shoehorn::engine {
+
+struct Request {
+  std::vector<tokenizer::Token> prompt;
+  SamplerOptions sampler;
+  int64_t max_tokens = -1;  ///< < 0: no limit
+  /// Called for each drawn token; false stops the generation. May be empty.
+  std::function<bool(tokenizer::Token)> on_token;
+};
+
+/// A request that is done: its generation, or why there is none.
+struct Answer {
+  uint64_t id;
+  Expected<Generation> result;
+};
+
+/// Continuous batching: step() by step, requests that wait take the sequences that are free, prompts are read in portions of
+/// n_batch() tokens, and every sequence that generates gets one token. Requests may come and go between steps.
+///
+/// An answer is that of generate() in a Session of its own, token by token, whatever else runs beside it, while the batch has
+/// fewer sequences than few_tokens(); with more, the kernels for many tokens round a little differently. Prompts that begin alike
+/// share what was computed for whole portions of n_batch() tokens, which changes nothing.
+class Scheduler {
+ public:
+  /// The batch must outlive this, which alone uses it.
+  explicit Scheduler(Batch& batch) : batch_(batch), slots_(batch.n_sequences()) {}
+
+  /// Puts a request in line; its number.
+  uint64_t submit(Request request);
+  /// Drops a request; false when it is not known (any more).
+  bool cancel(uint64_t id);
+
+  bool idle() const { return waiting_.empty() && n_active() == 0; }
+  size_t n_waiting() const { return waiting_.size(); }
+  size_t n_active() const;
+  /// Tokens drawn and prompt tokens read since the beginning.
+  uint64_t n_drawn() const { return n_drawn_; }
+  uint64_t n_read() const { return n_read_; }
+
+  /// One round; the requests that ended with it. Fails only when a pass does.
+  Expected<std::vector<Answer>> step();
+
+ private:
+  struct Slot {
+    std::optional<uint64_t> id;  // absent: free
+    Request request;
+    std::optional<Sampler> sampler;
+    std::vector<tokenizer::Token> held;  // what the KV cache holds
+    size_t n_read = 0;                   // of the prompt
+    tokenizer::Token next = 0;           // drawn, not evaluated
+    Generation generation;
+    double start = 0, first = 0;         // seconds, when the request was taken and when its first logits were there
+    bool reading() const { return id && n_read < request.prompt.size(); }
+  };
+
+  void admit(std::vector<Answer>& done);
+  void share_prefix(size_t slot);
+  Status read_prompts(std::vector<Answer>& done);
+  Status generate(std::vector<Answer>& done);
+  /// Draws a token for each slot from its row of logits.
+  void draw(std::span<const size_t> slots, std::span<const float> logits, std::vector<Answer>& done);
+  void finish(size_t slot, std::vector<Answer>& done);
+
+  Batch& batch_;
+  std::vector<Slot> slots_;
+  std::deque<std::pair<uint64_t, Request>> waiting_;
+  uint64_t next_id_ = 0, n_drawn_ = 0, n_read_ = 0;
+};
+
+}  // namespace shoehorn::engine

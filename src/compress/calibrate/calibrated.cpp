@@ -15,7 +15,7 @@ namespace {
 using Types = std::vector<quant::Type>;
 
 /// Sequences, not among those calibrated on, that a result is measured on.
-constexpr int64_t kCheckSamples = 16;
+constexpr int64_t kCheckSamples = 8;
 /// A tensor's error may grow by this factor from one round to the next: further away an estimate is not worth much.
 constexpr double kMaxGrowth = 8;
 /// No matrix costs less than this share of the mean: below it a measurement is noise.

@@ -102,6 +102,8 @@ Status write_model(const WriteOptions& o, const ModelWriter& writer) {
     if (options.imatrix != nullptr) {
       used = {{"file", o.imatrix}, {"entries", imatrix.entries.size()}, {"chunks", imatrix.chunk_count}, {"datasets", imatrix.datasets}};
     }
+    Json sensitivity;
+    if (report.costs) sensitivity = {{"kld_mean", report.costs->kl}, {"tokens", report.costs->tokens}, {"costs", report.costs->of}};
     print_json({{"in", o.in},
                 {"out", o.out},
                 {"type", std::string(report.mix->name)},
@@ -116,6 +118,7 @@ Status write_model(const WriteOptions& o, const ModelWriter& writer) {
                 {"seconds", report.seconds},
                 {"peak_rss", peak_resident_bytes()},
                 {"check", check.json()},
+                {"sensitivity", std::move(sensitivity)},
                 {"tensors", std::move(tensors)}});
     return {};
   }

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <functional>
+#include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -49,6 +51,13 @@ struct OutputTensor {
   uint64_t bytes;
 };
 
+/// What quantizing costs the whole model, in nats a token of KL(source || output), on text that it was not calibrated on.
+struct MeasuredCosts {
+  double kl = 0;
+  int64_t tokens = 0;
+  std::map<std::string, double> of;  ///< by tensor: what quantizing this one adds
+};
+
 struct OutputReport {
   std::string architecture;
   const quant::Mix* mix = nullptr;  ///< that was asked for, or that a choice of types began with
@@ -58,6 +67,7 @@ struct OutputReport {
   uint64_t file_bytes = 0;
   uint64_t input_bytes = 0;    ///< of tensor data that was read
   double bits_per_weight = 0;  ///< of tensor data
+  std::optional<MeasuredCosts> costs = {};  ///< where types were chosen by them
   double seconds = 0;          ///< without the check
 };
 

@@ -237,7 +237,7 @@ Markup draw(const Chart& chart) {
 Markup draw(const HeatMap& map) {
   constexpr double kRow = 19, kHead = 24, kFoot = 40;
   double label_width = text_width(map.row_title) + 10;
-  for (const std::string& row : map.rows) label_width = std::max(label_width, text_width(row) + 10);
+  for (const std::string& row : map.rows) label_width = std::max(label_width, text_width(row) * 1.1 + 12);
   double cell_width =
       std::max(44.0, (kWidth - label_width) / static_cast<double>(std::max<size_t>(1, map.columns.size())));
   for (const std::string& column : map.columns) cell_width = std::max(cell_width, text_width(column) + 8);

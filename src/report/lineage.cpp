@@ -1,6 +1,7 @@
 #include "report/lineage.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -52,11 +53,12 @@ class Tree {
       out_.close();
     }
     out_.open("span", {{"class", v.inside ? "node" : "node outside"}}).element("b", v.label);
-    std::string what = format_of(v);
-    if (v.bytes > 0 && v.bytes < 1e18) what += ", " + format_bytes(static_cast<uint64_t>(v.bytes));
-    if (v.layers && v.layers->jagged) what += ", layers of different widths";
-    if (!v.inside) what += ", not in the directory";
-    out_.text(" " + what).close();
+    std::vector<std::string> what;
+    if (!v.format.empty()) what.push_back(format_of(v));
+    if (v.bytes > 0 && v.bytes < 1e18) what.push_back(format_bytes(static_cast<uint64_t>(v.bytes)));
+    if (v.layers && v.layers->jagged) what.emplace_back("layers of different widths");
+    if (!v.inside) what.emplace_back("not in the directory");
+    out_.text(fmt::format(" {}", fmt::join(what, ", "))).close();
 
     std::vector<VariantId> children;
     for (const VariantId child : order_) {

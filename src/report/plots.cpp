@@ -162,12 +162,12 @@ std::vector<Chart> loss_charts(const Run& run) {
     }
     std::vector<Series> series = {std::move(losses)};
     if (window > 1) series.push_back(std::move(smooth));
-    const double n = static_cast<double>(step.losses.size());
+    const double best = std::isnan(step.best_step) ? static_cast<double>(step.losses.size()) : step.best_step;
     if (std::isfinite(step.validation_before) && std::isfinite(step.validation_after)) {
       series.push_back({"validation, before and best",
                         {{0, step.validation_before, kNotMeasured, format_number(step.validation_before),
                           "validation before: " + format_number(step.validation_before)},
-                         {n, step.validation_after, kNotMeasured, format_number(step.validation_after),
+                         {best, step.validation_after, kNotMeasured, format_number(step.validation_after),
                           "validation, best: " + format_number(step.validation_after)}}});
     }
     const std::string name = step.out == kNone ? step.file : run.variants[step.out].label;
@@ -182,17 +182,24 @@ std::vector<Chart> loss_charts(const Run& run) {
 
 std::vector<Chart> time_charts(const Run& run, size_t max) {
   std::vector<Chart> charts;
-  for (const Rate& r : run.rates) {
-    for (const TimeSeries& series : r.over_time) {
+  for (const VariantId id : display_order(run)) {
+    for (const char* what : {"Power", "Temperature", "Frequency"}) {
+      Chart chart;
+      for (const Rate& r : run.rates) {
+        for (const TimeSeries& series : r.over_time) {
+          if (r.variant != id || series.name != what || chart.series.size() == kMaxSeries) continue;
+          chart.y = {fmt::format("{} ({})", series.name, series.unit), false, series.name == "Power"};
+          Series line{r.test(), {}, Drawn::kLine};
+          for (const auto& [at, value] : series.points) line.points.push_back({at, value});
+          chart.series.push_back(std::move(line));
+        }
+      }
+      if (chart.series.empty()) continue;
       if (charts.size() == max) return charts;
-      Series line{"", {}, Drawn::kLine};
-      for (const auto& [at, value] : series.points) line.points.push_back({at, value});
-      const std::string name = run.variants[r.variant].label;
-      charts.push_back({fmt::format("{} during {} of {}", series.name, r.test(), name),
-                        "",
-                        {"seconds", false, true},
-                        {fmt::format("{} ({})", series.name, series.unit)},
-                        {std::move(line)}});
+      chart.title = fmt::format("{} over time, {}", what, run.variants[id].label);
+      chart.description = what == std::string("Power") ? "" : "Once a repetition.";
+      chart.x = {"seconds", false, true};
+      charts.push_back(std::move(chart));
     }
   }
   return charts;

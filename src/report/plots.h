@@ -14,7 +14,7 @@ std::vector<Chart> quality_charts(const Run& run);
 std::vector<Chart> rate_charts(const Run& run);
 /// Loss over optimizer steps, a chart per heal.
 std::vector<Chart> loss_charts(const Run& run);
-/// Power, temperature, frequency over time, a chart per test and unit; the first `max` of them.
+/// Power, temperature, frequency over time, a chart per model and unit; the first `max` of them.
 std::vector<Chart> time_charts(const Run& run, size_t max = 24);
 /// Test x kind of step: where the time goes, where bench was run with --profile.
 std::vector<HeatMap> profile_maps(const Run& run);

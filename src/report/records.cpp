@@ -122,7 +122,8 @@ Status fill_heal(const Json& json, Step& step) {
   add_count(step, "steps", number(json, "steps"));
   add_count(step, "examples", number(json, "examples"));
   add_count(step, "tokens", number(json, "tokens"));
-  add_count(step, "best step", number(json, "best_step"));
+  step.best_step = number(json, "best_step");
+  add_count(step, "best step", step.best_step);
   step.losses = numbers(json, "losses");
   step.validation_before = number(json, "validation_before");
   step.validation_after = number(json, "validation_after");
@@ -137,6 +138,9 @@ bool is_heal(const Json& json) { return has(json, {"trainable_parameters", "step
 Expected<std::string> add_prune(const Json& json, const std::string& file, VariantNames& names, Run& run) {
   Step step = step_of(json, file, "prune", names);
   SHOEHORN_RETURN_IF_ERROR(fill_prune(json, step));
+  for (const auto& [id, n] : {std::pair(step.in, step.parameters_before), std::pair(step.out, step.parameters_after)}) {
+    if (id != kNone && std::isnan(run.variants[id].parameters)) run.variants[id].parameters = n;
+  }
   run.add(std::move(step));
   return "prune: " + file_name(text(json, "in")) + " to " + file_name(text(json, "out"));
 }

@@ -96,7 +96,7 @@ struct Step {
   double seconds = kNotMeasured, peak_rss = kNotMeasured;
   double kld_mean = kNotMeasured, kld_err = kNotMeasured;  ///< the stage's own check
   std::vector<double> losses;                              ///< heal: of each optimizer step
-  double validation_before = kNotMeasured, validation_after = kNotMeasured;
+  double validation_before = kNotMeasured, validation_after = kNotMeasured, best_step = kNotMeasured;
   std::vector<std::pair<std::string, double>>
       sensitivity;  ///< KL that quantizing a tensor costs the model, by GGUF name
 };

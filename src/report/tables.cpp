@@ -112,7 +112,7 @@ std::string types_of(const ModelLayers& model, const std::string& matrix) {
 }  // namespace
 
 std::string format_of(const Variant& v) {
-  const std::string format = v.format.empty() ? "unknown" : v.format;
+  const std::string format = v.format.empty() ? "not recorded" : v.format;
   return v.method.empty() ? format : fmt::format("{}, {}", format, v.method);
 }
 
@@ -419,7 +419,7 @@ Table energy_table(const Run& run) {
                             number_cell(r.active_tokens_per_joule, no_idle),
                             watts(r.watts, why),
                             watts(r.idle_watts, no_idle),
-                            number_cell(r.words_per_battery, "bench was run without the battery's size"),
+                            count_cell(r.words_per_battery, "bench was run without the battery's size"),
                             {r.power_source}});
     }
   }

@@ -40,7 +40,7 @@ const std::string& model(const std::string& type = "Q8_0") {
 TEST(Cli, HelpIsOnStdoutAndExitsZero) {
   const Result all = run({"--help"});
   EXPECT_EQ(all.exit_code, 0);
-  for (const char* command : {"inspect", "tokenize", "verify", "convert", "imatrix", "quantize", "run", "perplexity", "bench", "prune", "heal"}) {
+  for (const char* command : {"inspect", "tokenize", "verify", "convert", "imatrix", "quantize", "run", "perplexity", "bench", "report", "prune", "heal"}) {
     EXPECT_NE(all.out.find(command), std::string::npos) << command;
     const Result help = run({command, "--help"});
     EXPECT_EQ(help.exit_code, 0);
@@ -63,6 +63,7 @@ TEST(Cli, FailureExitsOneWithTheFileOnStderr) {
                                                                      {"quantize", "/no/such/model", "/tmp/never.gguf", "Q4_K_M"},
                                                                      {"run", "-m", "/no/such/model", "-p", "x"},
                                                                      {"bench", "-m", "/no/such/model"},
+                                                                     {"report", "/no/such/model"},
                                                                      {"tokenize", "-m", "/no/such/model", "-p", "x"}}) {
     const Result result = run(arguments);
     EXPECT_EQ(result.exit_code, 1) << arguments[0];
@@ -87,6 +88,62 @@ TEST(Inspect, CountsTheParametersOfCheckpointAndGguf) {
   EXPECT_EQ(gguf["format"], "gguf");
   EXPECT_TRUE(gguf["types"].contains("Q4_K"));
   EXPECT_EQ(gguf["chat_template"], checkpoint["chat_template"]);
+}
+
+TEST(Inspect, DrawsTheLayers) {
+  const Result result = run({"inspect", model("Q4_K_M")});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const size_t drawing = result.out.find("layers  heads   MLP");
+  ASSERT_NE(drawing, std::string::npos) << result.out;
+  EXPECT_NE(result.out.find("q k o gate up  v down", drawing), std::string::npos) << "types that agree share a column:\n" << result.out;
+  EXPECT_NE(result.out.find("8/2  1024  ████████████████  Q4_K           Q6_K  ", drawing), std::string::npos) << result.out;
+  const Json json = Json::parse(run({"inspect", model("Q4_K_M"), "--json"}).out);
+  ASSERT_EQ(json["layers"].size(), 8u);
+  EXPECT_EQ(json["layers"][0]["types"]["ffn_down"], "Q6_K");
+  EXPECT_EQ(json["layers"][1]["types"]["ffn_down"], "Q4_K");
+  EXPECT_EQ(json["layers"][7]["n_ff"], 1024);
+}
+
+TEST(Report, IsMadeOfWhatTheCommandsWrite) {
+  const std::string dir = test::temp_dir(), text = test::source_dir() + "/models/fable-10m/eval.txt";
+  const auto record = [&](const std::string& name, const std::vector<std::string>& arguments) {
+    const Result result = run(arguments);
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+    test::write_text(dir + "/" + name, result.out);
+  };
+  record("a.json", {"convert", fable(), dir + "/f16.gguf", "--json"});
+  record("b.json", {"quantize", fable(), dir + "/q4.gguf", "Q4_K_M", "--json"});
+  record("c.json", {"perplexity", "-m", dir + "/q4.gguf", "-f", text, "--chunks", "3", "--kl-base", dir + "/f16.gguf", "--json"});
+  record("d.json", {"bench", "-m", dir + "/q4.gguf", "-p", "16", "-n", "8", "-pg", "16,8", "-r", "2", "-o", "json"});
+  record("e.json", {"inspect", fable(), "--json"});
+  record("f.json", {"verify", dir + "/q4.gguf", "--json"});
+  const Result result = run({"report", dir, "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json json = Json::parse(result.out);
+  EXPECT_EQ(json["out"], dir + "/report.html");
+  EXPECT_TRUE(json["problems"].empty()) << json["problems"];
+  for (const Json& file : json["files"]) EXPECT_NE(file["what"], "JSON of something else") << file["path"];
+  ASSERT_EQ(json["models"].size(), 3u);
+  const Json& q4 = json["models"][2];
+  EXPECT_EQ(q4["name"], "q4");
+  EXPECT_EQ(q4["bytes"], fs::file_size(dir + "/q4.gguf"));
+  EXPECT_EQ(q4["from"], "fable-10m");
+  EXPECT_EQ(q4["perplexity"][0]["ppl"], Json::parse(test::read_text(dir + "/c.json"))["ppl"]);
+  EXPECT_EQ(q4["perplexity"][0]["base"], "f16");
+  EXPECT_EQ(q4["bench"].size(), 3u);
+  const std::string html = test::read_text(dir + "/report.html");
+  EXPECT_TRUE(html.starts_with("<!DOCTYPE html>"));
+  EXPECT_TRUE(html.ends_with("</html>\n"));
+}
+
+TEST(Report, NamesWhatItCannotReadAndGoesOn) {
+  const std::string dir = test::temp_dir();
+  test::write_text(dir + "/broken.gguf", "GGUF");
+  const Result result = run({"report", dir, "-o", dir + "/page.html"});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_NE(result.err.find("broken.gguf"), std::string::npos) << result.err;
+  EXPECT_NE(test::read_text(dir + "/page.html").find("broken.gguf"), std::string::npos);
+  EXPECT_FALSE(fs::exists(dir + "/report.html"));
 }
 
 TEST(Tokenize, TheSameIdsFromCheckpointAndGguf) {

@@ -201,6 +201,8 @@ class Calibrated {
       if (fits && (!best || measured.kl < best_kl)) {
         best = task;
         best_kl = measured.kl;
+        costs_ = {measured.kl, measured.tokens, {}};
+        for (const auto& [tensor, without] : measured.without) costs_->of[tensor] = measured.kl - without;
       }
       SHOEHORN_TRY(types, choose(types, errors, measured));
       SHOEHORN_TRY(const uint64_t next_bytes, convert::output_file_bytes(source_, types, output_));
@@ -213,6 +215,9 @@ class Calibrated {
     if (!best) return fail(ErrorCode::kTooLarge, "no choice of types came to {} bytes", o_.target_bytes);
     return *best;
   }
+
+  /// Of the result; nothing when it was not measured.
+  const std::optional<convert::MeasuredCosts>& costs() const { return costs_; }
 
  private:
   QuantizerTask task_of(const Types& types, const std::string& generation) const {
@@ -303,6 +308,7 @@ class Calibrated {
   BlockStream& stream_;
   const WorkDirectory& work_;
   std::vector<at::Tensor> calibration_, check_;
+  std::optional<convert::MeasuredCosts> costs_;
 };
 
 }  // namespace
@@ -342,12 +348,14 @@ Expected<convert::OutputReport> quantize_calibrated(const CalibratedOptions& opt
     const TorchModel model(loader.hparams(), compute, loader.checkpoint().rope_divisors);
     ActivationStore store(work.path(), plan.store_bytes);
     BlockStream stream(loader, model, store, progress, alone);
-    SHOEHORN_TRY(const QuantizerTask task, Calibrated(o, source, output, pinned, stream, work, text).run(types));
+    Calibrated calibrated(o, source, output, pinned, stream, work, text);
+    SHOEHORN_TRY(const QuantizerTask task, calibrated.run(types));
 
     SHOEHORN_TRY(const QuantizedModel quantized, QuantizedModel::open(task, work));
     output.types = task.types;
     output.encoded = [&](const std::string& name) { return quantized.blocks(name); };
     SHOEHORN_TRY(auto report, convert::write_gguf(source, o.out, output, progress));
+    report.costs = calibrated.costs();
     work.discard();
     return report;
   });

@@ -3,6 +3,7 @@
 
 #include "eval/ngrams.h"
 #include "eval/text_metrics.h"
+#include "tokenizer/unicode.h"
 
 namespace shoehorn::eval {
 namespace {
@@ -84,11 +85,15 @@ std::vector<std::string> tokenize_13a(std::string_view input) {
   spaced = rewrite_pairs(spaced, is_digit, [](char c) { return c == '-'; },
                          [](std::string& out, char a, char b) { ((((out += a) += ' ') += b) += ' '); });
   std::vector<std::string> tokens;
-  constexpr std::string_view kSpace = " \t\r\f\v";
-  for (size_t at = spaced.find_first_not_of(kSpace); at != std::string::npos;) {
-    const size_t end = std::min(spaced.find_first_of(kSpace, at), spaced.size());
-    tokens.push_back(spaced.substr(at, end - at));
-    at = spaced.find_first_not_of(kSpace, end);
+  bool in_token = false;
+  size_t at = 0;
+  for (const tokenizer::Char c : tokenizer::to_chars(spaced)) {
+    const size_t n = tokenizer::char_bytes(c);
+    const bool space = tokenizer::is(c, tokenizer::kSpace);
+    if (!space && !in_token) tokens.emplace_back();
+    if (!space) tokens.back() += spaced.substr(at, n);
+    in_token = !space;
+    at += n;
   }
   return tokens;
 }

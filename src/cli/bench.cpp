@@ -11,6 +11,7 @@
 #include "base/memory.h"
 #include "base/thread_pool.h"
 #include "cli/command.h"
+#include "cli/open_model.h"
 #include "cli/session_flags.h"
 #include "eval/machine.h"
 #include "quant/mix.h"
@@ -244,7 +245,7 @@ Status run_bench(const Options& o) {
   for (const eval::BenchTest& test : all_tests) n_ctx = std::max(n_ctx, test.positions());
   if (o.n_ctx != 0) n_ctx = o.n_ctx;
 
-  SHOEHORN_TRY(const auto model, engine::Model::open(o.model_path));
+  SHOEHORN_TRY(const auto model, open_model(o.model_path));
   const auto progress = make_progress();
   std::vector<Row> rows;
   for (const Setting& setting : settings(o)) {
@@ -292,7 +293,7 @@ CLI::Option* add_list(CLI::App& app, const std::string& name, std::vector<T>& va
 std::function<Status()> define_bench(CLI::App& app) {
   const auto o = std::make_shared<Options>();
   const CLI::Range length(0, 1 << 24), positive(1, 1 << 24);
-  app.add_option("-m,--model", o->model_path, "GGUF file")->required();
+  app.add_option("-m,--model", o->model_path, "GGUF file, or a checkpoint's directory")->required();
   add_list(app, "-p,--n-prompt", o->n_prompt, "Prompt tokens to read, 0: none")->check(length);
   add_list(app, "-n,--n-gen", o->n_gen, "Tokens to generate, 0: none")->check(length);
   add_list(app, "--prompt-gen", o->prompt_gen, "PROMPT,GEN: both timed together (also -pg)")->check(length);

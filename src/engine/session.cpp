@@ -42,7 +42,7 @@ Session::Session(std::shared_ptr<const Model> model, KvCache cache, size_t n_bat
     : model_(std::move(model)),
       cache_(std::move(cache)),
       pool_(std::make_unique<ThreadPool>(n_threads, std::move(affinity))),
-      rope_(model_->hparams(), model_->architecture().rope,
+      rope_(model_->hparams(), model_->rope(),
             model_->global()[Role::kRopeFreqs] ? model_->global()[Role::kRopeFreqs].floats() : nullptr),
       table_(&model_->kernels()),
       key_kernels_(&kernels::kernels_for(*table_, cache_.key_format().type)),
@@ -97,8 +97,12 @@ void Session::forward(std::span<const tokenizer::Token> tokens, size_t n_logits,
     run_layer(layer, {.x = x_.data(), .n_past = n_past_, .n = n, .n_out = layer + 1 == h.n_layer ? n_logits : n});
   }
   if (n_logits == 0) return;
-  norm_output(x_.data() + (n - n_logits) * n_embd, n_logits, normed_.data());
-  products_->set_input(normed_.data(), n_logits, n_embd);
+  multiply_output(x_.data() + (n - n_logits) * n_embd, n_logits, logits);
+}
+
+void Session::multiply_output(const float* x, size_t n, float* logits) {
+  norm_output(x, n, normed_.data());
+  products_->set_input(normed_.data(), n, model_->hparams().n_embd);
   products_->run({{model_->output(), {}, logits}});
 }
 

@@ -52,6 +52,8 @@ class Session {
   void run_layer(size_t layer, const Stream& stream);
   /// out [n, n_embd]: what the output matrix reads.
   void norm_output(const float* x, size_t n, float* out);
+  /// logits [n, n_vocab] of x [n, n_embd] after the last layer; n is at most n_batch().
+  void multiply_output(const float* x, size_t n, float* logits);
 
   /// See Products::observe.
   void observe(ProductObserver* observer) { products_->observe(observer); }

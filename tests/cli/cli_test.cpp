@@ -12,6 +12,7 @@
 
 #include "base/json.h"
 #include "cli/program.h"
+#include "io/gguf.h"
 #include "support/support.h"
 
 namespace shoehorn {
@@ -355,6 +356,67 @@ TEST(Quantize, RefusesToWriteOverItsInput) {
   const Result result = run({"quantize", copy, copy, "Q8_0"});
   EXPECT_EQ(result.exit_code, 1);
   EXPECT_EQ(test::read_bytes(copy), test::read_bytes(model("F16")));
+}
+
+TEST(Quantize, TellsHowFarTheOutputIsFromItsSource) {
+  const std::string dir = test::temp_dir(), checked = dir + "/checked.gguf", unchecked = dir + "/unchecked.gguf";
+  const Result result = run({"quantize", fable(), checked, "Q3_K_M", "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json check = Json::parse(result.out)["check"];
+  EXPECT_EQ(check["tokens"], 1020);
+  EXPECT_EQ(check["text"], "bundled");
+  EXPECT_GT(check["kld_mean"], 0.005);
+  EXPECT_LT(check["kld_mean"], 0.1);
+  EXPECT_GT(check["sentence"].get<std::string>().size(), 20u);
+
+  // The file says it too, as numbers, and in the sentence's fixed room.
+  const auto value = [](const std::string& path, const char* key) { return io::GgufFile::open(path)->metadata().get_float(key); };
+  EXPECT_NEAR(*value(checked, "shoehorn.check.kld_mean"), check["kld_mean"].get<double>(), 1e-6);
+  EXPECT_NEAR(*value(checked, "shoehorn.check.source_ppl"), check["source_ppl"].get<double>(), 1e-4);
+  const auto file = io::GgufFile::open(checked);
+  EXPECT_TRUE(file->metadata().get_string("shoehorn.check.sentence")->starts_with(check["sentence"].get<std::string>()));
+  EXPECT_EQ(file->metadata().get_uint("shoehorn.check.tokens"), 1020u);
+  // It is what perplexity measures on the same text, with the checkpoint itself as the base.
+  const std::string text = dir + "/text.txt";
+  test::write_text(text, test::read_text(fable() + "/eval.txt").substr(0, 15000));
+  const Result same = run({"perplexity", "-m", checked, "-f", text, "--chunks", "4", "--kl-base", fable(), "--json"});
+  ASSERT_EQ(same.exit_code, 0) << same.err;
+  EXPECT_NEAR(Json::parse(same.out)["kld_mean"].get<double>(), check["kld_mean"].get<double>(), 1e-4);
+
+  const Result quick = run({"quantize", fable(), unchecked, "Q3_K_M", "--no-check", "--json"});
+  ASSERT_EQ(quick.exit_code, 0) << quick.err;
+  EXPECT_TRUE(Json::parse(quick.out)["check"].is_null());
+  EXPECT_FALSE(value(unchecked, "shoehorn.check.kld_mean").has_value());
+  // What was found of a model is not said of what is made of it.
+  const std::string again = dir + "/again.gguf";
+  ASSERT_EQ(run({"quantize", checked, again, "Q2_K", "--allow-requantize", "--no-check"}).exit_code, 0);
+  EXPECT_FALSE(value(again, "shoehorn.check.kld_mean").has_value());
+}
+
+TEST(Quantize, MeasuresOnTheTextThatIsGiven) {
+  const std::string dir = test::temp_dir(), text = dir + "/mine.txt", out = dir + "/out.gguf";
+  test::write_text(text, test::read_text(fable() + "/calib.txt").substr(0, 20000));
+  const Result result = run({"quantize", fable(), out, "Q4_K_M", "--check-file", text, "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(Json::parse(result.out)["check"]["text"], text);
+  // Too little of it is a remark, not a failure.
+  test::write_text(text, "Too short.");
+  const Result unmeasured = run({"quantize", fable(), out, "Q4_K_M", "--check-file", text});
+  EXPECT_EQ(unmeasured.exit_code, 0);
+  EXPECT_NE(unmeasured.err.find("not checked"), std::string::npos) << unmeasured.err;
+  EXPECT_EQ(io::GgufFile::open(out)->metadata().get_uint("shoehorn.check.tokens"), 0u);
+}
+
+TEST(Cli, ACheckpointRunsWhereItLies) {
+  const std::vector<std::string> said = {"-no-cnv", "-p", "Once upon a time", "-n", "12", "--temp", "0"};
+  const auto says = [&](const std::string& model) {
+    std::vector<std::string> arguments = {"run", "-m", model};
+    arguments.insert(arguments.end(), said.begin(), said.end());
+    const Result result = run(arguments);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return result.out;
+  };
+  EXPECT_EQ(says(fable()), says(model("F16")));
 }
 
 TEST(Quantize, AKilledRunLeavesNoFile) {

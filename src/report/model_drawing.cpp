@@ -80,7 +80,7 @@ Markup draw_widths(const std::string& name, const ModelLayers& model, const Mode
   Markup out;
   out.open("figure").open("figcaption").element("strong", "Layers of " + name).text(" ");
   out.element("span", fmt::format("{} layers of {} channels, heads of {}.{}{}{}", model.layers.size(), model.n_embd,
-                                  model.head_dim, dense == nullptr ? "" : " Outlined: the model that it was made of.",
+                                  model.head_dim, dense == nullptr ? "" : " Grey behind: the model that it was made of.",
                                   outside.empty() ? "" : " Beside the layers ", outside));
   out.close();
   out.open("svg",

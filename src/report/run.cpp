@@ -59,6 +59,15 @@ bool is_model_directory(const fs::path& dir) {
   return fs::exists(dir / "config.json", ignored);
 }
 
+/// Of the files beside the weights, those that a record might be taken for.
+bool belongs_to_checkpoint(const std::string& name) {
+  for (const char* part : {"config.json", "tokenizer", "vocab.json", "special_tokens_map.json", "added_tokens.json",
+                           "index.json", "shoehorn.json"}) {
+    if (name.find(part) != std::string::npos) return true;
+  }
+  return false;
+}
+
 class Scan {
  public:
   Scan(const std::string& directory, const std::string& ignore, Progress& progress)
@@ -74,7 +83,8 @@ class Scan {
     std::error_code error;
     fs::directory_iterator probe(root_, error);
     if (error) return fail(ErrorCode::kIo, "{}: {}", root_.string(), error.message());
-    if (is_model_directory(root_)) add_checkpoint(root_);
+    root_is_model_ = is_model_directory(root_);
+    if (root_is_model_) add_checkpoint(root_);
     collect(root_, 0);
     std::ranges::sort(paths_);
     progress_.begin("reading " + root_.string(), paths_.size());
@@ -247,6 +257,8 @@ class Scan {
 
   void add_file(const fs::path& path, VariantNames& names) {
     const std::string extension = path.extension().string();
+    if (root_is_model_ && path.parent_path() == root_ && belongs_to_checkpoint(path.filename().string()))
+      return good(path, "of the checkpoint");
     if (extension == ".json") return add_json(path, names);
     if (extension == ".jsonl") return add_json_lines(path, names);
     if (extension == ".dat") return add_imatrix(path);
@@ -288,7 +300,7 @@ class Scan {
   Run run_;
   std::vector<fs::path> paths_;
   std::vector<std::pair<fs::path, VariantId>> checkpoint_records_;
-  bool full_ = false;
+  bool full_ = false, root_is_model_ = false;
 };
 
 }  // namespace

@@ -259,6 +259,18 @@ TEST(ReadRun, ReadsTaskScoresWithTheirComparison) {
   EXPECT_EQ(run.variants[s.compared].label, "base");
 }
 
+TEST(ReadRun, ACheckpointMayBeTheDirectoryItself) {
+  const std::string dir = test::new_run();
+  Json record = test::prune_record("", "");
+  test::add_json(dir, "tiny/shoehorn.json", record);
+  const auto run = test::read(dir + "/tiny");
+  ASSERT_EQ(run.variants.size(), 1u);
+  EXPECT_EQ(run.variants[0].label, "tiny");
+  EXPECT_EQ(run.steps.size(), 1u);
+  EXPECT_EQ(run.n_bad(), 0u);
+  EXPECT_EQ(file_of(run, "tokenizer.json")->what, "of the checkpoint");
+}
+
 TEST(ReadRun, PipesAndLinksToFoldersAreLeftAlone) {
   const std::string dir = test::new_run();
   ASSERT_EQ(mkfifo((dir + "/pipe.json").c_str(), 0600), 0);

@@ -62,7 +62,8 @@ struct BenchResult {
 };
 
 /// The bytes that a forward pass over n_tokens must read at least once: the weights, the rows of the embedding, the
-/// keys and values of n_past + n_tokens positions; the output matrix when logits are asked for.
+/// keys and values of n_past + n_tokens positions; the output matrix when logits are asked for, and else of the last layer
+/// only what makes its keys and values.
 uint64_t pass_bytes(const engine::Session& session, size_t n_past, size_t n_tokens, bool logits);
 
 /// The token that every test has at a position: a pseudo-random id that depends on nothing else.

@@ -55,6 +55,15 @@ TEST(Profile, AddsUpToTheBytesOfAPassAndToEveryWeightOncePerToken) {
   EXPECT_EQ(macs, weights + attention);
 }
 
+TEST(Profile, AddsUpToTheBytesOfABatchWithoutLogits) {
+  auto session = test::open_session(test::tiny_gguf(), {.n_ctx = 64});
+  StepProfiler profiler(session);
+  ASSERT_TRUE(session.eval(tokens(session, 9), 0).has_value());
+  uint64_t bytes = 0;
+  for (const ProfileEntry& entry : profiler.entries()) bytes += entry.bytes;
+  EXPECT_EQ(bytes, pass_bytes(session, 0, 9, false) - vector_bytes(session.model()));
+}
+
 TEST(Profile, OfAPromptsLastLayerOnlyTheLastTokenComesOut) {
   auto session = test::open_session(test::tiny_gguf(), {.n_ctx = 64});
   ASSERT_TRUE(session.eval(tokens(session, 5)).has_value());

@@ -89,12 +89,14 @@ TEST(PowerRecorder, CoversWhatLiesBetweenTwoMarks) {
     PowerRecorder recorder(std::make_unique<FakeSource>(kind, 7));
     recorder.mark();
     Window window = {unix_seconds(), 0};
-    std::this_thread::sleep_for(std::chrono::milliseconds(60));
+    // On a busy machine the thread may be late.
+    for (int i = 0; i < 1000 && recorder.series()->samples().size() < 6; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
     window.end = unix_seconds();
     recorder.mark();
     ASSERT_EXPECTED(const auto series, recorder.series());
-    EXPECT_GT(series.samples().size(), 4u) << "nothing was read meanwhile";
-    EXPECT_NEAR(series.joules(window).value_or(-1), 7 * window.seconds(), 7 * 0.02);
+    EXPECT_GE(series.samples().size(), 7u) << "nothing was read meanwhile";
+    EXPECT_NEAR(series.joules(window).value_or(-1), 7 * window.seconds(), 0.05 * 7 * window.seconds());
   }
 }
 

@@ -75,6 +75,8 @@ TEST(Conditions, TheRaspberryPisFlagsTaintWhileTheyAreSetAndWhenTheyCameAndWent)
   MachineState between;
   between.pi_flags = 0x50006;
   EXPECT_EQ(joined(conditions_between(pi.before, pi.after, {&between, 1})), "frequency capped, throttled");
+  between.pi_flags = 0x70000;  // seen, and cleared by looking
+  EXPECT_EQ(joined(conditions_between(pi.before, pi.after, {&between, 1})), "frequency capped");
   pi.after.pi_flags = 0xd0000;
   const Conditions c = conditions_between(pi.before, pi.after, {});
   EXPECT_EQ(joined(c), "soft temperature limit");

@@ -139,7 +139,9 @@ std::string BenchTest::name() const {
   return name;
 }
 
-double bandwidth_utilization(double bytes, double seconds, double bytes_per_second) { return bytes / seconds / bytes_per_second; }
+double bandwidth_utilization(double bytes, double seconds, double bytes_per_second) {
+  return bytes / seconds / bytes_per_second;
+}
 
 double BenchResult::answer_ts() const {
   if (test.n_prompt == 0 || test.n_gen == 0 || ttlt_ms <= ttft_ms) return 0;

@@ -131,7 +131,8 @@ TEST(Bench, EveryRepetitionHasItsConditionsAndItsEnergy) {
   auto session = open_session(tiny_gguf(), {.n_ctx = 512, .n_threads = 1});
   const std::vector<BenchTest> tests = {{0, 500, 0}};
   NoProgress progress;
-  ASSERT_EXPECTED(const auto results, bench(session, tests, {.repetitions = 3, .monitor = &monitor, .power = &recorder}, progress));
+  ASSERT_EXPECTED(const auto results,
+                  bench(session, tests, {.repetitions = 3, .monitor = &monitor, .power = &recorder}, progress));
   const BenchResult& r = results[0];
   ASSERT_EQ(r.conditions.size(), 3u);
   ASSERT_EQ(r.windows.size(), 3u);

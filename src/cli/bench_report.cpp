@@ -49,7 +49,8 @@ std::vector<std::pair<const char*, Json>> fields(const BenchReport& report, cons
   const BenchSetting& s = row.setting;
   const eval::EnergyFigures& e = row.energy;
   const bool has_peak = report.peak_gbs > 0, has_battery = report.battery_wh > 0;
-  const std::string trouble = report.power_trouble.empty() ? e.trouble : report.power_trouble;
+  const bool both = !report.power_trouble.empty() && !e.trouble.empty();
+  const std::string trouble = report.power_trouble + (both ? "; " : "") + e.trouble;
   return {{"build_commit", SHOEHORN_VERSION},
           {"build_number", 0},
           {"cpu_info", eval::cpu_name()},

@@ -186,8 +186,7 @@ void print_bench_table(const BenchReport& report) {
                   report.load.first_token_ms, report.load.state(), 100 * report.load.cached));
   print(energy_line(report));
   for (const BenchRow& row : report.rows) {
-    if (report.power_trouble.empty() && !row.energy.trouble.empty())
-      print(fmt::format("{}: {}", row.result.test.name(), row.energy.trouble));
+    if (!row.energy.trouble.empty()) print(fmt::format("{}: {}", row.result.test.name(), row.energy.trouble));
     if (row.n_tainted() > 0) {
       print(fmt::format("tainted: {} in {} of {} repetitions: {}", row.result.test.name(), row.n_tainted(),
                         row.result.conditions.size(), fmt::join(row.taints(), "; ")));

@@ -139,7 +139,9 @@ std::string BenchTest::name() const {
   return name;
 }
 
-double bandwidth_utilization(double bytes, double seconds, double bytes_per_second) { return bytes / seconds / bytes_per_second; }
+double bandwidth_utilization(double bytes, double seconds, double bytes_per_second) {
+  return bytes / seconds / bytes_per_second;
+}
 
 double BenchResult::answer_ts() const {
   if (test.n_prompt == 0 || test.n_gen == 0 || ttlt_ms <= ttft_ms) return 0;
@@ -156,8 +158,18 @@ uint64_t pass_bytes(const engine::Session& session, size_t n_past, size_t n_toke
                  output_bytes = output.n_rows * output.row_bytes;
   weights -= embedding_bytes;
   if (!model.hparams().tied_embeddings) weights -= output_bytes;
-  if (logits) weights += output_bytes;
-  return weights + n_tokens * embedding.row_bytes + (n_past + n_tokens) * position_bytes(session);
+  uint64_t kv = (n_past + n_tokens) * position_bytes(session);
+  if (logits) {
+    weights += output_bytes;
+  } else {
+    // Of the last layer only keys and values are wanted.
+    const engine::WeightSet& last = model.layer(model.hparams().n_layer - 1);
+    for (const Role role : {Role::kAttnQ, Role::kAttnOutput, Role::kFfnGate, Role::kFfnUp, Role::kFfnDown})
+      weights -= last[role].n_rows * last[role].row_bytes;
+    const engine::KvCache& cache = session.cache();
+    kv -= (n_past + n_tokens) * model.hparams().layers.back().n_head_kv * (cache.key_bytes() + cache.value_bytes());
+  }
+  return weights + n_tokens * embedding.row_bytes + kv;
 }
 
 Token bench_token(size_t position, size_t n_vocab) {

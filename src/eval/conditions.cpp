@@ -137,10 +137,15 @@ Conditions conditions_between(const MachineState& before, const MachineState& af
   const double elapsed = std::max(after.time - before.time, 1e-9);
   double mhz = 0;
   int n_mhz = 0;
-  uint32_t flags = 0;
+  uint32_t flags = 0, previous = before.pi_flags.value_or(0), since_boot = 0;
   const auto look_at = [&](const MachineState& state, bool frequency) {
     if (state.temperature_c) c.temperature_c = std::max(c.temperature_c.value_or(-273.15), *state.temperature_c);
-    if (state.pi_flags) flags |= *state.pi_flags;
+    if (state.pi_flags) {
+      // What came and went between two looks is left in its "since boot" bit, which a look may clear.
+      flags |= *state.pi_flags;
+      since_boot |= (*state.pi_flags & ~previous) >> kPiSinceBoot;
+      previous = *state.pi_flags;
+    }
     if (!frequency || !state.mhz) return;
     mhz += *state.mhz;
     ++n_mhz;
@@ -156,8 +161,6 @@ Conditions conditions_between(const MachineState& before, const MachineState& af
     c.taints.push_back(fmt::format("thermal throttling ({} events)", *c.throttle_events));
 
   if (before.pi_flags || after.pi_flags) {
-    // A flag that came and went between two looks is left in its "since boot" bit.
-    const uint32_t since_boot = (after.pi_flags.value_or(0) & ~before.pi_flags.value_or(0)) >> kPiSinceBoot;
     c.pi_flags = flags;
     if (const uint32_t during = (flags | since_boot) & kPiNow) c.taints.push_back(describe_pi_flags(during));
   }

@@ -74,8 +74,8 @@ double factor(const std::vector<std::string>& words, char unit) {
 }
 
 struct Columns {
-  std::optional<size_t> time, power, voltage, current;
-  double time_factor = 0;  // 0: not named
+  std::optional<size_t> date, time, power, voltage, current;  // date: of its own, beside the time
+  double time_factor = 0;                                     // 0: not named
   double power_factor = 1, voltage_factor = 1, current_factor = 1;
 
   bool complete() const { return time && (power || (voltage && current)); }
@@ -85,8 +85,10 @@ Columns find_columns(const std::vector<std::string_view>& header) {
   Columns columns;
   for (size_t i = 0; i < header.size(); ++i) {
     const auto name = words(header[i]);
-    if (!columns.time &&
-        has(name, {"time", "timestamp", "date", "datetime", "elapsed", "epoch", "unix", "seconds", "t"})) {
+    if (!columns.date && has(name, {"date"}) && !has(name, {"time"})) {
+      columns.date = i;
+    } else if (!columns.time &&
+               has(name, {"time", "timestamp", "date", "datetime", "elapsed", "epoch", "unix", "seconds", "t"})) {
       columns.time = i;
       if (has(name, {"ms", "msec", "milliseconds", "millis"})) columns.time_factor = 1e-3;
       if (has(name, {"us", "usec", "microseconds"})) columns.time_factor = 1e-6;
@@ -103,6 +105,7 @@ Columns find_columns(const std::vector<std::string_view>& header) {
       columns.current_factor = factor(name, 'a');
     }
   }
+  if (!columns.time) std::swap(columns.date, columns.time);
   return columns;
 }
 
@@ -223,12 +226,13 @@ class Reader {
     const auto number_in = [&](const std::optional<size_t>& column) {
       return parse_number(cell(column), separator_ != ',');
     };
-    const std::string_view time_cell = cell(columns_.time);
+    std::string time_cell(cell(columns_.time));
     if (is_missing(time_cell)) return {};
     const bool by_power = columns_.power.has_value();
     if (by_power ? is_missing(cell(columns_.power))
                  : is_missing(cell(columns_.voltage)) || is_missing(cell(columns_.current)))
       return {};
+    if (columns_.date) time_cell = std::string(cell(columns_.date)) + " " + time_cell;
     const auto time = parse_time(time_cell);
     std::optional<double> watts;
     if (by_power) {

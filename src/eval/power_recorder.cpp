@@ -5,10 +5,8 @@
 namespace shoehorn::eval {
 namespace {
 
-/// Readings of a source may be this many intervals late before there is a gap.
-constexpr double kGapIntervals = 10;
-
-double seconds(std::chrono::milliseconds duration) { return std::chrono::duration<double>(duration).count(); }
+/// The thread that reads may be late when all CPUs are busy; for longer there is a gap.
+constexpr double kMaxGapSeconds = 2;
 
 }  // namespace
 
@@ -48,7 +46,7 @@ Expected<EnergySeries> PowerRecorder::series() const {
   if (!status_) return tl::unexpected<Error>(status_.error());
   const auto kind =
       source_->kind() == PowerSource::Kind::kCounter ? EnergySeries::Kind::kCounter : EnergySeries::Kind::kPower;
-  return EnergySeries(kind, samples_, kGapIntervals * seconds(source_->interval()));
+  return EnergySeries(kind, samples_, kMaxGapSeconds);
 }
 
 std::string PowerRecorder::description() const {

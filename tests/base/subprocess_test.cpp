@@ -10,7 +10,9 @@ namespace {
 using std::chrono::milliseconds;
 
 TEST(RunProgram, ReturnsWhatItWrites) {
-  ASSERT_EXPECTED(const std::string text, run_program({"sh", "-c", "echo \"$1 $2\"; echo noise >&2", "x", "two words", ""}, milliseconds(5000)));
+  ASSERT_EXPECTED(
+      const std::string text,
+      run_program({"sh", "-c", "echo \"$1 $2\"; echo noise >&2", "x", "two words", ""}, milliseconds(5000)));
   EXPECT_EQ(text, "two words \n");
   EXPECT_EQ(run_program({"cat"}, milliseconds(5000)).value_or("?"), "") << "stdin is not empty";
 }

@@ -131,14 +131,17 @@ TEST(Bench, EveryRepetitionHasItsConditionsAndItsEnergy) {
   auto session = open_session(tiny_gguf(), {.n_ctx = 512, .n_threads = 1});
   const std::vector<BenchTest> tests = {{0, 500, 0}};
   NoProgress progress;
-  ASSERT_EXPECTED(const auto results, bench(session, tests, {.repetitions = 3, .monitor = &monitor, .power = &recorder}, progress));
+  ASSERT_EXPECTED(const auto results,
+                  bench(session, tests, {.repetitions = 3, .monitor = &monitor, .power = &recorder}, progress));
   const BenchResult& r = results[0];
   ASSERT_EQ(r.conditions.size(), 3u);
   ASSERT_EQ(r.windows.size(), 3u);
   ASSERT_EXPECTED(const EnergySeries series, recorder.series());
   for (size_t i = 0; i < 3; ++i) {
     EXPECT_EQ(r.conditions[i].temperature_c, 55);
-    EXPECT_NEAR(r.windows[i].seconds(), static_cast<double>(r.samples_ns[i]) * 1e-9, 0.02);
+    const double timed = static_cast<double>(r.samples_ns[i]) * 1e-9;
+    EXPECT_GT(r.windows[i].seconds(), timed - 0.001);
+    EXPECT_LT(r.windows[i].seconds(), timed + 1) << "more than a moment on a busy machine";
     // Samples at both ends, though they lie a little outside of the window, and one each 100 ms between.
     EXPECT_LE(series.samples().front().time, r.windows[i].begin);
     EXPECT_GE(series.samples().back().time, r.windows[i].end);
@@ -164,7 +167,12 @@ TEST(Bench, CountsTheBytesThatAPassReads) {
     for (const auto& tensor : session.model().file().tensors()) all += tensor.data.size();
     const uint64_t matrix = embedding.n_rows * embedding.row_bytes, kv = session.cache().bytes() / 64;
     EXPECT_EQ(pass_bytes(session, 10, 3, true), (tied ? all : all - matrix) + 3 * embedding.row_bytes + 13 * kv);
-    EXPECT_EQ(pass_bytes(session, 10, 3, true) - pass_bytes(session, 10, 3, false), matrix);
+    // Without logits: no output matrix, and of the last layer neither queries nor attention, its product and the MLP.
+    const std::string last = fmt::format("blk.{}.", session.model().hparams().n_layer - 1);
+    uint64_t skipped = matrix + 13 * kv / session.model().hparams().n_layer;
+    for (const char* name : {"attn_q", "attn_output", "ffn_gate", "ffn_up", "ffn_down"})
+      skipped += session.model().file().find(last + name + ".weight")->data.size();
+    EXPECT_EQ(pass_bytes(session, 10, 3, true) - pass_bytes(session, 10, 3, false), skipped);
   }
 }
 

@@ -75,6 +75,8 @@ TEST(Conditions, TheRaspberryPisFlagsTaintWhileTheyAreSetAndWhenTheyCameAndWent)
   MachineState between;
   between.pi_flags = 0x50006;
   EXPECT_EQ(joined(conditions_between(pi.before, pi.after, {&between, 1})), "frequency capped, throttled");
+  between.pi_flags = 0x70000;  // seen, and cleared by looking
+  EXPECT_EQ(joined(conditions_between(pi.before, pi.after, {&between, 1})), "frequency capped");
   pi.after.pi_flags = 0xd0000;
   const Conditions c = conditions_between(pi.before, pi.after, {});
   EXPECT_EQ(joined(c), "soft temperature limit");
@@ -95,7 +97,8 @@ TEST(Conditions, TemperatureIsTheHottestAndFrequencyTheMeanWhileItRan) {
   const Conditions c = conditions_between(run.before, run.after, between);
   EXPECT_EQ(*c.temperature_c, 70);
   EXPECT_EQ(*c.mhz, 2300);
-  EXPECT_EQ(*conditions_between(run.before, run.after, {}).mhz, 900) << "a repetition that is too short to be looked into";
+  EXPECT_EQ(*conditions_between(run.before, run.after, {}).mhz, 900)
+      << "a repetition that is too short to be looked into";
 }
 
 TEST(Conditions, WhatTheSystemDoesNotSayIsAbsent) {
@@ -134,16 +137,18 @@ class Laptop : public test::MachineTree {
     file("/sys/class/thermal/thermal_zone0/temp", "99000");
     file("/sys/class/thermal/thermal_zone1/type", "x86_pkg_temp");
     file("/sys/class/thermal/thermal_zone1/temp", "71500");
-    file("/proc/pressure/cpu", "some avg10=0.00 avg60=0.00 avg300=0.00 total=2500000\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0");
+    file("/proc/pressure/cpu",
+         "some avg10=0.00 avg60=0.00 avg300=0.00 total=2500000\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0");
     stat(1000);
     file("/proc/self/cgroup", "0::/box");
     file("/proc/self/mountinfo", "35 24 0:30 / /sys/fs/cgroup rw shared:9 - cgroup2 cgroup2 rw");
     file("/sys/fs/cgroup/box/cpu.stat", "usage_usec 100\nnr_periods 10\nnr_throttled 2\nthrottled_usec 750000");
   }
   void stat(int user_ticks) {
-    file("/proc/stat", fmt::format("cpu  {} 100 300 90000 500 20 30 50 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\ncpu1 1 1 1 1 1 1 1 1 0 0\n"
-                                   "cpu2 1 1 1 1 1 1 1 1 0 0\ncpu3 1 1 1 1 1 1 1 1 0 0\nintr 1 2 3\nctxt 5",
-                                   user_ticks));
+    file("/proc/stat",
+         fmt::format("cpu  {} 100 300 90000 500 20 30 50 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\ncpu1 1 1 1 1 1 1 1 1 0 0\n"
+                     "cpu2 1 1 1 1 1 1 1 1 0 0\ncpu3 1 1 1 1 1 1 1 1 0 0\nintr 1 2 3\nctxt 5",
+                     user_ticks));
   }
 };
 
@@ -157,7 +162,8 @@ TEST(MachineProbe, ReadsWhatTheKernelSays) {
   EXPECT_EQ(*state.waiting_seconds, 2.5);
   EXPECT_EQ(*state.quota_seconds, 0.75);
   EXPECT_EQ(state.n_cpus, 4);
-  EXPECT_NEAR(*state.busy_seconds, 1500.0 / static_cast<double>(sysconf(_SC_CLK_TCK)), 1e-9) << "idle and waiting for disks is not busy";
+  EXPECT_NEAR(*state.busy_seconds, 1500.0 / static_cast<double>(sysconf(_SC_CLK_TCK)), 1e-9)
+      << "idle and waiting for disks is not busy";
   EXPECT_FALSE(state.pi_flags.has_value());
   EXPECT_GT(state.own_seconds, 0);
 }
@@ -179,21 +185,27 @@ TEST(MachineProbe, AsksARaspberryPisFirmware) {
 TEST(MachineProbe, AnEmptyMachineSaysNothing) {
   const test::MachineTree empty;
   const MachineState state = MachineProbe(empty.host(), 4).read();
-  EXPECT_FALSE(state.mhz || state.temperature_c || state.throttle_events || state.waiting_seconds || state.quota_seconds ||
-               state.busy_seconds || state.pi_flags);
+  EXPECT_FALSE(state.mhz || state.temperature_c || state.throttle_events || state.waiting_seconds ||
+               state.quota_seconds || state.busy_seconds || state.pi_flags);
 }
 
 TEST(ConditionMonitor, SeesWhatHappensBetweenBeginAndEnd) {
   Laptop laptop;
   ConditionMonitor monitor(MachineProbe(laptop.host(), 2));
-  monitor.begin();
-  laptop.file("/sys/class/thermal/thermal_zone1/temp", "97000");
-  std::this_thread::sleep_for(std::chrono::milliseconds(450));
-  laptop.file("/sys/class/thermal/thermal_zone1/temp", "80000");
-  laptop.file("/sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count", "5");
-  laptop.stat(1100);
-  const Conditions hot = monitor.end();
-  EXPECT_EQ(*hot.temperature_c, 97);
+  Conditions hot;
+  // On a busy machine the thread that looks may be late.
+  for (int i = 0; i < 20 && hot.temperature_c.value_or(0) != 97; ++i) {
+    laptop.file("/sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count", "3");
+    laptop.stat(1000);
+    monitor.begin();
+    laptop.file("/sys/class/thermal/thermal_zone1/temp", "97000");
+    std::this_thread::sleep_for(std::chrono::milliseconds(450));
+    laptop.file("/sys/class/thermal/thermal_zone1/temp", "80000");
+    laptop.file("/sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count", "5");
+    laptop.stat(9000);
+    hot = monitor.end();
+  }
+  EXPECT_EQ(*hot.temperature_c, 97) << "the temperature between begin and end was not seen";
   EXPECT_EQ(*hot.throttle_events, 2u);
   EXPECT_GT(*hot.others_cpus, 1.5);
   EXPECT_EQ(hot.taints.size(), 2u) << joined(hot);

@@ -20,7 +20,9 @@ EnergySeries idle_then_busy() {
 
 TEST(Energy, TellsStaticFromActivePowerAndWhatATokenTakes) {
   const std::vector<Window> repetitions = {{110, 120}, {130, 150}};
-  const auto figures = energy_of(idle_then_busy(), {.repetitions = repetitions, .n_tokens = 60, .idle = Window{10, 90}, .battery_wh = 37, .words_per_token = 0.75});
+  const auto figures = energy_of(
+      idle_then_busy(),
+      {.repetitions = repetitions, .n_tokens = 60, .idle = Window{10, 90}, .battery_wh = 37, .words_per_token = 0.75});
   EXPECT_NEAR(*figures.samples_joules[0], 80, 1e-9);
   EXPECT_NEAR(*figures.samples_joules[1], 160, 1e-9);
   EXPECT_NEAR(*figures.joules, 120, 1e-9);
@@ -36,7 +38,8 @@ TEST(Energy, TellsStaticFromActivePowerAndWhatATokenTakes) {
 
 TEST(Energy, ARepetitionWithoutAFigureIsToldAndNotGuessed) {
   const std::vector<Window> repetitions = {{110, 120}, {190, 210}};
-  const auto figures = energy_of(idle_then_busy(), {.repetitions = repetitions, .n_tokens = 10, .idle = Window{-60, -1}});
+  const auto figures =
+      energy_of(idle_then_busy(), {.repetitions = repetitions, .n_tokens = 10, .idle = Window{-60, -1}});
   EXPECT_TRUE(figures.samples_joules[0].has_value());
   EXPECT_FALSE(figures.samples_joules[1].has_value());
   EXPECT_NEAR(*figures.joules, 80, 1e-9);
@@ -46,13 +49,16 @@ TEST(Energy, ARepetitionWithoutAFigureIsToldAndNotGuessed) {
   EXPECT_NE(figures.trouble.find("1 of 2 repetitions have no figure"), std::string::npos) << figures.trouble;
   EXPECT_NE(figures.trouble.find("no idle power"), std::string::npos) << figures.trouble;
   const std::vector<Window> beyond = {{300, 310}};
-  const auto nothing = energy_of(idle_then_busy(), {.repetitions = beyond, .n_tokens = 10, .battery_wh = 10, .words_per_token = 1});
-  EXPECT_FALSE(nothing.joules || nothing.watts || nothing.joules_per_token || nothing.tokens_per_joule || nothing.words_per_battery);
+  const auto nothing =
+      energy_of(idle_then_busy(), {.repetitions = beyond, .n_tokens = 10, .battery_wh = 10, .words_per_token = 1});
+  EXPECT_FALSE(nothing.joules || nothing.watts || nothing.joules_per_token || nothing.tokens_per_joule ||
+               nothing.words_per_battery);
 }
 
 TEST(Energy, PowerThatDoesNotRiseAboveIdleHasNoActiveShare) {
   const std::vector<Window> repetitions = {{20, 40}};
-  const auto figures = energy_of(idle_then_busy(), {.repetitions = repetitions, .n_tokens = 10, .idle = Window{50, 60}});
+  const auto figures =
+      energy_of(idle_then_busy(), {.repetitions = repetitions, .n_tokens = 10, .idle = Window{50, 60}});
   EXPECT_NEAR(*figures.tokens_per_joule, 10 / 60.0, 1e-9);
   EXPECT_FALSE(figures.active_tokens_per_joule.has_value());
 }
@@ -69,7 +75,8 @@ TEST(EnergySeries, ACounterNeedsNoSampleInsideOfTheWindow) {
 /// A source whose value the test sets, or that counts `watts` of real time.
 class FakeSource : public PowerSource {
  public:
-  FakeSource(Kind kind, double watts, std::atomic<bool>* broken = nullptr) : kind_(kind), watts_(watts), broken_(broken) {}
+  FakeSource(Kind kind, double watts, std::atomic<bool>* broken = nullptr)
+      : kind_(kind), watts_(watts), broken_(broken) {}
   Kind kind() const override { return kind_; }
   std::string description() const override { return "fake"; }
   std::chrono::milliseconds interval() const override { return std::chrono::milliseconds(5); }
@@ -89,12 +96,14 @@ TEST(PowerRecorder, CoversWhatLiesBetweenTwoMarks) {
     PowerRecorder recorder(std::make_unique<FakeSource>(kind, 7));
     recorder.mark();
     Window window = {unix_seconds(), 0};
-    std::this_thread::sleep_for(std::chrono::milliseconds(60));
+    // On a busy machine the thread may be late.
+    for (int i = 0; i < 1000 && recorder.series()->samples().size() < 6; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
     window.end = unix_seconds();
     recorder.mark();
     ASSERT_EXPECTED(const auto series, recorder.series());
-    EXPECT_GT(series.samples().size(), 4u) << "nothing was read meanwhile";
-    EXPECT_NEAR(series.joules(window).value_or(-1), 7 * window.seconds(), 7 * 0.02);
+    EXPECT_GE(series.samples().size(), 7u) << "nothing was read meanwhile";
+    EXPECT_NEAR(series.joules(window).value_or(-1), 7 * window.seconds(), 0.05 * 7 * window.seconds());
   }
 }
 

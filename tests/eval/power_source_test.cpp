@@ -28,7 +28,9 @@ class Server : public test::MachineTree {
     file(directory + "/max_energy_range_uj", "262143328850");
     file(directory + "/energy_uj", energy_uj);
   }
-  void energy(const std::string& zone, const std::string& uj) { file("/sys/class/powercap/" + zone + "/energy_uj", uj); }
+  void energy(const std::string& zone, const std::string& uj) {
+    file("/sys/class/powercap/" + zone + "/energy_uj", uj);
+  }
 };
 
 TEST(Rapl, AddsThePackagesAndNothingThatIsInsideOfThem) {
@@ -95,12 +97,14 @@ class AsNobody {
 TEST(Rapl, TellsTheWayOutWhenTheCounterIsForRootOnly) {
   Server server;
   chmod(server.root().c_str(), 0755);
-  for (const char* zone : {"intel-rapl:0", "intel-rapl:1"}) chmod((server.root() + "/sys/class/powercap/" + zone + "/energy_uj").c_str(), 0400);
+  for (const char* zone : {"intel-rapl:0", "intel-rapl:1"})
+    chmod((server.root() + "/sys/class/powercap/" + zone + "/energy_uj").c_str(), 0400);
   if (geteuid() != 0) chmod((server.root() + "/sys/class/powercap/intel-rapl:0/energy_uj").c_str(), 0);
   const AsNobody nobody;
   const auto named = open_power_source("rapl", server.host());
   ASSERT_FALSE(named.has_value());
-  for (const char* part : {"intel-rapl:0/energy_uj: Permission denied", "run as root", "sudo chmod a+r", "intel-rapl:*/energy_uj"}) {
+  for (const char* part :
+       {"intel-rapl:0/energy_uj: Permission denied", "run as root", "sudo chmod a+r", "intel-rapl:*/energy_uj"}) {
     EXPECT_NE(named.error().message.find(part), std::string::npos) << named.error().message;
   }
   // Looking for any source is no failure, but it is told.
@@ -161,7 +165,8 @@ TEST(Hwmon, CountsTheEnergyOfSocketsWithoutTheirCores) {
   test::MachineTree epyc;
   const std::string chip = "/sys/class/hwmon/hwmon0/";
   epyc.file(chip + "name", "amd_energy");
-  for (const auto& [n, label] : std::vector<std::pair<int, std::string>>{{1, "Ecore000"}, {2, "Ecore001"}, {3, "Esocket0"}, {4, "Esocket1"}}) {
+  for (const auto& [n, label] :
+       std::vector<std::pair<int, std::string>>{{1, "Ecore000"}, {2, "Ecore001"}, {3, "Esocket0"}, {4, "Esocket1"}}) {
     epyc.file(chip + "energy" + std::to_string(n) + "_label", label);
     epyc.file(chip + "energy" + std::to_string(n) + "_input", "500000000");
   }
@@ -180,7 +185,8 @@ TEST(Jetson, TakesTheModulesInputOfAnOrinNotTheRailsBehindIt) {
   orin.file("/proc/device-tree/model", std::string("NVIDIA Jetson Orin NX Engineering Reference Developer Kit") + '\0');
   const std::string chip = "/sys/class/hwmon/hwmon4/";
   orin.file(chip + "name", "ina3221");
-  const std::vector<std::array<std::string, 3>> rails = {{"VDD_IN", "19000", "420"}, {"VDD_CPU_GPU_CV", "19000", "120"}, {"VDD_SOC", "19000", "90"}};
+  const std::vector<std::array<std::string, 3>> rails = {
+      {"VDD_IN", "19000", "420"}, {"VDD_CPU_GPU_CV", "19000", "120"}, {"VDD_SOC", "19000", "90"}};
   for (size_t n = 0; n < 3; ++n) {
     const std::string i = std::to_string(n + 1);
     orin.file(chip + "in" + i + "_label", rails[n][0]);
@@ -212,7 +218,8 @@ TEST(Jetson, AddsAndNamesTheRailsWhereNoneIsTheInput) {
   test::MachineTree xavier;
   xavier.file("/proc/device-tree/model", "Jetson-AGX");
   for (int chip = 0; chip < 2; ++chip) {
-    const std::string device = "/sys/bus/i2c/drivers/ina3221x/1-004" + std::to_string(chip) + "/iio:device" + std::to_string(chip) + "/";
+    const std::string device =
+        "/sys/bus/i2c/drivers/ina3221x/1-004" + std::to_string(chip) + "/iio:device" + std::to_string(chip) + "/";
     for (int n = 0; n < 3; ++n) {
       static const std::vector<std::string> kNames = {"GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"};
       xavier.file(device + "rail_name_" + std::to_string(n), kNames[static_cast<size_t>(chip * 3 + n)]);

@@ -41,7 +41,8 @@ TEST(Profile, AddsUpToTheBytesOfAPassAndToEveryWeightOncePerToken) {
     bytes += entry.bytes;
     macs += entry.macs;
     EXPECT_GT(entry.seconds, 0) << step_name(entry.step);
-    const bool per_layer = entry.step != Step::kEmbedding && entry.step != Step::kOutputNorm && entry.step != Step::kOutput;
+    const bool per_layer =
+        entry.step != Step::kEmbedding && entry.step != Step::kOutputNorm && entry.step != Step::kOutput;
     EXPECT_EQ(entry.calls, per_layer ? h.n_layer : 1u) << step_name(entry.step);
   }
   EXPECT_EQ(profiler.entries().size(), engine::kStepCount);
@@ -53,6 +54,15 @@ TEST(Profile, AddsUpToTheBytesOfAPassAndToEveryWeightOncePerToken) {
   uint64_t attention = 0;
   for (const auto& layer : h.layers) attention += 2 * 11 * uint64_t{layer.n_head} * h.head_dim;
   EXPECT_EQ(macs, weights + attention);
+}
+
+TEST(Profile, AddsUpToTheBytesOfABatchWithoutLogits) {
+  auto session = test::open_session(test::tiny_gguf(), {.n_ctx = 64});
+  StepProfiler profiler(session);
+  ASSERT_TRUE(session.eval(tokens(session, 9), 0).has_value());
+  uint64_t bytes = 0;
+  for (const ProfileEntry& entry : profiler.entries()) bytes += entry.bytes;
+  EXPECT_EQ(bytes, pass_bytes(session, 0, 9, false) - vector_bytes(session.model()));
 }
 
 TEST(Profile, OfAPromptsLastLayerOnlyTheLastTokenComesOut) {
@@ -70,10 +80,12 @@ TEST(Profile, OfAPromptsLastLayerOnlyTheLastTokenComesOut) {
     expected[Step::kAttentionOutput] += n_out * elements(model, i, {"attn_output"});
     expected[Step::kGateUp] += n_out * elements(model, i, {"ffn_gate", "ffn_up"});
     expected[Step::kDown] += n_out * elements(model, i, {"ffn_down"});
-    for (uint64_t t = last ? 11 : 5; t < 12; ++t) expected[Step::kAttention] += 2 * (t + 1) * h.layers[i].n_head * h.head_dim;
+    for (uint64_t t = last ? 11 : 5; t < 12; ++t)
+      expected[Step::kAttention] += 2 * (t + 1) * h.layers[i].n_head * h.head_dim;
   }
   expected[Step::kOutput] = model.output().n_rows * model.output().n_cols;
-  for (const ProfileEntry& entry : profiler.entries()) EXPECT_EQ(entry.macs, expected[entry.step]) << step_name(entry.step);
+  for (const ProfileEntry& entry : profiler.entries())
+    EXPECT_EQ(entry.macs, expected[entry.step]) << step_name(entry.step);
 }
 
 TEST(Profile, EndsWithTheProfiler) {

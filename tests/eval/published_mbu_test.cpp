@@ -1,5 +1,5 @@
-// The bandwidth utilizations that were published for a pruned Llama-3.1-8B, computed again from the figures beside them.
-// docs/benchmarks.md discusses them.
+// The bandwidth utilizations that were published for a pruned Llama-3.1-8B, computed again from the figures beside
+// them. docs/benchmarks.md discusses them.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -17,8 +17,8 @@ constexpr double kPeak = 50e9;  // what the published shares imply, see below
 struct Row {
   const char* model;
   double ttft_s, ttlt_s, mbu_percent, tps;
-  double size_gb;      ///< as the table of sizes has it, "GB"
-  double file_bytes;   ///< what the file really has
+  double size_gb;     ///< as the table of sizes has it, "GB"
+  double file_bytes;  ///< what the file really has
   double embedding_bytes;
 };
 
@@ -53,7 +53,8 @@ TEST(PublishedMbu, OneOfTwoRatesOnTheRaspberryPiIsNotThatOfItsTimes) {
 TEST(PublishedMbu, FollowsFromFileSizeAndFiftyGigabytesPerSecondWhereGibAreTakenForGb) {
   // The base is right in true gigabytes (16.06), the pruned F16 and Q3_K_M in the printed GiB called GB.
   EXPECT_NEAR(percent(kTable[0].file_bytes, kTable[0].tps), kTable[0].mbu_percent, 0.1);
-  for (const size_t i : {1, 3}) EXPECT_NEAR(percent(kTable[i].size_gb * 1e9, kTable[i].tps), kTable[i].mbu_percent, 0.1) << kTable[i].model;
+  for (const size_t i : {1, 3})
+    EXPECT_NEAR(percent(kTable[i].size_gb * 1e9, kTable[i].tps), kTable[i].mbu_percent, 0.1) << kTable[i].model;
   // Q4_K_M is 0.6 % off: it takes 4.015 GB for 53.0 %, more than rounding of 3.99 allows.
   EXPECT_NEAR(percent(3.99e9, 6.60), 52.67, 0.01);
   EXPECT_NEAR(percent(4.015e9, 6.60), 53.0, 0.01);
@@ -69,7 +70,8 @@ TEST(PublishedMbu, IsAnotherInTrueBytes) {
 TEST(PublishedMbu, IsSmallerWithoutTheEmbeddingOfWhichATokenReadsOneRow) {
   const std::vector<double> ours = {121.3, 65.5, 52.7, 133.6};
   for (size_t i = 0; i < kTable.size(); ++i)
-    EXPECT_NEAR(percent(kTable[i].file_bytes - kTable[i].embedding_bytes, kTable[i].tps), ours[i], 0.1) << kTable[i].model;
+    EXPECT_NEAR(percent(kTable[i].file_bytes - kTable[i].embedding_bytes, kTable[i].tps), ours[i], 0.1)
+        << kTable[i].model;
 }
 
 TEST(PublishedMbu, CannotAllBeSharesOfOneMemorysPeak) {

@@ -10,8 +10,8 @@
 
 namespace shoehorn::cli {
 
-/// Items go to PATH.partial as they are answered and become PATH when all are there. A run that is stopped leaves PATH.partial,
-/// and the same run, started again, goes on from it.
+/// Items go to PATH.partial as they are answered and become PATH when all are there. A run that is stopped leaves
+/// PATH.partial, and the same run, started again, goes on from it.
 class AnswersFile : public eval::ItemLog {
  public:
   /// `run` says what is evaluated and how: what an earlier run with another one left is not used.

@@ -39,16 +39,11 @@ Json identity(const std::string& path) {
 
 /// What must be the same for a run to go on from another one's answers.
 Json run_of(const Options& o, const std::string& model_path) {
-  Json run = {{"version", SHOEHORN_VERSION},
-              {"task", o.task},
-              {"model", identity(model_path)},
-              {"kl_base", identity(o.kl_base)},
-              {"file", identity(o.run.path)},
-              {"labels", identity(o.run.labels_path)},
-              {"dev", identity(o.run.dev_path)},
-              {"n_ctx", o.session.n_ctx},
-              {"n_batch", o.session.n_batch},
-              {"cache", {o.session.cache_type_k, o.session.cache_type_v}}};
+  Json run = {{"version", SHOEHORN_VERSION},     {"task", o.task},
+              {"model", identity(model_path)},   {"kl_base", identity(o.kl_base)},
+              {"file", identity(o.run.path)},    {"labels", identity(o.run.labels_path)},
+              {"dev", identity(o.run.dev_path)}, {"n_ctx", o.session.n_ctx},
+              {"n_batch", o.session.n_batch},    {"cache", {o.session.cache_type_k, o.session.cache_type_v}}};
   if (o.run.shots) run["shots"] = *o.run.shots;
   if (o.run.max_tokens) run["max_tokens"] = *o.run.max_tokens;
   if (o.run.chat) run["chat"] = *o.run.chat;
@@ -62,23 +57,24 @@ Json interval_json(double value, const eval::Interval& interval) {
 std::string show(double x, const Metric& metric) { return fmt::format("{:.{}f}", x, metric.digits); }
 
 /// The figures of one model.
-Status report_metrics(const std::vector<const Metric*>& metrics, const std::vector<ItemResult>& items, const Options& o, Json& json,
-                      std::vector<std::vector<std::string>>& table) {
+Status report_metrics(const std::vector<const Metric*>& metrics, const std::vector<ItemResult>& items, const Options& o,
+                      Json& json, std::vector<std::vector<std::string>>& table) {
   table.push_back({"", "value", "95 % from", "to", ""});
   for (const Metric* metric : metrics) {
     SHOEHORN_TRY(const auto rows, rows_of(*metric, items));
     const eval::Estimate figure = estimate(*metric, rows, o.bootstrap);
     json[metric->name] = figure.value;
     json["metrics"][metric->name] = interval_json(figure.value, figure.interval);
-    table.push_back({metric->name, show(figure.value, *metric), show(figure.interval.low, *metric), show(figure.interval.high, *metric),
-                     metric->meaning});
+    table.push_back({metric->name, show(figure.value, *metric), show(figure.interval.low, *metric),
+                     show(figure.interval.high, *metric), metric->meaning});
   }
   return {};
 }
 
 /// Two models on the items that both answered.
-Status report_comparison(const std::vector<const Metric*>& metrics, const std::vector<ItemResult>& a, const std::vector<ItemResult>& b,
-                         const Options& o, Json& json, std::vector<std::vector<std::string>>& table) {
+Status report_comparison(const std::vector<const Metric*>& metrics, const std::vector<ItemResult>& a,
+                         const std::vector<ItemResult>& b, const Options& o, Json& json,
+                         std::vector<std::vector<std::string>>& table) {
   SHOEHORN_TRY(const eval::PairedItems pairs, eval::pair_items(a, b));
   json["items"] = pairs.a.size();
   table.push_back({"", "first", "second", "difference", "95 % from", "to", "p", "only first", "only second"});
@@ -91,8 +87,12 @@ Status report_comparison(const std::vector<const Metric*>& metrics, const std::v
     Json& out = json["metrics"][metric->name];
     out = interval_json(difference.value, difference.interval);
     out.update({{"first", first}, {"second", second}, {"p", difference.p}});
-    std::vector<std::string> row = {metric->name, show(first, *metric), show(second, *metric), show(difference.value, *metric),
-                                    show(difference.interval.low, *metric), show(difference.interval.high, *metric),
+    std::vector<std::string> row = {metric->name,
+                                    show(first, *metric),
+                                    show(second, *metric),
+                                    show(difference.value, *metric),
+                                    show(difference.interval.low, *metric),
+                                    show(difference.interval.high, *metric),
                                     fmt::format("{:.2g}", difference.p)};
     if (metric->kind == Metric::Kind::kProportion) {
       out.update({{"only_first", difference.only_a}, {"only_second", difference.only_b}});
@@ -131,8 +131,8 @@ Status compare_answers(const Options& o) {
   return {};
 }
 
-Expected<Evaluation> evaluate(const Options& o, const eval::Task& task, const std::string& model_path, const std::string& answers_path,
-                              Progress& progress) {
+Expected<Evaluation> evaluate(const Options& o, const eval::Task& task, const std::string& model_path,
+                              const std::string& answers_path, Progress& progress) {
   SHOEHORN_TRY(const auto options, o.session.session_options());
   SHOEHORN_TRY(auto model, o.session.open_model(model_path));
   const eval::Subject subject = {.model = std::move(model), .session = options};
@@ -146,10 +146,12 @@ Expected<Evaluation> evaluate(const Options& o, const eval::Task& task, const st
   if (!answers_path.empty()) {
     SHOEHORN_TRY(auto opened, AnswersFile::open(answers_path, run_of(o, model_path)));
     answers.emplace(std::move(opened));
-    if (answers->n_found() > 0) remark(fmt::format("{} answers are there from a run that was stopped", answers->n_found()));
+    if (answers->n_found() > 0)
+      remark(fmt::format("{} answers are there from a run that was stopped", answers->n_found()));
   }
   eval::ItemLog& log = answers ? static_cast<eval::ItemLog&>(*answers) : none;
-  auto result = task.run({.options = o.run, .subject = subject, .base = base ? &*base : nullptr, .log = log, .progress = progress});
+  auto result = task.run(
+      {.options = o.run, .subject = subject, .base = base ? &*base : nullptr, .log = log, .progress = progress});
   if (!result) {
     if (result.error().code == ErrorCode::kCancelled && answers) {
       remark(fmt::format("what was answered is in {}.partial; the same command goes on from there", answers_path));
@@ -174,21 +176,26 @@ Status run_eval(Options o) {
   const auto start = std::chrono::steady_clock::now();
   SHOEHORN_TRY(const Evaluation result, evaluate(o, *task, o.session.model_path, o.answers_path, *progress));
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  Json json = {{"task", o.task}, {"model", o.session.model_path}, {"file", o.run.path}, {"items", result.items.size()}, {"seconds", seconds}};
+  Json json = {{"task", o.task},
+               {"model", o.session.model_path},
+               {"file", o.run.path},
+               {"items", result.items.size()},
+               {"seconds", seconds}};
   json.update(result.facts);
   std::vector<std::vector<std::string>> table, comparison;
   SHOEHORN_RETURN_IF_ERROR(report_metrics(result.metrics, result.items, o, json, table));
   if (!o.compare_path.empty()) {
     SHOEHORN_TRY(const Evaluation other, evaluate(o, *task, o.compare_path, {}, *progress));
     json["compare"]["model"] = o.compare_path;
-    SHOEHORN_RETURN_IF_ERROR(report_comparison(result.metrics, result.items, other.items, o, json["compare"], comparison));
+    SHOEHORN_RETURN_IF_ERROR(
+        report_comparison(result.metrics, result.items, other.items, o, json["compare"], comparison));
   }
   if (o.json) {
     print_json(json);
     return {};
   }
-  std::string text = fmt::format("{}: {} items of {}, {}, {:.1f} s\n", o.task, result.items.size(), file_name(o.run.path),
-                                 file_name(o.session.model_path), seconds);
+  std::string text = fmt::format("{}: {} items of {}, {}, {:.1f} s\n", o.task, result.items.size(),
+                                 file_name(o.run.path), file_name(o.session.model_path), seconds);
   for (const auto& [name, value] : result.facts.items()) text += fmt::format("{} {}  ", name, value.dump());
   text += "\n\n" + format_table(table);
   if (!comparison.empty()) text += fmt::format("\nagainst {}\n", file_name(o.compare_path)) + format_table(comparison);
@@ -215,25 +222,33 @@ std::function<Status()> define_eval(CLI::App& app) {
   auto* file = app.add_option("-f,--file", o->run.path, "The questions; docs/evaluation.md has the forms");
   app.add_option("--labels", o->run.labels_path, "PIQA's labels (default: X-labels.lst beside X.jsonl)");
   app.add_option("--dev", o->run.dev_path, "File that examples are taken from, in the form of the questions");
-  app.add_option("--shots", o->shots, "Examples before each question (default: 5 with --dev, else 0)")->check(CLI::Range(0, 1000));
+  app.add_option("--shots", o->shots, "Examples before each question (default: 5 with --dev, else 0)")
+      ->check(CLI::Range(0, 1000));
   app.add_option("--limit", o->run.limit, "Only the first so many questions (chunks of a text)");
-  app.add_option("-n,--predict,--n-predict", o->max_tokens, "Tokens of a generated answer (default: the task's)")->check(CLI::Range(1, 1 << 20));
-  app.add_option("--parallel", o->run.n_parallel, "Answers generated side by side (also -np)")->check(CLI::Range(1, 1024))->capture_default_str();
+  app.add_option("-n,--predict,--n-predict", o->max_tokens, "Tokens of a generated answer (default: the task's)")
+      ->check(CLI::Range(1, 1 << 20));
+  app.add_option("--parallel", o->run.n_parallel, "Answers generated side by side (also -np)")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
   auto* chat = app.add_flag("--chat-template", o->chat, "Put gsm8k's questions into the model's chat template");
   app.add_flag("--no-chat-template", o->no_chat, "Give the prompts of the task answers as they are")->excludes(chat);
-  app.add_option("--kl-base", o->kl_base, "perplexity, answers: compare the probabilities with this GGUF's, the uncompressed model");
+  app.add_option("--kl-base", o->kl_base,
+                 "perplexity, answers: compare the probabilities with this GGUF's, the uncompressed model");
   app.add_option("--compare", o->compare_path, "Evaluate this GGUF too, and compare item by item");
   app.add_option("--answers", o->answers_path, "Write all prompts, answers and scores here, one JSON object a line");
   auto* paired = app.add_option("--paired", o->paired, "Compare two files of answers, without a model")->expected(2);
   app.add_option("--seed", o->bootstrap.seed, "Seed of the bootstrap's draws")->capture_default_str();
-  app.add_option("--bootstrap", o->bootstrap.resamples, "Draws of the bootstrap")->check(CLI::Range(100, 1000000))->capture_default_str();
+  app.add_option("--bootstrap", o->bootstrap.resamples, "Draws of the bootstrap")
+      ->check(CLI::Range(100, 1000000))
+      ->capture_default_str();
   app.add_flag("--json", o->json, "Print one JSON object");
-  app.footer("Examples:\n"
-             "  shoehorn eval -m model.gguf --task hellaswag -f hellaswag_val_full.txt --limit 400\n"
-             "  shoehorn eval -m model-Q3_K_M.gguf --task arc -f arc_challenge.jsonl --compare model-F16.gguf\n"
-             "  shoehorn eval -m model.gguf --task gsm8k -f test.jsonl --dev train.jsonl --shots 5 --answers answers.jsonl\n"
-             "  shoehorn eval --paired a.jsonl b.jsonl\n\n"
-             "Intervals cover 95 %: Wilson's for accuracies, a bootstrap over the items for the rest.");
+  app.footer(
+      "Examples:\n"
+      "  shoehorn eval -m model.gguf --task hellaswag -f hellaswag_val_full.txt --limit 400\n"
+      "  shoehorn eval -m model-Q3_K_M.gguf --task arc -f arc_challenge.jsonl --compare model-F16.gguf\n"
+      "  shoehorn eval -m model.gguf --task gsm8k -f test.jsonl --dev train.jsonl --shots 5 --answers answers.jsonl\n"
+      "  shoehorn eval --paired a.jsonl b.jsonl\n\n"
+      "Intervals cover 95 %: Wilson's for accuracies, a bootstrap over the items for the rest.");
   app.callback([=] {
     if (paired->count() > 0) return;
     for (const auto* option : {model, task, file}) {

@@ -46,7 +46,8 @@ Status run_prompts(const SessionFlags& flags, const RunPromptsOptions& o) {
   for (size_t i = 0; i < items.size(); ++i) {
     PromptItem item = items[i];
     if (item.system.empty()) item.system = o.system;
-    eval::Question question = {.ids = {}, .max_tokens = item.max_tokens.value_or(o.n_predict), .sampler = o.sampler, .stops = {}};
+    eval::Question question = {
+        .ids = {}, .max_tokens = item.max_tokens.value_or(o.n_predict), .sampler = o.sampler, .stops = {}};
     question.sampler.seed += static_cast<uint32_t>(i);
     if (chat) {
       auto ids = eval::chat_question(*model, *chat, item.system, eval::user_message(item));
@@ -83,8 +84,8 @@ Status run_prompts(const SessionFlags& flags, const RunPromptsOptions& o) {
   SHOEHORN_RETURN_IF_ERROR(eval::answer_all(batch, std::move(questions), write, *progress));
   if (file) SHOEHORN_RETURN_IF_ERROR(file->commit());
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  remark(fmt::format("{} prompts in {:.1f} s over {} sequences: {} prompt tokens, {} generated, {:.1f} tok/s", items.size(), seconds,
-                     n_sequences, n_read, n_drawn, static_cast<double>(n_drawn) / seconds));
+  remark(fmt::format("{} prompts in {:.1f} s over {} sequences: {} prompt tokens, {} generated, {:.1f} tok/s",
+                     items.size(), seconds, n_sequences, n_read, n_drawn, static_cast<double>(n_drawn) / seconds));
   if (n_failed > 0) return fail(ErrorCode::kTooLarge, "{} of {} prompts were not answered", n_failed, items.size());
   return {};
 }

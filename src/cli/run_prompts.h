@@ -10,18 +10,18 @@
 namespace shoehorn::cli {
 
 struct RunPromptsOptions {
-  std::string path;          ///< eval::read_prompts'
-  std::string output;        ///< empty: stdout
-  size_t n_parallel = 1;     ///< sequences
-  bool text = false;         ///< the answers alone, an empty line between them, instead of jsonl
-  bool chat = true;          ///< in the chat template, where there is one
+  std::string path;       ///< eval::read_prompts'
+  std::string output;     ///< empty: stdout
+  size_t n_parallel = 1;  ///< sequences
+  bool text = false;      ///< the answers alone, an empty line between them, instead of jsonl
+  bool chat = true;       ///< in the chat template, where there is one
   std::string system, template_override;
   int64_t n_predict = -1;
-  engine::SamplerOptions sampler;   ///< prompt i is answered with seed + i
+  engine::SamplerOptions sampler;  ///< prompt i is answered with seed + i
 };
 
-/// Writes the answers in the order of the prompts. A prompt that does not fit into the context gets an "error" and makes the
-/// command fail after all others are answered.
+/// Writes the answers in the order of the prompts. A prompt that does not fit into the context gets an "error" and
+/// makes the command fail after all others are answered.
 Status run_prompts(const SessionFlags& session, const RunPromptsOptions& options);
 
 }  // namespace shoehorn::cli

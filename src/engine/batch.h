@@ -16,20 +16,21 @@ struct BatchInput {
   size_t n_logits = 1;                       ///< of the last so many tokens
 };
 
-/// n_sequences KV caches over one model. A pass reads the weights once for the tokens of all sequences that take part; which ones
-/// do, and with how many tokens each, is free from pass to pass.
+/// n_sequences KV caches over one model. A pass reads the weights once for the tokens of all sequences that take part;
+/// which ones do, and with how many tokens each, is free from pass to pass.
 ///
-/// A sequence's logits are those of a Session that was given the same tokens in the same portions, bit by bit, as long as a pass
-/// has either fewer tokens than few_tokens() together, or that many of each sequence; otherwise they differ by the rounding of the
-/// kernels for few tokens against those for many. They do not depend on the number of threads. Not thread-safe.
+/// A sequence's logits are those of a Session that was given the same tokens in the same portions, bit by bit, as long
+/// as a pass has either fewer tokens than few_tokens() together, or that many of each sequence; otherwise they differ
+/// by the rounding of the kernels for few tokens against those for many. They do not depend on the number of threads.
+/// Not thread-safe.
 class Batch {
  public:
   /// options.n_ctx is each sequence's. Fails with kTooLarge and the numbers when memory does not suffice for all.
   static Expected<Batch> create(std::shared_ptr<const Model> model, const SessionOptions& options, size_t n_sequences);
 
   /// One pass over at most max_tokens() tokens of different sequences. Returns the logits in the order of the inputs,
-  /// [sum of n_logits, n_vocab], valid until the next call. Fails with kTooLarge when a context is full, kInvalid for ids out of
-  /// range, a sequence named twice or too many tokens; then nothing was appended.
+  /// [sum of n_logits, n_vocab], valid until the next call. Fails with kTooLarge when a context is full, kInvalid for
+  /// ids out of range, a sequence named twice or too many tokens; then nothing was appended.
   Expected<std::span<const float>> eval(std::span<const BatchInput> inputs);
 
   /// Forgets all positions of a sequence from n on.
@@ -40,8 +41,8 @@ class Batch {
   size_t n_sequences() const { return caches_.size(); }
   size_t n_past(size_t sequence) const { return n_past_[sequence]; }
   size_t n_ctx() const { return caches_[0].n_ctx(); }
-  size_t n_batch() const { return n_batch_; }                    ///< tokens of a prompt to read at once
-  size_t max_tokens() const { return forward_->max_tokens(); }   ///< of a pass: at least n_batch() and n_sequences()
+  size_t n_batch() const { return n_batch_; }                   ///< tokens of a prompt to read at once
+  size_t max_tokens() const { return forward_->max_tokens(); }  ///< of a pass: at least n_batch() and n_sequences()
   size_t few_tokens() const { return model().kernels().batch_from; }
   size_t n_vocab() const { return model().hparams().n_vocab; }
   const Model& model() const { return *forward_->model(); }

@@ -26,8 +26,8 @@ void store_row(const kernels::Kernels& kernels, const float* x, size_t n, std::b
 
 }  // namespace
 
-Forward::Forward(std::shared_ptr<const Model> model, quant::Type key_type, quant::Type value_type, size_t max_tokens, int n_threads,
-                 Affinity affinity)
+Forward::Forward(std::shared_ptr<const Model> model, quant::Type key_type, quant::Type value_type, size_t max_tokens,
+                 int n_threads, Affinity affinity)
     : model_(std::move(model)),
       pool_(n_threads, std::move(affinity)),
       rope_(model_->hparams(), model_->rope(),
@@ -71,7 +71,8 @@ void Forward::run(std::span<const tokenizer::Token> tokens, std::span<const Segm
   for (Segment& segment : whole) segment.n_out = segment.n;
   lay_out(whole);
   done(Step::kEmbedding, 0);
-  for (size_t layer = 0; layer < h.n_layer; ++layer) run_layer(layer, x_.data(), layer + 1 == h.n_layer ? segments : whole);
+  for (size_t layer = 0; layer < h.n_layer; ++layer)
+    run_layer(layer, x_.data(), layer + 1 == h.n_layer ? segments : whole);
   if (n_out_ == 0) return;
   multiply_output(x_.data() + (n - n_out_) * n_embd, n_out_, logits);
 }
@@ -88,7 +89,8 @@ void Forward::embed(std::span<const tokenizer::Token> tokens, float* x) const {
   const size_t n_embd = model_->hparams().n_embd;
   const Weight& embedding = model_->global()[Role::kTokenEmbd];
   for (size_t t = 0; t < tokens.size(); ++t) {
-    embedding.kernels->expand(embedding.data + static_cast<size_t>(tokens[t]) * embedding.row_bytes, n_embd, x + t * n_embd);
+    embedding.kernels->expand(embedding.data + static_cast<size_t>(tokens[t]) * embedding.row_bytes, n_embd,
+                              x + t * n_embd);
   }
 }
 
@@ -96,7 +98,8 @@ void Forward::lay_out(std::span<const Segment> segments) {
   rows_.clear();
   n_out_ = 0;
   for (const Segment& segment : segments) {
-    for (size_t t = 0; t < segment.n; ++t) rows_.push_back({&segment, segment.n_past + t, t >= segment.n - segment.n_out});
+    for (size_t t = 0; t < segment.n; ++t)
+      rows_.push_back({&segment, segment.n_past + t, t >= segment.n - segment.n_out});
     n_out_ += segment.n_out;
   }
   attention_.clear();
@@ -118,7 +121,9 @@ void Forward::run_layer(size_t layer, float* x, std::span<const Segment> segment
   if (shape.n_ff > 0 && n_out_ > 0) mlp_block(layer, x);
 }
 
-void Forward::norm_output(const float* x, size_t n, float* out) { norm_rows(model_->global()[Role::kOutputNorm], x, n, out); }
+void Forward::norm_output(const float* x, size_t n, float* out) {
+  norm_rows(model_->global()[Role::kOutputNorm], x, n, out);
+}
 
 /// Moves the rows of [tokens, n_embd] that come out to the end. With one segment they are there.
 void Forward::keep_outputs(float* x) const {
@@ -134,8 +139,8 @@ void Forward::attention_block(size_t layer, float* x) {
   const models::Hparams& h = model_->hparams();
   const WeightSet& w = model_->layer(layer);
   const size_t n_embd = h.n_embd, n = rows_.size();
-  const Product query{w[Role::kAttnQ], w[Role::kAttnQBias], q_.data()}, key{w[Role::kAttnK], w[Role::kAttnKBias], k_.data()},
-      value{w[Role::kAttnV], w[Role::kAttnVBias], v_.data()};
+  const Product query{w[Role::kAttnQ], w[Role::kAttnQBias], q_.data()},
+      key{w[Role::kAttnK], w[Role::kAttnKBias], k_.data()}, value{w[Role::kAttnV], w[Role::kAttnVBias], v_.data()};
 
   norm_rows(w[Role::kAttnNorm], x, n, normed_.data());
   done(Step::kAttentionNorm, layer);
@@ -205,16 +210,18 @@ void Forward::rotate_and_store(size_t layer) {
       const KvCache::Layer& store = cache.layer(layer);
       const size_t position = rows_[t].position;
       for (size_t i = 0; i < shape.n_head_kv; ++i) {
-        store_row(*key_kernels_, k + i * h.head_dim, h.head_dim, store.keys + i * store.key_head_bytes + position * cache.key_bytes());
-        store_row(*value_kernels_, v + i * h.head_dim, h.head_dim, store.values + i * store.value_head_bytes + position * cache.value_bytes());
+        store_row(*key_kernels_, k + i * h.head_dim, h.head_dim,
+                  store.keys + i * store.key_head_bytes + position * cache.key_bytes());
+        store_row(*value_kernels_, v + i * h.head_dim, h.head_dim,
+                  store.values + i * store.value_head_bytes + position * cache.value_bytes());
       }
     }
   });
 }
 
-/// attended_[t, head] = softmax(q . K / sqrt(head_dim)) V over the positions up to t, for the tokens that come out. A task is a KV
-/// head of a sequence, as many tokens as fill a block of query rows, and a range of positions. Ranges do not depend on the
-/// number of threads, so neither do the sums.
+/// attended_[t, head] = softmax(q . K / sqrt(head_dim)) V over the positions up to t, for the tokens that come out. A
+/// task is a KV head of a sequence, as many tokens as fill a block of query rows, and a range of positions. Ranges do
+/// not depend on the number of threads, so neither do the sums.
 void Forward::attend(size_t layer) {
   const models::Hparams& h = model_->hparams();
   const models::LayerShape& shape = h.layers[layer];
@@ -264,7 +271,8 @@ void Forward::attend_task(size_t layer, const Attention& plan, size_t task, int 
   const size_t t = ranged ? 0 : (plan.n_blocks - 1 - index) * tokens_per_task;
   const size_t element = t * n_q + kv_head * group * head_dim;
   const size_t row = plan.first_partial_row + task * segment.n_out * group;
-  float* out = ranged ? partial_.data() + plan.first_partial + index * segment.n_out * n_q : attended_.data() + plan.first_row * n_q;
+  float* out = ranged ? partial_.data() + plan.first_partial + index * segment.n_out * n_q
+                      : attended_.data() + plan.first_row * n_q;
   table_->attend({.q = q_.data() + plan.first_row * n_q + element,
                   .q_stride = n_q,
                   .n_tokens = std::min(tokens_per_task, segment.n_out - t),

@@ -23,17 +23,18 @@ struct Segment {
   size_t n_out;    ///< the last n_out tokens come out of a layer; attention stores keys and values of all n
 };
 
-/// Threads and activations of a pass; keys and values are the callers'. Products go over all tokens of a pass together, attention over
-/// each sequence for itself, so a token's result depends on other sequences only in this: few tokens and many go through
-/// different kernels (KernelTable::batch_from). It does not depend on the number of threads. Not thread-safe.
+/// Threads and activations of a pass; keys and values are the callers'. Products go over all tokens of a pass together,
+/// attention over each sequence for itself, so a token's result depends on other sequences only in this: few tokens and
+/// many go through different kernels (KernelTable::batch_from). It does not depend on the number of threads. Not
+/// thread-safe.
 class Forward {
  public:
   /// For passes of at most max_tokens.
-  Forward(std::shared_ptr<const Model> model, quant::Type key_type, quant::Type value_type, size_t max_tokens, int n_threads,
-          Affinity affinity);
+  Forward(std::shared_ptr<const Model> model, quant::Type key_type, quant::Type value_type, size_t max_tokens,
+          int n_threads, Affinity affinity);
 
-  /// Embedding, all layers and the output matrix: tokens (ids inside the vocabulary) of the segments one after another; logits
-  /// [sum of n_out, n_vocab] in their order, which may be null when that is 0.
+  /// Embedding, all layers and the output matrix: tokens (ids inside the vocabulary) of the segments one after another;
+  /// logits [sum of n_out, n_vocab] in their order, which may be null when that is 0.
   void run(std::span<const tokenizer::Token> tokens, std::span<const Segment> segments, float* logits);
 
   // The same in its parts.
@@ -70,9 +71,9 @@ class Forward {
   /// What attention does for a segment.
   struct Attention {
     const Segment* segment;
-    size_t first_row;    // of q_ and attended_
-    size_t n_blocks;     // of query rows
-    size_t n_ranges;     // of positions; 1: all at once
+    size_t first_row;  // of q_ and attended_
+    size_t n_blocks;   // of query rows
+    size_t n_ranges;   // of positions; 1: all at once
     size_t first_task;
     size_t first_partial, first_partial_row;
   };
@@ -88,7 +89,8 @@ class Forward {
   void merge_ranges(size_t layer, const Attention& plan);
   void norm_rows(const Weight& gain, const float* x, size_t n, float* out);
   void done(Step step, size_t layer) {
-    if (steps_ != nullptr) steps_->on_step(step, {.layer = layer, .n_past = rows_.front().position, .n = rows_.size(), .n_out = n_out_});
+    if (steps_ != nullptr)
+      steps_->on_step(step, {.layer = layer, .n_past = rows_.front().position, .n = rows_.size(), .n_out = n_out_});
   }
 
   std::shared_ptr<const Model> model_;
@@ -103,10 +105,10 @@ class Forward {
   size_t scratch_per_thread_ = 0;
 
   // The pass at hand.
-  std::vector<Row> rows_;                       // [tokens]
-  size_t n_out_ = 0;                            // rows that come out
-  std::vector<size_t> rotated_;                 // positions that rotations_ is of
-  std::vector<Attention> attention_;            // [segments]
+  std::vector<Row> rows_;             // [tokens]
+  size_t n_out_ = 0;                  // rows that come out
+  std::vector<size_t> rotated_;       // positions that rotations_ is of
+  std::vector<Attention> attention_;  // [segments]
 
   AlignedBuffer<float> x_;          // [max_tokens, n_embd]  residual stream
   AlignedBuffer<float> normed_;     // [max_tokens, n_embd]

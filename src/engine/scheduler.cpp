@@ -18,7 +18,8 @@ uint64_t Scheduler::submit(Request request) {
 }
 
 bool Scheduler::cancel(uint64_t id) {
-  const auto waits = std::find_if(waiting_.begin(), waiting_.end(), [&](const auto& entry) { return entry.first == id; });
+  const auto waits =
+      std::find_if(waiting_.begin(), waiting_.end(), [&](const auto& entry) { return entry.first == id; });
   if (waits != waiting_.end()) {
     waiting_.erase(waits);
     return true;
@@ -32,7 +33,8 @@ bool Scheduler::cancel(uint64_t id) {
 }
 
 size_t Scheduler::n_active() const {
-  return static_cast<size_t>(std::count_if(slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.id.has_value(); }));
+  return static_cast<size_t>(
+      std::count_if(slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.id.has_value(); }));
 }
 
 /// Gives free sequences to those who wait.
@@ -44,7 +46,8 @@ void Scheduler::admit(std::vector<Answer>& done) {
       if (request.prompt.empty()) {
         done.push_back({id, fail(ErrorCode::kInvalid, "the prompt is empty")});
       } else if (request.prompt.size() > batch_.n_ctx()) {
-        done.push_back({id, fail(ErrorCode::kTooLarge, "the prompt has {} tokens, the context {}; use a larger -c or a shorter prompt",
+        done.push_back({id, fail(ErrorCode::kTooLarge,
+                                 "the prompt has {} tokens, the context {}; use a larger -c or a shorter prompt",
                                  request.prompt.size(), batch_.n_ctx())});
       } else {
         slot.id = id;
@@ -59,12 +62,14 @@ void Scheduler::admit(std::vector<Answer>& done) {
   }
 }
 
-/// Takes over what any sequence holds of the prompt's beginning, in whole portions: so every token is computed as it would be alone.
+/// Takes over what any sequence holds of the prompt's beginning, in whole portions: so every token is computed as it
+/// would be alone.
 void Scheduler::share_prefix(size_t slot) {
   const std::vector<Token>& prompt = slots_[slot].request.prompt;
   const auto common = [&](size_t other) {
     const std::vector<Token>& held = slots_[other].held;
-    const auto n = static_cast<size_t>(std::mismatch(held.begin(), held.end(), prompt.begin(), prompt.end() - 1).first - held.begin());
+    const auto n = static_cast<size_t>(std::mismatch(held.begin(), held.end(), prompt.begin(), prompt.end() - 1).first -
+                                       held.begin());
     return n / batch_.n_batch() * batch_.n_batch();
   };
   size_t best = slot;
@@ -78,7 +83,8 @@ void Scheduler::share_prefix(size_t slot) {
 }
 
 Status Scheduler::read_prompts(std::vector<Answer>& done) {
-  // The first portions that fit, oldest request first. A short one goes alone: beside others it would go through other kernels.
+  // The first portions that fit, oldest request first. A short one goes alone: beside others it would go through other
+  // kernels.
   std::vector<size_t> order;
   for (size_t i = 0; i < slots_.size(); ++i) {
     if (slots_[i].reading()) order.push_back(i);
@@ -156,8 +162,8 @@ void Scheduler::draw(std::span<const size_t> slots, std::span<const float> logit
     Slot& slot = slots_[slots[i]];
     const bool full = batch_.n_past(slots[i]) >= batch_.n_ctx();
     slot.next = drawn[i].token;
-    const bool goes_on = take_token(batch_.model().tokenizer(), drawn[i].token, drawn[i].gap, *slot.sampler, slot.request.max_tokens, full,
-                                    slot.request.on_token, slot.generation);
+    const bool goes_on = take_token(batch_.model().tokenizer(), drawn[i].token, drawn[i].gap, *slot.sampler,
+                                    slot.request.max_tokens, full, slot.request.on_token, slot.generation);
     n_drawn_ += 1;
     if (!goes_on) finish(slots[i], done);
   }

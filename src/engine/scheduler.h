@@ -25,12 +25,13 @@ struct Answer {
   Expected<Generation> result;
 };
 
-/// Continuous batching: step() by step, requests that wait take the sequences that are free, prompts are read in portions of
-/// n_batch() tokens, and every sequence that generates gets one token. Requests may come and go between steps.
+/// Continuous batching: step() by step, requests that wait take the sequences that are free, prompts are read in
+/// portions of n_batch() tokens, and every sequence that generates gets one token. Requests may come and go between
+/// steps.
 ///
-/// An answer is that of generate() in a Session of its own, token by token, whatever else runs beside it, while the batch has
-/// fewer sequences than few_tokens(); with more, the kernels for many tokens round a little differently. Prompts that begin alike
-/// share what was computed for whole portions of n_batch() tokens, which changes nothing.
+/// An answer is that of generate() in a Session of its own, token by token, whatever else runs beside it, while the
+/// batch has fewer sequences than few_tokens(); with more, the kernels for many tokens round a little differently.
+/// Prompts that begin alike share what was computed for whole portions of n_batch() tokens, which changes nothing.
 class Scheduler {
  public:
   /// The batch must outlive this, which alone uses it.
@@ -60,7 +61,7 @@ class Scheduler {
     size_t n_read = 0;                   // of the prompt
     tokenizer::Token next = 0;           // drawn, not evaluated
     Generation generation;
-    double start = 0, first = 0;         // seconds, when the request was taken and when its first logits were there
+    double start = 0, first = 0;  // seconds, when the request was taken and when its first logits were there
     bool reading() const { return id && n_read < request.prompt.size(); }
   };
 

@@ -29,7 +29,8 @@ constexpr Metric kMetrics[] = {
 };
 constexpr Metric kAgainstBase[] = {
     {"kld", "mean KL(base || model) per token of the references, nats", Metric::Kind::kRatio, 2, mean_of_sums, 5},
-    {"top1", "share of the references' tokens where both find the same token most likely", Metric::Kind::kRatio, 2, mean_of_sums},
+    {"top1", "share of the references' tokens where both find the same token most likely", Metric::Kind::kRatio, 2,
+     mean_of_sums},
     {"reference_ppl", "perplexity of the references", Metric::Kind::kRatio, 2, exp_of_mean, 3},
 };
 
@@ -66,7 +67,8 @@ void score(Json& record, const std::string& answer, const std::vector<std::strin
   const BleuCounts bleu = bleu_counts(text, references);
   const double sentence = sentence_bleu_score(bleu);
   const ChrfCounts chrf = chrf_counts(text, references, 0), chrf_pp = chrf_counts(text, references, kChrfWordOrder);
-  record["scores"] = {{"chrf", chrf_score(chrf)}, {"chrf_pp", chrf_score(chrf_pp)}, {"rouge_l", rouge}, {"bleu", sentence}};
+  record["scores"] = {
+      {"chrf", chrf_score(chrf)}, {"chrf_pp", chrf_score(chrf_pp)}, {"rouge_l", rouge}, {"bleu", sentence}};
   put_row(record, kMetrics[0], chrf);
   put_row(record, kMetrics[1], chrf_pp);
   put_row(record, kMetrics[2], {rouge, 1});
@@ -79,14 +81,16 @@ class Answers {
  public:
   static Expected<Answers> create(const TaskRun& run, size_t n_items) {
     Answers out;
-    SHOEHORN_TRY(auto batch, engine::Batch::create(run.subject.model, run.subject.session, std::min(run.options.n_parallel, n_items)));
+    SHOEHORN_TRY(auto batch, engine::Batch::create(run.subject.model, run.subject.session,
+                                                   std::min(run.options.n_parallel, n_items)));
     out.batch_.emplace(std::move(batch));
     if (run.options.chat.value_or(true)) {
       SHOEHORN_TRY(out.chat_, chat_template_of(*run.subject.model));
     }
     if (run.base == nullptr) return out;
     const size_t n_vocab = run.subject.model->hparams().n_vocab, n_base = run.base->model->hparams().n_vocab;
-    if (n_vocab != n_base) return fail(ErrorCode::kInvalid, "the base model has {} tokens, this one {}", n_base, n_vocab);
+    if (n_vocab != n_base)
+      return fail(ErrorCode::kInvalid, "the base model has {} tokens, this one {}", n_base, n_vocab);
     SHOEHORN_TRY(auto session, engine::Session::create(run.subject.model, run.subject.session));
     SHOEHORN_TRY(auto base, engine::Session::create(run.base->model, run.base->session));
     out.session_.emplace(std::move(session));
@@ -143,7 +147,10 @@ Expected<Evaluation> run_answers(const TaskRun& run) {
   for (const PromptItem& item : items) {
     bool empty = item.references.empty();
     for (const std::string& reference : item.references) empty = empty || strip(reference).empty();
-    if (empty) return fail(ErrorCode::kInvalid, "{}: prompt {} has no reference, or an empty one (\"reference\", \"references\" or \"output\")", o.path, item.id);
+    if (empty)
+      return fail(ErrorCode::kInvalid,
+                  "{}: prompt {} has no reference, or an empty one (\"reference\", \"references\" or \"output\")",
+                  o.path, item.id);
   }
   SHOEHORN_TRY(auto answers, Answers::create(run, items.size()));
   const size_t n_ctx = answers.batch().n_ctx();
@@ -169,8 +176,12 @@ Expected<Evaluation> run_answers(const TaskRun& run) {
     // An answer has at least half the context, if it may be as long.
     const size_t room = std::min(static_cast<size_t>(question.max_tokens), n_ctx / 2);
     const size_t n_cut_here = cut_from_left(answers.batch().model().tokenizer(), question.ids, n_ctx - room);
-    out.items[i] = {.id = item.id, .record = {{"task", "answers"}, {"id", item.id}, {"prompt", user_message(item)}, {"references", item.references},
-                                              {"chat", answers.chat()}}};
+    out.items[i] = {.id = item.id,
+                    .record = {{"task", "answers"},
+                               {"id", item.id},
+                               {"prompt", user_message(item)},
+                               {"references", item.references},
+                               {"chat", answers.chat()}}};
     if (!item.system.empty()) out.items[i].record["system"] = item.system;
     if (n_cut_here > 0) out.items[i].record["cut"] = n_cut_here;
     questions.push_back(std::move(question));
@@ -181,10 +192,12 @@ Expected<Evaluation> run_answers(const TaskRun& run) {
     ItemResult& result = out.items[asked[index]];
     const std::string where = fmt::format("{}: prompt {}", o.path, item.id);
     if (!answer) return annotate(answer.error(), where);
-    result.record.update({{"answer", answer->text}, {"stop", engine::stop_reason_name(answer->generation.stop)},
+    result.record.update({{"answer", answer->text},
+                          {"stop", engine::stop_reason_name(answer->generation.stop)},
                           {"n_tokens", answer->generation.ids.size()}});
     score(result.record, answer->text, item.references);
-    if (const Status compared = answers.compare(item, result.record); !compared) return annotate(compared.error(), where);
+    if (const Status compared = answers.compare(item, result.record); !compared)
+      return annotate(compared.error(), where);
     return run.log.add(result);
   };
   SHOEHORN_RETURN_IF_ERROR(answer_all(answers.batch(), std::move(questions), take, run.progress));
@@ -199,7 +212,10 @@ Expected<Evaluation> run_answers(const TaskRun& run) {
     for (const Metric& metric : kAgainstBase) out.metrics.push_back(&metric);
   }
   out.facts = {{"chat", answers.chat()}, {"cut", n_cut}, {"unfinished", n_unfinished}};
-  if (n_cut > 0) out.remarks.push_back(fmt::format("{} of {} prompts did not fit into the context of {} tokens and lost their beginning (-c)", n_cut, items.size(), n_ctx));
+  if (n_cut > 0)
+    out.remarks.push_back(
+        fmt::format("{} of {} prompts did not fit into the context of {} tokens and lost their beginning (-c)", n_cut,
+                    items.size(), n_ctx));
   return out;
 }
 

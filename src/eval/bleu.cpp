@@ -14,12 +14,14 @@ bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 /// Marks that always stand alone: ASCII punctuation but ' , - .
 bool stands_alone(char c) {
-  return (c >= ' ' && c <= '&') || (c >= '(' && c <= '+') || c == '/' || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') || (c >= '{' && c <= '~');
+  return (c >= ' ' && c <= '&') || (c >= '(' && c <= '+') || c == '/' || (c >= ':' && c <= '@') ||
+         (c >= '[' && c <= '`') || (c >= '{' && c <= '~');
 }
 
 bool is_point(char c) { return c == '.' || c == ','; }
 
-/// Rewrites from left to right what `first` and `second` accept side by side; what was rewritten is not looked at again.
+/// Rewrites from left to right what `first` and `second` accept side by side; what was rewritten is not looked at
+/// again.
 template <class First, class Second, class Write>
 std::string rewrite_pairs(const std::string& text, First first, Second second, Write write) {
   std::string out;
@@ -35,7 +37,8 @@ std::string rewrite_pairs(const std::string& text, First first, Second second, W
 }
 
 void replace_all(std::string& text, std::string_view from, std::string_view to) {
-  for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) text.replace(at, from.size(), to);
+  for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size()))
+    text.replace(at, from.size(), to);
 }
 
 double score(std::span<const double> counts, bool effective_order) {
@@ -80,10 +83,13 @@ std::vector<std::string> tokenize_13a(std::string_view input) {
   spaced += ' ';
   const auto not_digit = [](char c) { return !is_digit(c); };
   // Points and commas stand alone but between digits; dashes after a digit do.
-  spaced = rewrite_pairs(spaced, not_digit, is_point, [](std::string& out, char a, char b) { ((((out += a) += ' ') += b) += ' '); });
-  spaced = rewrite_pairs(spaced, is_point, not_digit, [](std::string& out, char a, char b) { ((((out += ' ') += a) += ' ') += b); });
-  spaced = rewrite_pairs(spaced, is_digit, [](char c) { return c == '-'; },
+  spaced = rewrite_pairs(spaced, not_digit, is_point,
                          [](std::string& out, char a, char b) { ((((out += a) += ' ') += b) += ' '); });
+  spaced = rewrite_pairs(spaced, is_point, not_digit,
+                         [](std::string& out, char a, char b) { ((((out += ' ') += a) += ' ') += b); });
+  spaced = rewrite_pairs(
+      spaced, is_digit, [](char c) { return c == '-'; },
+      [](std::string& out, char a, char b) { ((((out += a) += ' ') += b) += ' '); });
   std::vector<std::string> tokens;
   bool in_token = false;
   size_t at = 0;
@@ -109,7 +115,9 @@ BleuCounts bleu_counts(std::string_view answer, std::span<const std::string> ref
   for (const auto& other : others) {
     const auto n = static_cast<double>(other.size()), distance = std::abs(n - n_answer);
     // Of two as near the shorter.
-    if (nearest < 0 || distance < std::abs(nearest - n_answer) || (distance == std::abs(nearest - n_answer) && n < nearest)) nearest = n;
+    if (nearest < 0 || distance < std::abs(nearest - n_answer) ||
+        (distance == std::abs(nearest - n_answer) && n < nearest))
+      nearest = n;
   }
   out[1] = std::max(0.0, nearest);
   for (size_t n = 1; n <= kOrder; ++n) {

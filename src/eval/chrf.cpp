@@ -11,8 +11,8 @@ constexpr size_t kCharOrder = 6;
 constexpr double kBeta = 2;
 constexpr std::string_view kPunctuation = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~";
 
-/// Characters without white space, and words: runs between white space, of which one punctuation mark at the end, else at the
-/// beginning, is a word of its own (chrF++.py).
+/// Characters without white space, and words: runs between white space, of which one punctuation mark at the end, else
+/// at the beginning, is a word of its own (chrF++.py).
 struct Units {
   std::vector<std::string> characters, words;
 };
@@ -21,7 +21,9 @@ Units units_of(std::string_view text) {
   Units units;
   std::vector<std::string> word;  // characters
   const auto end_word = [&] {
-    const auto is_mark = [](const std::string& c) { return c.size() == 1 && kPunctuation.find(c[0]) != std::string_view::npos; };
+    const auto is_mark = [](const std::string& c) {
+      return c.size() == 1 && kPunctuation.find(c[0]) != std::string_view::npos;
+    };
     const auto join = [&](size_t begin, size_t end) {
       std::string out;
       for (size_t i = begin; i < end; ++i) out += word[i];

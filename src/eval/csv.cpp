@@ -27,7 +27,8 @@ Expected<std::vector<CsvRow>> read_csv(const std::string& path) {
     if (text[at] == '"') {
       const size_t opened = line;
       for (++at;; ++at) {
-        if (at >= text.size()) return fail(ErrorCode::kInvalid, "{}:{}: a quote is opened and never closed", path, opened);
+        if (at >= text.size())
+          return fail(ErrorCode::kInvalid, "{}:{}: a quote is opened and never closed", path, opened);
         if (text[at] == '"' && (at + 1 >= text.size() || text[at + 1] != '"')) break;
         if (text[at] == '"') ++at;
         line += text[at] == '\n';

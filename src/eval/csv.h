@@ -13,8 +13,8 @@ struct CsvRow {
   std::vector<std::string> cells;
 };
 
-/// The rows of a file; a byte order mark and empty lines are passed over. Quoted cells may hold commas, line breaks and doubled
-/// quotes. Fails with "PATH:LINE: ..." for a quote that is not closed or is followed by more text.
+/// The rows of a file; a byte order mark and empty lines are passed over. Quoted cells may hold commas, line breaks and
+/// doubled quotes. Fails with "PATH:LINE: ..." for a quote that is not closed or is followed by more text.
 Expected<std::vector<CsvRow>> read_csv(const std::string& path);
 
 }  // namespace shoehorn::eval

@@ -36,9 +36,8 @@ Status answer_all(engine::Batch& batch, std::vector<Question> questions,
     scheduler.submit({.prompt = std::move(question.ids),
                       .sampler = question.sampler,
                       .max_tokens = question.max_tokens,
-                      .on_token = [&text = texts[i], &stops = question.stops, &tokenizer = batch.model().tokenizer()](Token token) {
-                        return !append(text, tokenizer.piece(token), stops);
-                      }});
+                      .on_token = [&text = texts[i], &stops = question.stops, &tokenizer = batch.model().tokenizer()](
+                                      Token token) { return !append(text, tokenizer.piece(token), stops); }});
   }
   std::map<size_t, Expected<Answered>> ready;
   size_t next = 0;
@@ -71,8 +70,8 @@ Expected<std::optional<tokenizer::ChatTemplate>> chat_template_of(const engine::
   return std::optional<tokenizer::ChatTemplate>(std::move(*parsed));
 }
 
-Expected<std::vector<Token>> chat_question(const engine::Model& model, const tokenizer::ChatTemplate& chat_template, const std::string& system,
-                                           const std::string& message) {
+Expected<std::vector<Token>> chat_question(const engine::Model& model, const tokenizer::ChatTemplate& chat_template,
+                                           const std::string& system, const std::string& message) {
   auto messages = nlohmann::ordered_json::array();
   if (!system.empty()) messages.push_back({{"role", "system"}, {"content", system}});
   messages.push_back({{"role", "user"}, {"content", message}});

@@ -25,8 +25,9 @@ struct Answered {
   engine::Generation generation;
 };
 
-/// Answers all questions over the sequences of `batch`. on_answer is called once for each, in their order, as early as that allows;
-/// with an error where a question alone failed. What on_answer returns ends the work when it is an error. Progress counts answers.
+/// Answers all questions over the sequences of `batch`. on_answer is called once for each, in their order, as early as
+/// that allows; with an error where a question alone failed. What on_answer returns ends the work when it is an error.
+/// Progress counts answers.
 Status answer_all(engine::Batch& batch, std::vector<Question> questions,
                   const std::function<Status(size_t index, Expected<Answered> answer)>& on_answer, Progress& progress);
 
@@ -34,7 +35,8 @@ Status answer_all(engine::Batch& batch, std::vector<Question> questions,
 Expected<std::optional<tokenizer::ChatTemplate>> chat_template_of(const engine::Model& model);
 
 /// A question put in a chat: system text (may be empty) and the user's message.
-Expected<std::vector<tokenizer::Token>> chat_question(const engine::Model& model, const tokenizer::ChatTemplate& chat_template,
+Expected<std::vector<tokenizer::Token>> chat_question(const engine::Model& model,
+                                                      const tokenizer::ChatTemplate& chat_template,
                                                       const std::string& system, const std::string& message);
 
 }  // namespace shoehorn::eval

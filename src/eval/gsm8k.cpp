@@ -11,7 +11,8 @@ namespace {
 constexpr int64_t kMaxTokens = 256;
 
 constexpr Metric kMetrics[] = {
-    {"exact_strict", "share of questions whose number behind \"#### \" is right", Metric::Kind::kProportion, 2, mean_of_sums},
+    {"exact_strict", "share of questions whose number behind \"#### \" is right", Metric::Kind::kProportion, 2,
+     mean_of_sums},
     {"exact_flexible", "share of questions whose last number is right", Metric::Kind::kProportion, 2, mean_of_sums},
 };
 
@@ -92,8 +93,10 @@ Expected<Evaluation> run_gsm8k(const TaskRun& run) {
   std::string examples;
   if (shots > 0) {
     SHOEHORN_TRY(const auto dev, read_items(o.dev_path));
-    if (dev.size() < shots) return fail(ErrorCode::kInvalid, "{} has {} examples, --shots asks for {}", o.dev_path, dev.size(), shots);
-    for (size_t i = 0; i < shots; ++i) examples += "Question: " + dev[i].question + "\nAnswer: " + dev[i].answer + "\n\n";
+    if (dev.size() < shots)
+      return fail(ErrorCode::kInvalid, "{} has {} examples, --shots asks for {}", o.dev_path, dev.size(), shots);
+    for (size_t i = 0; i < shots; ++i)
+      examples += "Question: " + dev[i].question + "\nAnswer: " + dev[i].answer + "\n\n";
   }
   const engine::Model& model = *run.subject.model;
   std::optional<tokenizer::ChatTemplate> chat;
@@ -102,9 +105,11 @@ Expected<Evaluation> run_gsm8k(const TaskRun& run) {
     if (!chat) return fail(ErrorCode::kInvalid, "the model has no chat template");
   }
   const int64_t max_tokens = o.max_tokens.value_or(kMaxTokens);
-  SHOEHORN_TRY(auto batch, engine::Batch::create(run.subject.model, run.subject.session, std::min(o.n_parallel, items.size())));
+  SHOEHORN_TRY(auto batch,
+               engine::Batch::create(run.subject.model, run.subject.session, std::min(o.n_parallel, items.size())));
   if (static_cast<size_t>(max_tokens) >= batch.n_ctx()) {
-    return fail(ErrorCode::kTooLarge, "answers of {} tokens leave no room for a question in a context of {}; use a larger -c or a smaller -n",
+    return fail(ErrorCode::kTooLarge,
+                "answers of {} tokens leave no room for a question in a context of {}; use a larger -c or a smaller -n",
                 max_tokens, batch.n_ctx());
   }
 
@@ -118,7 +123,10 @@ Expected<Evaluation> run_gsm8k(const TaskRun& run) {
       continue;
     }
     const std::string prompt = examples + "Question: " + items[i].question + "\nAnswer:";
-    Question question = {.ids = {}, .max_tokens = max_tokens, .sampler = {.temperature = 0}, .stops = {"Question:", "</s>", "<|im_end|>"}};
+    Question question = {.ids = {},
+                         .max_tokens = max_tokens,
+                         .sampler = {.temperature = 0},
+                         .stops = {"Question:", "</s>", "<|im_end|>"}};
     if (chat) {
       SHOEHORN_TRY(question.ids, chat_question(model, *chat, "", prompt));
     } else {
@@ -127,15 +135,18 @@ Expected<Evaluation> run_gsm8k(const TaskRun& run) {
     cut.push_back(cut_from_left(model.tokenizer(), question.ids, batch.n_ctx() - static_cast<size_t>(max_tokens)));
     questions.push_back(std::move(question));
     asked.push_back(i);
-    out.items[i] = {.id = items[i].id, .record = {{"task", "gsm8k"}, {"id", items[i].id}, {"prompt", prompt}, {"right", items[i].number}}};
+    out.items[i] = {.id = items[i].id,
+                    .record = {{"task", "gsm8k"}, {"id", items[i].id}, {"prompt", prompt}, {"right", items[i].number}}};
   }
   const auto take = [&](size_t index, Expected<Answered> answer) -> Status {
     if (!answer) return annotate(answer.error(), fmt::format("{}: question {}", o.path, items[asked[index]].id));
     const Item& item = items[asked[index]];
     ItemResult& result = out.items[asked[index]];
     const auto strict = strict_answer(answer->text), flexible = flexible_answer(answer->text);
-    result.record.update({{"answer", answer->text}, {"stop", engine::stop_reason_name(answer->generation.stop)},
-                          {"n_tokens", answer->generation.ids.size()}, {"strict", strict ? Json(*strict) : Json()},
+    result.record.update({{"answer", answer->text},
+                          {"stop", engine::stop_reason_name(answer->generation.stop)},
+                          {"n_tokens", answer->generation.ids.size()},
+                          {"strict", strict ? Json(*strict) : Json()},
                           {"flexible", flexible ? Json(*flexible) : Json()}});
     if (cut[index] > 0) result.record["cut"] = cut[index];
     put_row(result.record, kMetrics[0], {static_cast<double>(strict && normal_number(*strict) == item.number), 1});
@@ -149,10 +160,13 @@ Expected<Evaluation> run_gsm8k(const TaskRun& run) {
     n_long += item.record.value("stop", "") == "length";
   }
   for (const Metric& metric : kMetrics) out.metrics.push_back(&metric);
-  out.facts = {{"shots", shots}, {"cut", n_cut}, {"max_tokens", max_tokens}, {"chat", chat.has_value()}, {"unfinished", n_long}};
+  out.facts = {
+      {"shots", shots}, {"cut", n_cut}, {"max_tokens", max_tokens}, {"chat", chat.has_value()}, {"unfinished", n_long}};
   if (n_cut > 0) {
-    out.remarks.push_back(fmt::format("{} of {} prompts did not fit beside an answer of {} tokens into the context of {} and lost their beginning (-c, -n, --shots)",
-                                      n_cut, items.size(), max_tokens, batch.n_ctx()));
+    out.remarks.push_back(
+        fmt::format("{} of {} prompts did not fit beside an answer of {} tokens into the context of {} and lost their "
+                    "beginning (-c, -n, --shots)",
+                    n_cut, items.size(), max_tokens, batch.n_ctx()));
   }
   return out;
 }

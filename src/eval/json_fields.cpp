@@ -16,21 +16,25 @@ Expected<const Json*> field(const Json& j, const char* key) {
 
 Expected<std::string> text_field(const Json& j, const char* key) {
   SHOEHORN_TRY(const Json* value, field(j, key));
-  if (!value->is_string()) return fail(ErrorCode::kInvalid, "the field \"{}\" is a {}, text is expected", key, value->type_name());
+  if (!value->is_string())
+    return fail(ErrorCode::kInvalid, "the field \"{}\" is a {}, text is expected", key, value->type_name());
   return value->get<std::string>();
 }
 
 Expected<std::vector<std::string>> texts_field(const Json& j, const char* key, size_t min) {
   SHOEHORN_TRY(const Json* value, field(j, key));
-  if (!value->is_array()) return fail(ErrorCode::kInvalid, "the field \"{}\" is a {}, a list is expected", key, value->type_name());
+  if (!value->is_array())
+    return fail(ErrorCode::kInvalid, "the field \"{}\" is a {}, a list is expected", key, value->type_name());
   std::vector<std::string> out;
   for (const Json& element : *value) {
     if (!element.is_string()) {
-      return fail(ErrorCode::kInvalid, "element {} of \"{}\" is a {}, text is expected", out.size(), key, element.type_name());
+      return fail(ErrorCode::kInvalid, "element {} of \"{}\" is a {}, text is expected", out.size(), key,
+                  element.type_name());
     }
     out.push_back(element.get<std::string>());
   }
-  if (out.size() < min) return fail(ErrorCode::kInvalid, "\"{}\" has {} elements, at least {} are needed", key, out.size(), min);
+  if (out.size() < min)
+    return fail(ErrorCode::kInvalid, "\"{}\" has {} elements, at least {} are needed", key, out.size(), min);
   return out;
 }
 
@@ -38,7 +42,8 @@ Expected<size_t> parse_index(std::string_view text, const char* key, size_t n) {
   size_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size() || value >= n) {
-    return fail(ErrorCode::kInvalid, "\"{}\" is \"{}\", an index from 0 to {} is expected", key, text.substr(0, 40), n - 1);
+    return fail(ErrorCode::kInvalid, "\"{}\" is \"{}\", an index from 0 to {} is expected", key, text.substr(0, 40),
+                n - 1);
   }
   return value;
 }

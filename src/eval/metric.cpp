@@ -15,7 +15,8 @@ std::vector<double> sums_of(const Metric& metric, std::span<const double> rows) 
   return sums;
 }
 
-double resampled(const Metric& metric, std::span<const double> rows, const std::vector<uint32_t>& counts, std::vector<double>& sums) {
+double resampled(const Metric& metric, std::span<const double> rows, const std::vector<uint32_t>& counts,
+                 std::vector<double>& sums) {
   sums.assign(metric.n_sums, 0);
   for (size_t item = 0; item < counts.size(); ++item) {
     if (counts[item] == 0) continue;
@@ -28,7 +29,9 @@ double resampled(const Metric& metric, std::span<const double> rows, const std::
 
 double mean_of_sums(std::span<const double> sums) { return sums[1] > 0 ? sums[0] / sums[1] : 0; }
 
-void put_row(Json& record, const Metric& metric, std::vector<double> row) { record["sums"][metric.name] = std::move(row); }
+void put_row(Json& record, const Metric& metric, std::vector<double> row) {
+  record["sums"][metric.name] = std::move(row);
+}
 
 Expected<std::vector<double>> rows_of(const Metric& metric, std::span<const ItemResult> items) {
   std::vector<double> rows;
@@ -42,7 +45,8 @@ Expected<std::vector<double>> rows_of(const Metric& metric, std::span<const Item
     }
     if (row == nullptr || !row->is_array() || row->size() != metric.n_sums ||
         !std::all_of(row->begin(), row->end(), [](const Json& x) { return x.is_number(); })) {
-      return fail(ErrorCode::kInvalid, "item {}: \"sums\" has no row of {} numbers for {}", item.id, metric.n_sums, metric.name);
+      return fail(ErrorCode::kInvalid, "item {}: \"sums\" has no row of {} numbers for {}", item.id, metric.n_sums,
+                  metric.name);
     }
     for (const Json& x : *row) rows.push_back(x.get<double>());
   }
@@ -64,7 +68,8 @@ Estimate estimate(const Metric& metric, std::span<const double> rows, const Boot
   return out;
 }
 
-Difference compare(const Metric& metric, std::span<const double> a, std::span<const double> b, const BootstrapOptions& options) {
+Difference compare(const Metric& metric, std::span<const double> a, std::span<const double> b,
+                   const BootstrapOptions& options) {
   Difference out;
   out.value = metric.value(sums_of(metric, a)) - metric.value(sums_of(metric, b));
   const size_t n = n_items(metric, a);
@@ -86,7 +91,8 @@ Difference compare(const Metric& metric, std::span<const double> a, std::span<co
     above += value >= 0;
     below += value <= 0;
   }
-  // One is added to both so that a finite number of draws never says "impossible" (Davison and Hinkley 1997, section 4.2).
+  // One is added to both so that a finite number of draws never says "impossible" (Davison and Hinkley 1997,
+  // section 4.2).
   out.p = std::min(1.0, 2 * static_cast<double>(std::min(above, below) + 1) / static_cast<double>(values.size() + 1));
   out.interval = percentile_interval(values);
   return out;
@@ -104,7 +110,8 @@ Expected<PairedItems> pair_items(std::span<const ItemResult> a, std::span<const 
     if (found == second.end()) continue;
     const ItemResult& other = *found->second;
     if (json_or(item.record, "prompt", std::string()) != json_or(other.record, "prompt", std::string())) {
-      return fail(ErrorCode::kInvalid, "item {} was asked with different prompts; only answers to the same questions can be compared",
+      return fail(ErrorCode::kInvalid,
+                  "item {} was asked with different prompts; only answers to the same questions can be compared",
                   item.id);
     }
     out.a.push_back(item);

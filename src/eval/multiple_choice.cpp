@@ -17,13 +17,15 @@ constexpr Metric kMetrics[] = {
     {"acc_norm", "the same by log-likelihood per character of the choice", Metric::Kind::kProportion, 2, mean_of_sums},
 };
 constexpr Metric kTruth[] = {
-    {"mc1", "share of questions whose best answer is more likely than every incorrect one", Metric::Kind::kProportion, 2, mean_of_sums},
+    {"mc1", "share of questions whose best answer is more likely than every incorrect one", Metric::Kind::kProportion,
+     2, mean_of_sums},
     {"mc2", "mean share of the answers' probability that the correct ones have", Metric::Kind::kRatio, 2, mean_of_sums},
 };
 
 /// Code points, as Python counts them; a byte that is no valid UTF-8 counts as one.
 size_t n_characters(std::string_view text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<uint8_t>(c) & 0xc0) != 0x80; }));
+  return static_cast<size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<uint8_t>(c) & 0xc0) != 0x80; }));
 }
 
 size_t common_prefix(std::span<const Token> a, std::span<const Token> b) {
@@ -58,9 +60,14 @@ std::vector<double> shares(std::span<const double> log_likelihood) {
 
 ItemResult result_of(const ChoiceItem& item, const std::string& prompt, const ChoiceScores& scores, const char* task,
                      std::span<const Metric> metrics) {
-  ItemResult out = {.id = item.id, .record = {{"task", task}, {"id", item.id}, {"prompt", prompt}, {"choices", item.choices},
-                                              {"right", item.answer}, {"log_likelihood", scores.log_likelihood},
-                                              {"n_tokens", scores.n_tokens}}};
+  ItemResult out = {.id = item.id,
+                    .record = {{"task", task},
+                               {"id", item.id},
+                               {"prompt", prompt},
+                               {"choices", item.choices},
+                               {"right", item.answer},
+                               {"log_likelihood", scores.log_likelihood},
+                               {"n_tokens", scores.n_tokens}}};
   if (scores.n_cut > 0) out.record["cut"] = scores.n_cut;
   if (scores.merged) out.record["merged"] = true;
   if (!item.topic.empty()) out.record["topic"] = item.topic;
@@ -117,7 +124,8 @@ Expected<ChoiceScores> ChoiceScorer::score(std::string_view context, std::span<c
     const size_t n_scored = part.ids.size() - part.n_context;
     // The last token is only predicted; BOS or one token of context must remain.
     if (n_scored > session_.n_ctx()) {
-      return fail(ErrorCode::kTooLarge, "a choice has {} tokens, the context {}; use a larger -c", n_scored, session_.n_ctx());
+      return fail(ErrorCode::kTooLarge, "a choice has {} tokens, the context {}; use a larger -c", n_scored,
+                  session_.n_ctx());
     }
     out.n_cut = std::max(out.n_cut, cut_from_left(tokenizer, part.ids, session_.n_ctx() + 1));
     part.n_context = part.ids.size() - n_scored;
@@ -151,8 +159,11 @@ Expected<ChoiceScores> ChoiceScorer::score(std::string_view context, std::span<c
     if (next == shared) sum += log_probability(last_, part.ids[next++]);
     const size_t n_rows = part.ids.size() - next;
     if (n_rows > 0) {
-      SHOEHORN_TRY(const auto logits, session_.eval(std::span<const Token>(part.ids).subspan(shared, part.ids.size() - 1 - shared), n_rows));
-      for (size_t row = 0; row < n_rows; ++row) sum += log_probability(logits.subspan(row * n_vocab, n_vocab), part.ids[next + row]);
+      SHOEHORN_TRY(
+          const auto logits,
+          session_.eval(std::span<const Token>(part.ids).subspan(shared, part.ids.size() - 1 - shared), n_rows));
+      for (size_t row = 0; row < n_rows; ++row)
+        sum += log_probability(logits.subspan(row * n_vocab, n_vocab), part.ids[next + row]);
       session_.truncate(shared);
     }
     if (!std::isfinite(sum)) return fail(ErrorCode::kInvalid, "the log-likelihood of a choice is not finite");
@@ -162,7 +173,8 @@ Expected<ChoiceScores> ChoiceScorer::score(std::string_view context, std::span<c
   return out;
 }
 
-Expected<Evaluation> run_choice_task(const TaskRun& run, const char* name, ChoiceReader reader, std::span<const Metric> metrics) {
+Expected<Evaluation> run_choice_task(const TaskRun& run, const char* name, ChoiceReader reader,
+                                     std::span<const Metric> metrics) {
   const TaskOptions& o = run.options;
   SHOEHORN_TRY(auto items, reader({.path = o.path, .labels_path = o.labels_path}));
   if (o.limit > 0 && items.size() > o.limit) items.resize(o.limit);
@@ -182,8 +194,8 @@ Expected<Evaluation> run_choice_task(const TaskRun& run, const char* name, Choic
     if (known != nullptr) {
       out.items.push_back(*known);
     } else {
-      const auto of_topic = static_cast<size_t>(
-          std::count_if(dev.begin(), dev.end(), [&](const ChoiceItem& example) { return example.topic == item.topic; }));
+      const auto of_topic = static_cast<size_t>(std::count_if(
+          dev.begin(), dev.end(), [&](const ChoiceItem& example) { return example.topic == item.topic; }));
       n_few += of_topic < shots;
       const std::string prompt = examples_for(item, dev, shots) + item.context;
       std::vector<std::string> continuations;
@@ -201,10 +213,13 @@ Expected<Evaluation> run_choice_task(const TaskRun& run, const char* name, Choic
   for (const Metric& metric : metrics) out.metrics.push_back(&metric);
   out.facts = {{"shots", shots}, {"cut", n_cut}, {"merged", n_merged}};
   if (n_cut > 0) {
-    out.remarks.push_back(fmt::format("{} of {} questions did not fit into the context of {} tokens and lost the beginning of their prompts (-c)",
-                                      n_cut, items.size(), session.n_ctx()));
+    out.remarks.push_back(fmt::format(
+        "{} of {} questions did not fit into the context of {} tokens and lost the beginning of their prompts (-c)",
+        n_cut, items.size(), session.n_ctx()));
   }
-  if (n_few > 0) out.remarks.push_back(fmt::format("{} questions had fewer than {} examples of their topic in {}", n_few, shots, o.dev_path));
+  if (n_few > 0)
+    out.remarks.push_back(
+        fmt::format("{} questions had fewer than {} examples of their topic in {}", n_few, shots, o.dev_path));
   return out;
 }
 

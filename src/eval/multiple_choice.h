@@ -24,9 +24,9 @@ class ChoiceScorer {
   /// The session's context is this object's from now on; what it holds is taken to be of no use.
   explicit ChoiceScorer(engine::Session& session);
 
-  /// log P(continuation | context) for each. The tokens are continuation_tokens()'. A context that does not fit loses its oldest
-  /// tokens; fails with kTooLarge when a continuation alone does not fit, with kInvalid for logits that are not finite.
-  /// The result does not depend on what was scored before.
+  /// log P(continuation | context) for each. The tokens are continuation_tokens()'. A context that does not fit loses
+  /// its oldest tokens; fails with kTooLarge when a continuation alone does not fit, with kInvalid for logits that are
+  /// not finite. The result does not depend on what was scored before.
   Expected<ChoiceScores> score(std::string_view context, std::span<const std::string> continuations);
 
  private:
@@ -38,17 +38,19 @@ class ChoiceScorer {
 /// The index of the largest; the first among equals.
 size_t best_choice(std::span<const double> scores);
 
-/// acc: right by log-likelihood. acc_norm: by log-likelihood per character of the choice. p_right: the right choice's share of
-/// the choices' probability.
+/// acc: right by log-likelihood. acc_norm: by log-likelihood per character of the choice. p_right: the right choice's
+/// share of the choices' probability.
 extern const std::span<const Metric> kChoiceMetrics;
 /// Without acc_norm: letters are equally long.
 extern const std::span<const Metric> kLetterMetrics;
-/// mc1: the best answer is more likely than every incorrect one. mc2: the correct answers' share of the answers' probability.
+/// mc1: the best answer is more likely than every incorrect one. mc2: the correct answers' share of the answers'
+/// probability.
 extern const std::span<const Metric> kTruthMetrics;
 
 using ChoiceReader = Expected<std::vector<ChoiceItem>> (*)(const ChoiceFiles& files);
 
 /// Reads, asks, scores.
-Expected<Evaluation> run_choice_task(const TaskRun& run, const char* name, ChoiceReader reader, std::span<const Metric> metrics);
+Expected<Evaluation> run_choice_task(const TaskRun& run, const char* name, ChoiceReader reader,
+                                     std::span<const Metric> metrics);
 
 }  // namespace shoehorn::eval

@@ -74,9 +74,11 @@ Expected<std::vector<PromptItem>> read_prompts(const std::string& path) {
     SHOEHORN_RETURN_IF_ERROR(for_each_json_line(path, add));
   } else if (ends_with(path, ".json")) {
     SHOEHORN_TRY(const Json file, read_json(path));
-    if (!file.is_array()) return fail(ErrorCode::kInvalid, "{}: a list is expected, this is a {}", path, file.type_name());
+    if (!file.is_array())
+      return fail(ErrorCode::kInvalid, "{}: a list is expected, this is a {}", path, file.type_name());
     for (size_t i = 0; i < file.size(); ++i) {
-      if (const Status added = add(file[i]); !added) return annotate(added.error(), fmt::format("{}: element {}", path, i));
+      if (const Status added = add(file[i]); !added)
+        return annotate(added.error(), fmt::format("{}: element {}", path, i));
     }
   } else {
     SHOEHORN_TRY(const std::string text, read_file(path, kMaxBytes));
@@ -93,23 +95,30 @@ Expected<std::vector<PromptItem>> read_prompts(const std::string& path) {
   std::unordered_set<std::string> ids;
   for (size_t i = 0; i < items.size(); ++i) {
     if (items[i].id.empty()) items[i].id = std::to_string(i);
-    if (!ids.insert(items[i].id).second) return fail(ErrorCode::kInvalid, "{}: the id \"{}\" is there twice", path, items[i].id);
+    if (!ids.insert(items[i].id).second)
+      return fail(ErrorCode::kInvalid, "{}: the id \"{}\" is there twice", path, items[i].id);
   }
   return items;
 }
 
-std::string user_message(const PromptItem& item) { return item.input.empty() ? item.prompt : item.prompt + "\n\n" + item.input; }
+std::string user_message(const PromptItem& item) {
+  return item.input.empty() ? item.prompt : item.prompt + "\n\n" + item.input;
+}
 
 std::string plain_prompt(const PromptItem& item) {
   const std::string system = item.system.empty() ? "" : item.system + "\n\n";
   if (!item.instruction) return system + item.prompt;
   if (item.input.empty()) {
-    return system + "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
-           "### Instruction:\n" + item.prompt + "\n\n### Response:\n";
+    return system +
+           "Below is an instruction that describes a task. Write a response that appropriately completes the "
+           "request.\n\n"
+           "### Instruction:\n" +
+           item.prompt + "\n\n### Response:\n";
   }
-  return system + "Below is an instruction that describes a task, paired with an input that provides further context. "
-         "Write a response that appropriately completes the request.\n\n### Instruction:\n" + item.prompt + "\n\n### Input:\n" +
-         item.input + "\n\n### Response:\n";
+  return system +
+         "Below is an instruction that describes a task, paired with an input that provides further context. "
+         "Write a response that appropriately completes the request.\n\n### Instruction:\n" +
+         item.prompt + "\n\n### Input:\n" + item.input + "\n\n### Response:\n";
 }
 
 }  // namespace shoehorn::eval

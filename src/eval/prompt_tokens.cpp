@@ -20,7 +20,8 @@ std::vector<Token> prompt_tokens(const tokenizer::Tokenizer& tokenizer, std::str
   return ids;
 }
 
-Continuation continuation_tokens(const tokenizer::Tokenizer& tokenizer, std::string_view context, std::string_view continuation) {
+Continuation continuation_tokens(const tokenizer::Tokenizer& tokenizer, std::string_view context,
+                                 std::string_view continuation) {
   const std::vector<Token> before = prompt_tokens(tokenizer, context);
   Continuation out;
   out.ids = prompt_tokens(tokenizer, std::string(context).append(continuation));

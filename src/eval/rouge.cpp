@@ -41,7 +41,8 @@ double rouge_l(std::string_view answer, std::span<const std::string> references)
     if (words.empty() || other.empty()) continue;
     const auto common = static_cast<double>(longest_common_subsequence(words, other));
     if (common == 0) continue;
-    const double precision = common / static_cast<double>(words.size()), recall = common / static_cast<double>(other.size());
+    const double precision = common / static_cast<double>(words.size()),
+                 recall = common / static_cast<double>(other.size());
     best = std::max(best, 2 * precision * recall / (precision + recall));
   }
   return best;

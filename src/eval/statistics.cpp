@@ -24,7 +24,8 @@ Interval paired_proportion_interval(uint64_t only_a, uint64_t only_b, uint64_t n
 double mcnemar_exact(uint64_t only_a, uint64_t only_b) {
   const uint64_t n = only_a + only_b, k = std::min(only_a, only_b);
   if (2 * k >= n) return 1;
-  // Terms of the binomial distribution relative to the last one, which is the largest: C(n, i) = C(n, i + 1) (i + 1) / (n - i).
+  // Terms of the binomial distribution relative to the last one, which is the largest: C(n, i) = C(n, i + 1) (i + 1) /
+  // (n - i).
   double term = 1, sum = 0;
   for (uint64_t i = k;; --i) {
     sum += term;

@@ -18,12 +18,13 @@ struct Interval {
 /// Wilson's score interval of a proportion (Wilson 1927; Brown, Cai and DasGupta 2001). n = 0: [0, 1].
 Interval wilson_interval(uint64_t successes, uint64_t n, double z = kZ95);
 
-/// Of the difference of two proportions on the same n items, (only_a - only_b) / n, where only_a items were right for the first
-/// alone and only_b for the second alone: Agresti and Min 2005, Wald's interval with half an item added to each of the four cells.
+/// Of the difference of two proportions on the same n items, (only_a - only_b) / n, where only_a items were right for
+/// the first alone and only_b for the second alone: Agresti and Min 2005, Wald's interval with half an item added to
+/// each of the four cells.
 Interval paired_proportion_interval(uint64_t only_a, uint64_t only_b, uint64_t n, double z = kZ95);
 
-/// McNemar's exact test: the two-sided probability of a split at least as uneven when either model is as likely as the other to be
-/// the one that is right where they disagree. 1 when they never do.
+/// McNemar's exact test: the two-sided probability of a split at least as uneven when either model is as likely as the
+/// other to be the one that is right where they disagree. 1 when they never do.
 double mcnemar_exact(uint64_t only_a, uint64_t only_b);
 
 /// Draws `n` of `n` items with replacement, again and again; the same sequence for the same seed on every machine.

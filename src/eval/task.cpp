@@ -30,7 +30,8 @@ const Task* find_task(std::string_view name) {
 }
 
 const Metric* find_metric(std::string_view name) {
-  for (const auto& metrics : {kChoiceMetrics, kTruthMetrics, kGsm8kMetrics, kAnswerMetrics, kBaseMetrics, kTextMetrics}) {
+  for (const auto& metrics :
+       {kChoiceMetrics, kTruthMetrics, kGsm8kMetrics, kAnswerMetrics, kBaseMetrics, kTextMetrics}) {
     for (const Metric& metric : metrics) {
       if (name == metric.name) return &metric;
     }
@@ -40,7 +41,8 @@ const Metric* find_metric(std::string_view name) {
 
 Expected<size_t> shots_of(const TaskOptions& options) {
   if (options.dev_path.empty() && options.shots.value_or(0) > 0) {
-    return fail(ErrorCode::kInvalid, "--shots {} needs a file to take the examples from; give it with --dev", *options.shots);
+    return fail(ErrorCode::kInvalid, "--shots {} needs a file to take the examples from; give it with --dev",
+                *options.shots);
   }
   return options.shots.value_or(options.dev_path.empty() ? 0 : kDefaultShots);
 }

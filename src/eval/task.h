@@ -14,14 +14,14 @@
 namespace shoehorn::eval {
 
 struct TaskOptions {
-  std::string path;                    ///< the questions
-  std::string labels_path;             ///< PIQA's labels
-  std::string dev_path;                ///< examples, in the form of the questions
-  std::optional<size_t> shots;         ///< examples before each question; absent: 5 with a dev_path, else none
-  size_t limit = 0;                    ///< the first so many questions (chunks of a text); 0: all
-  std::optional<int64_t> max_tokens;   ///< of a generated answer; absent: the task's own
-  size_t n_parallel = 8;               ///< answers generated side by side
-  std::optional<bool> chat;            ///< whether questions are put in the model's chat template; absent: as the task does
+  std::string path;                   ///< the questions
+  std::string labels_path;            ///< PIQA's labels
+  std::string dev_path;               ///< examples, in the form of the questions
+  std::optional<size_t> shots;        ///< examples before each question; absent: 5 with a dev_path, else none
+  size_t limit = 0;                   ///< the first so many questions (chunks of a text); 0: all
+  std::optional<int64_t> max_tokens;  ///< of a generated answer; absent: the task's own
+  size_t n_parallel = 8;              ///< answers generated side by side
+  std::optional<bool> chat;  ///< whether questions are put in the model's chat template; absent: as the task does
 };
 
 /// A model and how it is run.
@@ -49,23 +49,23 @@ class NoItemLog : public ItemLog {
 struct TaskRun {
   const TaskOptions& options;
   const Subject& subject;
-  const Subject* base;   ///< the uncompressed model, or nullptr
+  const Subject* base;  ///< the uncompressed model, or nullptr
   ItemLog& log;
   Progress& progress;
 };
 
 struct Evaluation {
-  std::vector<ItemResult> items;    ///< in the order of the file
+  std::vector<ItemResult> items;       ///< in the order of the file
   std::vector<const Metric*> metrics;  ///< the figures of this run; a base adds some
-  Json facts = Json::object();      ///< what else is to be said of the run: shots, protocol ...
-  std::vector<std::string> remarks;  ///< worth the user's attention: contexts that were cut ...
+  Json facts = Json::object();         ///< what else is to be said of the run: shots, protocol ...
+  std::vector<std::string> remarks;    ///< worth the user's attention: contexts that were cut ...
 };
 
 /// A row of tasks.inc.
 struct Task {
   const char* name;
   const char* summary;
-  bool takes_base;   ///< whether a base model is of use
+  bool takes_base;  ///< whether a base model is of use
   Expected<Evaluation> (*run)(const TaskRun& run);
 };
 

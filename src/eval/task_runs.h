@@ -14,7 +14,8 @@ extern const std::span<const Metric> kBaseMetrics;
 /// ppl, word_ppl, bits_per_byte (text_perplexity.cpp).
 extern const std::span<const Metric> kTextMetrics;
 
-/// jsonl with question and answer, whose last line is "#### NUMBER". Generates greedily until "Question:", </s> or <|im_end|>.
+/// jsonl with question and answer, whose last line is "#### NUMBER". Generates greedily until "Question:", </s> or
+/// <|im_end|>.
 Expected<Evaluation> run_gsm8k(const TaskRun& run);
 /// Prompts with references (prompt_file.h). Generates greedily and compares.
 Expected<Evaluation> run_answers(const TaskRun& run);

@@ -54,7 +54,8 @@ Expected<Evaluation> run_perplexity(const TaskRun& run) {
     SHOEHORN_TRY(base, engine::Session::create(run.base->model, run.base->session));
   }
   const size_t n_ctx = session.n_ctx();
-  const auto result = perplexity(session, base ? &*base : nullptr, text, {.n_ctx = n_ctx, .max_chunks = run.options.limit}, run.progress);
+  const auto result = perplexity(session, base ? &*base : nullptr, text,
+                                 {.n_ctx = n_ctx, .max_chunks = run.options.limit}, run.progress);
   if (!result) return annotate(result.error(), run.options.path);
   const tokenizer::Tokenizer& tokenizer = run.subject.model->tokenizer();
   SHOEHORN_TRY(const Chunks chunks, Chunks::cut(tokenizer, text, n_ctx));
@@ -63,9 +64,14 @@ Expected<Evaluation> run_perplexity(const TaskRun& run) {
   for (size_t chunk = 0; chunk < result->chunks; ++chunk) {
     const Units units = units_of(tokenizer, chunks[chunk], n_ctx - static_cast<size_t>(n_counted));
     const double nll = result->chunk_nll[chunk];
-    ItemResult item = {.id = std::to_string(chunk), .record = {{"task", "perplexity"}, {"id", std::to_string(chunk)}, {"n_ctx", n_ctx},
-                                                               {"nll", nll}, {"tokens", n_counted}, {"words", units.words},
-                                                               {"bytes", units.bytes}}};
+    ItemResult item = {.id = std::to_string(chunk),
+                       .record = {{"task", "perplexity"},
+                                  {"id", std::to_string(chunk)},
+                                  {"n_ctx", n_ctx},
+                                  {"nll", nll},
+                                  {"tokens", n_counted},
+                                  {"words", units.words},
+                                  {"bytes", units.bytes}}};
     put_row(item.record, kMetrics[0], {nll, n_counted});
     put_row(item.record, kMetrics[1], {nll, units.words});
     put_row(item.record, kMetrics[2], {nll, units.bytes});
@@ -75,8 +81,12 @@ Expected<Evaluation> run_perplexity(const TaskRun& run) {
   for (const Metric& metric : kMetrics) out.metrics.push_back(&metric);
   out.facts = {{"n_ctx", n_ctx}, {"tokens", result->tokens}};
   if (result->has_base) {
-    out.facts.update({{"base_ppl", result->base_ppl}, {"kld_mean", result->kld_mean}, {"kld_err", result->kld_err},
-                      {"kld_p99", result->kld_p99}, {"kld_max", result->kld_max}, {"top1", result->top1}});
+    out.facts.update({{"base_ppl", result->base_ppl},
+                      {"kld_mean", result->kld_mean},
+                      {"kld_err", result->kld_err},
+                      {"kld_p99", result->kld_p99},
+                      {"kld_max", result->kld_max},
+                      {"top1", result->top1}});
   }
   return out;
 }

@@ -2,9 +2,12 @@
 
 namespace shoehorn::tokenizer {
 
-Expected<std::vector<Token>> encode_chat(const Tokenizer& tokenizer, const ChatTemplate& chat_template, const ChatInputs::OrderedJson& messages) {
+Expected<std::vector<Token>> encode_chat(const Tokenizer& tokenizer, const ChatTemplate& chat_template,
+                                         const ChatInputs::OrderedJson& messages) {
   const Vocab& vocab = tokenizer.vocab();
-  const auto text_of = [&](const std::optional<Token>& token) { return token ? tokenizer.piece(*token, true) : std::string(); };
+  const auto text_of = [&](const std::optional<Token>& token) {
+    return token ? tokenizer.piece(*token, true) : std::string();
+  };
   ChatInputs inputs;
   inputs.messages = messages;
   inputs.merge_system = true;

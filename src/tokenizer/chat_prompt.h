@@ -8,9 +8,10 @@
 
 namespace shoehorn::tokenizer {
 
-/// Renders `messages` [{role, content}, ...] with a prompt for the answer behind them, and encodes the result with BOS as the
-/// vocabulary says, once, whether the template writes it or not. A system message that the template refuses goes before the first
-/// user message. Fails as ChatTemplate::render does.
-Expected<std::vector<Token>> encode_chat(const Tokenizer& tokenizer, const ChatTemplate& chat_template, const ChatInputs::OrderedJson& messages);
+/// Renders `messages` [{role, content}, ...] with a prompt for the answer behind them, and encodes the result with BOS
+/// as the vocabulary says, once, whether the template writes it or not. A system message that the template refuses goes
+/// before the first user message. Fails as ChatTemplate::render does.
+Expected<std::vector<Token>> encode_chat(const Tokenizer& tokenizer, const ChatTemplate& chat_template,
+                                         const ChatInputs::OrderedJson& messages);
 
 }  // namespace shoehorn::tokenizer

@@ -36,7 +36,8 @@ std::string file(const std::string& name, const std::string& text) {
 std::string choices(int n = 12) {
   std::string text;
   for (int i = 0; i < n; ++i) {
-    text += R"({"context": "Chapter )" + std::to_string(i) + R"(. The old man went to the", "choices": ["house", "zyx qq", "door of the room"], "answer": )" +
+    text += R"({"context": "Chapter )" + std::to_string(i) +
+            R"(. The old man went to the", "choices": ["house", "zyx qq", "door of the room"], "answer": )" +
             std::to_string(i % 3) + "}\n";
   }
   return file("q.jsonl", text);
@@ -54,7 +55,8 @@ std::vector<Json> lines_of(const std::string& text) {
 
 TEST(Eval, JsonHasFiguresIntervalsAndTheComparison) {
   const std::string questions = choices(), answers = test::temp_dir() + "/a.jsonl";
-  const Result result = run({"eval", "-m", model("Q2_K"), "--task", "choice", "-f", questions, "--compare", model(), "--answers", answers, "--json"});
+  const Result result = run({"eval", "-m", model("Q2_K"), "--task", "choice", "-f", questions, "--compare", model(),
+                             "--answers", answers, "--json"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const Json json = Json::parse(result.out);
   EXPECT_EQ(json["items"], 12);
@@ -84,13 +86,15 @@ TEST(Eval, JsonHasFiguresIntervalsAndTheComparison) {
 TEST(Eval, HelpShowsTasksAndExamples) {
   const Result help = run({"eval", "--help"});
   EXPECT_EQ(help.exit_code, 0);
-  for (const char* word : {"hellaswag", "gsm8k", "answers", "Example"}) EXPECT_NE(help.out.find(word), std::string::npos) << word;
+  for (const char* word : {"hellaswag", "gsm8k", "answers", "Example"})
+    EXPECT_NE(help.out.find(word), std::string::npos) << word;
 }
 
 TEST(Eval, LimitTakesTheFirstItems) {
   const Result all = run({"eval", "-m", model(), "--task", "choice", "-f", choices(12), "--json"});
   const std::string answers = test::temp_dir() + "/a.jsonl";
-  const Result few = run({"eval", "-m", model(), "--task", "choice", "-f", choices(12), "--limit", "4", "--json", "--answers", answers});
+  const Result few = run(
+      {"eval", "-m", model(), "--task", "choice", "-f", choices(12), "--limit", "4", "--json", "--answers", answers});
   ASSERT_EQ(few.exit_code, 0) << few.err;
   EXPECT_EQ(Json::parse(all.out)["items"], 12);
   EXPECT_EQ(Json::parse(few.out)["items"], 4);
@@ -99,7 +103,8 @@ TEST(Eval, LimitTakesTheFirstItems) {
 
 TEST(Eval, AStoppedRunLeavesItsAnswersAndGoesOnFromThem) {
   const std::string questions = choices(500), answers = test::temp_dir() + "/a.jsonl", partial = answers + ".partial";
-  const std::vector<std::string> command = {"eval", "-m", model(), "--task", "choice", "-f", questions, "--answers", answers, "--json"};
+  const std::vector<std::string> command = {"eval", "-m",      model(),     "--task", "choice",
+                                            "-f",   questions, "--answers", answers,  "--json"};
   test::Program program(command);
   const auto written = [&] {
     std::ifstream stream(partial);
@@ -123,8 +128,10 @@ TEST(Eval, AStoppedRunLeavesItsAnswersAndGoesOnFromThem) {
 
 TEST(Eval, AnotherRunsAnswersAreNotUsed) {
   const std::string answers = test::temp_dir() + "/a.jsonl";
-  test::write_text(answers + ".partial", "{\"task\":\"other\"}\n{\"id\":\"0\",\"task\":\"choice\",\"sums\":{\"acc\":[7,1]}}\n");
-  const Result result = run({"eval", "-m", model(), "--task", "choice", "-f", choices(), "--answers", answers, "--json"});
+  test::write_text(answers + ".partial",
+                   "{\"task\":\"other\"}\n{\"id\":\"0\",\"task\":\"choice\",\"sums\":{\"acc\":[7,1]}}\n");
+  const Result result =
+      run({"eval", "-m", model(), "--task", "choice", "-f", choices(), "--answers", answers, "--json"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   EXPECT_NE(result.err.find("begun anew"), std::string::npos) << result.err;
   EXPECT_LE(Json::parse(result.out)["acc"], 1);
@@ -135,7 +142,8 @@ TEST(Eval, WrongUsageAndBadFilesAreRefused) {
   EXPECT_EQ(run({"eval", "-m", model(), "--task", "nonsense", "-f", choices()}).exit_code, 2);
   EXPECT_EQ(run({"eval", "-m", model(), "--task", "choice"}).exit_code, 2);
   EXPECT_EQ(run({"eval", "-m", model(), "--task", "choice", "-f", choices(), "--kl-base", model()}).exit_code, 1);
-  const std::string bad = file("bad.jsonl", "{\"question\": \"a\", \"choices\": [\"x\", \"y\"], \"answer\": 0}\n{\"question\"\n");
+  const std::string bad =
+      file("bad.jsonl", "{\"question\": \"a\", \"choices\": [\"x\", \"y\"], \"answer\": 0}\n{\"question\"\n");
   const Result result = run({"eval", "-m", model(), "--task", "choice", "-f", bad});
   EXPECT_EQ(result.exit_code, 1);
   EXPECT_NE(result.err.find(bad + ":2"), std::string::npos) << result.err;

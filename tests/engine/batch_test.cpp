@@ -65,11 +65,13 @@ TEST(Batch, OneTokenOfEachSequenceIsBitByBitWhatASessionComputes) {
     }
     const std::vector<Token> next = {7, 9, 11, 13, 15};
     // In another order than they were made, without one.
-    const std::vector<BatchInput> inputs = {{4, {&next[4], 1}}, {0, {&next[0], 1}}, {2, {&next[2], 1}}, {1, {&next[1], 1}}};
+    const std::vector<BatchInput> inputs = {
+        {4, {&next[4], 1}}, {0, {&next[0], 1}}, {2, {&next[2], 1}}, {1, {&next[1], 1}}};
     ASSERT_EXPECTED(const auto logits, batch->eval(inputs));
     for (size_t i = 0; i < inputs.size(); ++i) {
       const size_t s = inputs[i].sequence;
-      EXPECT_EQ(row(logits, i, model->hparams().n_vocab), logits_alone(model, options, {prompts[s], {next[s]}})) << type << " " << s;
+      EXPECT_EQ(row(logits, i, model->hparams().n_vocab), logits_alone(model, options, {prompts[s], {next[s]}}))
+          << type << " " << s;
     }
     EXPECT_EQ(batch->n_past(3), prompts[3].size());
     EXPECT_EQ(batch->n_past(4), prompts[4].size() + 1);
@@ -86,7 +88,8 @@ TEST(Batch, APassMayMixPromptsAndSingleTokens) {
   no_attention_last["num_key_value_heads"] = {2, 1, 0};
   for (const Json& config : {test::tiny_config(), jagged, no_attention_last}) {
     const auto model = tiny_model("F32", config);
-    const SessionOptions options = {.n_ctx = 64, .n_batch = 40, .n_threads = 2, .key_type = quant::Type::F32, .value_type = quant::Type::F32};
+    const SessionOptions options = {
+        .n_ctx = 64, .n_batch = 40, .n_threads = 2, .key_type = quant::Type::F32, .value_type = quant::Type::F32};
     auto batch = Batch::create(model, options, 3);
     ASSERT_TRUE(batch.has_value());
     const auto a = some_tokens(20, 1), b = some_tokens(13, 2), c = some_tokens(9, 3);
@@ -119,13 +122,15 @@ TEST(Batch, LongSequencesSideBySideAreMergedFromRangesEachForItself) {
   std::vector<BatchInput> inputs;
   for (size_t s = 0; s < 3; ++s) {
     for (size_t at = 0; at < prompts[s].size(); at += 512) {
-      const auto portion = std::span<const Token>(prompts[s]).subspan(at, std::min<size_t>(512, prompts[s].size() - at));
+      const auto portion =
+          std::span<const Token>(prompts[s]).subspan(at, std::min<size_t>(512, prompts[s].size() - at));
       ASSERT_TRUE(batch->eval(std::vector<BatchInput>{{s, portion, 0}}).has_value());
     }
     inputs.push_back({s, next, 1});
   }
   ASSERT_EXPECTED(const auto logits, batch->eval(inputs));
-  for (size_t s = 0; s < 3; ++s) EXPECT_EQ(row(logits, s, model->hparams().n_vocab), logits_alone(model, options, {prompts[s], next})) << s;
+  for (size_t s = 0; s < 3; ++s)
+    EXPECT_EQ(row(logits, s, model->hparams().n_vocab), logits_alone(model, options, {prompts[s], next})) << s;
 }
 
 TEST(Batch, ACopiedPrefixIsAsGoodAsTheOriginal) {
@@ -157,7 +162,8 @@ TEST(Batch, RefusesWhatDoesNotFitAndAppendsNothing) {
   EXPECT_FALSE(batch->eval(std::vector<BatchInput>{{1, bad, 1}}).has_value());
   EXPECT_FALSE(batch->eval(std::vector<BatchInput>{{1, some_tokens(9, 1), 1}}).has_value());
   EXPECT_EQ(batch->n_past(1), 0u);
-  EXPECT_EQ(Batch::create(model, {.n_ctx = size_t{1} << 24, .n_threads = 1}, size_t{1} << 20).error().code, ErrorCode::kTooLarge);
+  EXPECT_EQ(Batch::create(model, {.n_ctx = size_t{1} << 24, .n_threads = 1}, size_t{1} << 20).error().code,
+            ErrorCode::kTooLarge);
 }
 
 /// Everything that decides an answer.
@@ -186,8 +192,8 @@ Generation alone(const std::shared_ptr<const Model>& model, const SessionOptions
   return *result;
 }
 
-std::vector<Generation> together(const std::shared_ptr<const Model>& model, const SessionOptions& options, size_t n_sequences,
-                                 const std::vector<Query>& queries) {
+std::vector<Generation> together(const std::shared_ptr<const Model>& model, const SessionOptions& options,
+                                 size_t n_sequences, const std::vector<Query>& queries) {
   auto batch = Batch::create(model, options, n_sequences);
   EXPECT_TRUE(batch.has_value());
   Scheduler scheduler(*batch);
@@ -220,7 +226,8 @@ TEST(Scheduler, AnswersAreBitByBitThoseMadeOneAtATime) {
   for (const char* type : {"F32", "Q8_0"}) {
     const auto model = tiny_model(type);
     const auto asked = queries(20, 50);
-    const SessionOptions one_thread = {.n_ctx = 64, .n_batch = 16, .n_threads = 1}, three_threads = {.n_ctx = 64, .n_batch = 16, .n_threads = 3};
+    const SessionOptions one_thread = {.n_ctx = 64, .n_batch = 16, .n_threads = 1},
+                         three_threads = {.n_ctx = 64, .n_batch = 16, .n_threads = 3};
     std::vector<Generation> expected;
     for (const Query& query : asked) expected.push_back(alone(model, one_thread, query));
     for (const size_t n : {1, 3, 8}) {
@@ -311,14 +318,16 @@ TEST(Scheduler, APromptThatDoesNotFitFailsAlone) {
   EXPECT_TRUE(answers.at(3).result->ids.empty());
 }
 
-/// With more sequences than the kernels for few tokens take, greedy answers part only where two tokens are nearly as likely.
+/// With more sequences than the kernels for few tokens take, greedy answers part only where two tokens are nearly as
+/// likely.
 TEST(SlowScheduler, ManySequencesGiveTheSameAnswersUpToTheKernelsRounding) {
   SHOEHORN_SHARED(path, "reference/fable-10m-Q4_K_M.gguf");
   const auto model = open_model(path);
   const SessionOptions options = {.n_ctx = 128, .n_threads = 2};
   std::vector<Query> asked;
-  for (const char* text : {"Once upon a time", "The old man said", "In the morning", "There was a", "It is a truth", "She looked at", "When the war",
-                           "My dear sir,", "The king of", "On the table", "He had never", "A dog and", "The sea was", "Nothing could"}) {
+  for (const char* text : {"Once upon a time", "The old man said", "In the morning", "There was a", "It is a truth",
+                           "She looked at", "When the war", "My dear sir,", "The king of", "On the table",
+                           "He had never", "A dog and", "The sea was", "Nothing could"}) {
     asked.push_back({model->tokenizer().encode(text), 40, {.temperature = 0}});
   }
   const auto few = together(model, options, 8, asked), many = together(model, options, 14, asked);

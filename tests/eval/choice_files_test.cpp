@@ -1,7 +1,6 @@
-#include "eval/choice_item.h"
-
 #include <gtest/gtest.h>
 
+#include "eval/choice_item.h"
 #include "eval/csv.h"
 #include "support/support.h"
 
@@ -22,7 +21,8 @@ std::string error_of(Reader reader, const std::string& path) {
   return items ? "" : items.error().message;
 }
 
-void expect_error(Reader reader, const std::string& name, const std::string& text, const std::string& where, const std::string& what) {
+void expect_error(Reader reader, const std::string& name, const std::string& text, const std::string& where,
+                  const std::string& what) {
   const std::string path = file(name, text), message = error_of(reader, path);
   EXPECT_EQ(message.rfind(path + where, 0), 0u) << message;
   EXPECT_NE(message.find(what), std::string::npos) << message;
@@ -44,30 +44,41 @@ TEST(ChoiceFile, ReadsTheUsersQuestions) {
 }
 
 TEST(ChoiceFile, RefusesWhatIsWrongNamingFileLineAndField) {
-  expect_error(read_choice, "q.jsonl", "{\"question\": \"a\", \"choices\": [\"x\", \"y\"], \"answer\": 0}\n{not json\n", ":2", "not valid JSON");
+  expect_error(read_choice, "q.jsonl", "{\"question\": \"a\", \"choices\": [\"x\", \"y\"], \"answer\": 0}\n{not json\n",
+               ":2", "not valid JSON");
   expect_error(read_choice, "q.jsonl", "{\"question\": \"a\", \"answer\": 0}\n", ":1", "\"choices\" is missing");
-  expect_error(read_choice, "q.jsonl", "{\"question\": \"a\", \"choices\": [\"x\"], \"answer\": 0}\n", ":1", "at least 2");
-  expect_error(read_choice, "q.jsonl", "{\"question\": \"a\", \"choices\": [\"x\", 3], \"answer\": 0}\n", ":1", "element 1");
-  expect_error(read_choice, "q.jsonl", "{\"question\": \"a\", \"choices\": [\"x\", \"y\"], \"answer\": 2}\n", ":1", "from 0 to 1");
-  expect_error(read_choice, "q.jsonl", "{\"question\": \"a\", \"choices\": [\"x\", \"y\"], \"answer\": -1}\n", ":1", "from 0 to 1");
-  expect_error(read_choice, "q.jsonl", "{\"question\": \"a\", \"choices\": [\"x\", \"y\"], \"answer\": \"C\"}\n", ":1", "letter");
-  expect_error(read_choice, "q.jsonl", "{\"question\": 4, \"choices\": [\"x\", \"y\"], \"answer\": 0}\n", ":1", "\"question\"");
+  expect_error(read_choice, "q.jsonl", "{\"question\": \"a\", \"choices\": [\"x\"], \"answer\": 0}\n", ":1",
+               "at least 2");
+  expect_error(read_choice, "q.jsonl", "{\"question\": \"a\", \"choices\": [\"x\", 3], \"answer\": 0}\n", ":1",
+               "element 1");
+  expect_error(read_choice, "q.jsonl", "{\"question\": \"a\", \"choices\": [\"x\", \"y\"], \"answer\": 2}\n", ":1",
+               "from 0 to 1");
+  expect_error(read_choice, "q.jsonl", "{\"question\": \"a\", \"choices\": [\"x\", \"y\"], \"answer\": -1}\n", ":1",
+               "from 0 to 1");
+  expect_error(read_choice, "q.jsonl", "{\"question\": \"a\", \"choices\": [\"x\", \"y\"], \"answer\": \"C\"}\n", ":1",
+               "letter");
+  expect_error(read_choice, "q.jsonl", "{\"question\": 4, \"choices\": [\"x\", \"y\"], \"answer\": 0}\n", ":1",
+               "\"question\"");
   expect_error(read_choice, "q.jsonl", "[1]\n", ":1", "object");
   expect_error(read_choice, "q.jsonl", "7\n", ":1", "object");
   expect_error(read_choice, "q.jsonl", "\n", "", "no question");
-  expect_error(read_choice, "q.jsonl", "{\"question\": \"a\", \"choices\": [\"x\", \" \"], \"answer\": 0}\n", "", "empty");
+  expect_error(read_choice, "q.jsonl", "{\"question\": \"a\", \"choices\": [\"x\", \" \"], \"answer\": 0}\n", "",
+               "empty");
   EXPECT_NE(error_of(read_choice, "/nowhere/q.jsonl").find("/nowhere/q.jsonl"), std::string::npos);
 }
 
 TEST(HellaSwag, IsCleanedOfMarkup) {
-  EXPECT_EQ(clean_hellaswag(" How to [header] Dry  towels [title] Hang them [step] up. "), "How to Dry towels. Hang them up.");
+  EXPECT_EQ(clean_hellaswag(" How to [header] Dry  towels [title] Hang them [step] up. "),
+            "How to Dry towels. Hang them up.");
   EXPECT_EQ(clean_hellaswag("an [open bracket"), "an [open bracket");
   EXPECT_EQ(clean_hellaswag("a [b\nc] d"), "a [b\nc] d");
   EXPECT_EQ(clean_hellaswag("four    spaces"), "four  spaces");  // as Python's replace, once from left to right
 }
 
 TEST(HellaSwag, IsReadFromJsonlWithTheSecondSentenceCapitalized) {
-  const std::string path = file("h.jsonl", R"({"activity_label": "Roof", "ctx_a": "A man sits.", "ctx_b": "then He", "endings": ["falls.", "[step] sings."], "label": "1"})");
+  const std::string path = file(
+      "h.jsonl",
+      R"({"activity_label": "Roof", "ctx_a": "A man sits.", "ctx_b": "then He", "endings": ["falls.", "[step] sings."], "label": "1"})");
   ASSERT_EXPECTED(const auto items, read_hellaswag({.path = path, .labels_path = {}}));
   EXPECT_EQ(items[0].context, "Roof: A man sits. Then he");
   EXPECT_EQ(items[0].choices[1], " sings.");
@@ -75,7 +86,8 @@ TEST(HellaSwag, IsReadFromJsonlWithTheSecondSentenceCapitalized) {
 }
 
 TEST(HellaSwag, TextFilesHaveSixLinesAQuestion) {
-  ASSERT_EXPECTED(const auto items, read_hellaswag({.path = file("h.txt", "A: b\n2\nw\nx\ny\nz\n"), .labels_path = {}}));
+  ASSERT_EXPECTED(const auto items,
+                  read_hellaswag({.path = file("h.txt", "A: b\n2\nw\nx\ny\nz\n"), .labels_path = {}}));
   EXPECT_EQ(items[0].context, "A: b");
   EXPECT_EQ(items[0].answer, 2u);
   expect_error(read_hellaswag, "h.txt", "A: b\n2\nw\nx\ny\n", "", "5 lines");
@@ -89,21 +101,39 @@ TEST(Arc, ReadsItsThreeForms) {
 {"question": "R", "answer": "c", "label": 0}
 {"question": "R", "answer": "d", "label": 1}
 {"question": "R", "answer": "e", "label": 0}
-)"), .labels_path = {}}));
+)"),
+                                              .labels_path = {}}));
   ASSERT_EQ(pairs.size(), 3u);
   EXPECT_EQ(pairs[0].answer, 1u);
   EXPECT_EQ(pairs[0].context, "Question: Q\nAnswer:");
   EXPECT_EQ(pairs[2].choices, (std::vector<std::string>{"d", "e"}));
-  ASSERT_EXPECTED(const auto original, read_arc({.path = file("a.jsonl", R"({"id": "M1", "question": {"stem": "Q", "choices": [{"text": "x", "label": "A"}, {"text": "y", "label": "B"}]}, "answerKey": "B"})"), .labels_path = {}}));
-  ASSERT_EXPECTED(const auto hub, read_arc({.path = file("a.jsonl", R"({"id": "M1", "question": "Q", "choices": {"text": ["x", "y"], "label": ["1", "2"]}, "answerKey": "2"})"), .labels_path = {}}));
+  ASSERT_EXPECTED(
+      const auto original,
+      read_arc(
+          {.path = file(
+               "a.jsonl",
+               R"({"id": "M1", "question": {"stem": "Q", "choices": [{"text": "x", "label": "A"}, {"text": "y", "label": "B"}]}, "answerKey": "B"})"),
+           .labels_path = {}}));
+  ASSERT_EXPECTED(
+      const auto hub,
+      read_arc(
+          {.path = file(
+               "a.jsonl",
+               R"({"id": "M1", "question": "Q", "choices": {"text": ["x", "y"], "label": ["1", "2"]}, "answerKey": "2"})"),
+           .labels_path = {}}));
   for (const auto* items : {&original, &hub}) {
     EXPECT_EQ((*items)[0].id, "M1");
     EXPECT_EQ((*items)[0].context, "Question: Q\nAnswer:");
     EXPECT_EQ((*items)[0].choices, (std::vector<std::string>{"x", "y"}));
     EXPECT_EQ((*items)[0].answer, 1u);
   }
-  expect_error(read_arc, "a.jsonl", R"({"question": "Q", "choices": {"text": ["x", "y"], "label": ["1", "2"]}, "answerKey": "3"})", ":1", "answerKey");
-  expect_error(read_arc, "a.jsonl", "{\"question\": \"Q\", \"answer\": \"x\", \"label\": 0}\n{\"question\": \"R\", \"answer\": \"x\", \"label\": 0}\n", ":2", "0 right");
+  expect_error(read_arc, "a.jsonl",
+               R"({"question": "Q", "choices": {"text": ["x", "y"], "label": ["1", "2"]}, "answerKey": "3"})", ":1",
+               "answerKey");
+  expect_error(read_arc, "a.jsonl",
+               "{\"question\": \"Q\", \"answer\": \"x\", \"label\": 0}\n{\"question\": \"R\", \"answer\": \"x\", "
+               "\"label\": 0}\n",
+               ":2", "0 right");
 }
 
 TEST(Piqa, TakesItsLabelsFromTheFileBeside) {
@@ -123,11 +153,14 @@ TEST(Piqa, TakesItsLabelsFromTheFileBeside) {
 TEST(Mmlu, AsksForALetterUnderTheSubjectsHeader) {
   const std::string csv = file("high_school_physics_test.csv", "\"What, then?\",one,two,\"th\"\"ree\",four,C\n");
   ASSERT_EXPECTED(const auto items, read_mmlu({.path = csv, .labels_path = {}}));
-  EXPECT_EQ(items[0].description, "The following are multiple choice questions (with answers) about high school physics.\n\n");
+  EXPECT_EQ(items[0].description,
+            "The following are multiple choice questions (with answers) about high school physics.\n\n");
   EXPECT_EQ(items[0].context, "What, then?\nA. one\nB. two\nC. th\"ree\nD. four\nAnswer:");
   EXPECT_EQ(items[0].choices, (std::vector<std::string>{"A", "B", "C", "D"}));
   EXPECT_EQ(items[0].answer, 2u);
-  const std::string jsonl = file("m.jsonl", R"({"question": "What, then?", "subject": "high_school_physics", "choices": ["one", "two", "th\"ree", "four"], "answer": 2})");
+  const std::string jsonl = file(
+      "m.jsonl",
+      R"({"question": "What, then?", "subject": "high_school_physics", "choices": ["one", "two", "th\"ree", "four"], "answer": 2})");
   ASSERT_EXPECTED(const auto hub, read_mmlu({.path = jsonl, .labels_path = {}}));
   EXPECT_EQ(hub[0].context, items[0].context);
   EXPECT_EQ(hub[0].description, items[0].description);
@@ -136,7 +169,9 @@ TEST(Mmlu, AsksForALetterUnderTheSubjectsHeader) {
 }
 
 TEST(TruthfulQa, PutsTheBestAnswerFirst) {
-  const std::string path = file("t.csv", "\xef\xbb\xbfQuestion,Best Answer,Correct Answers,Incorrect Answers\nWhy?,No reason; none,One; ;Two,Three; One more\n");
+  const std::string path = file("t.csv",
+                                "\xef\xbb\xbfQuestion,Best Answer,Correct Answers,Incorrect Answers\nWhy?,No reason; "
+                                "none,One; ;Two,Three; One more\n");
   ASSERT_EXPECTED(const auto items, read_truthfulqa({.path = path, .labels_path = {}}));
   EXPECT_EQ(items[0].choices, (std::vector<std::string>{"No reason; none", "One", "Two", "Three", "One more"}));
   EXPECT_EQ(items[0].right, (std::vector<bool>{true, true, true, false, false}));

@@ -42,7 +42,8 @@ TEST(PromptFile, ReadsLinesJsonlAndAlpacasForm) {
   ASSERT_EQ(lines.size(), 2u);
   EXPECT_EQ(lines[0].prompt, "One");
   EXPECT_EQ(lines[1].id, "1");
-  ASSERT_EXPECTED(const auto objects, read_prompts(file("p.jsonl", R"({"prompt": "P", "id": 17, "n": 9, "system": "S", "reference": "R"}
+  ASSERT_EXPECTED(const auto objects,
+                  read_prompts(file("p.jsonl", R"({"prompt": "P", "id": 17, "n": 9, "system": "S", "reference": "R"}
 {"prompt": "Q", "references": ["a", "b"]}
 {"instruction": "I", "instances": [{"input": "X", "output": "Y"}, {"input": "no", "output": "no"}]}
 )")));
@@ -55,13 +56,15 @@ TEST(PromptFile, ReadsLinesJsonlAndAlpacasForm) {
   EXPECT_EQ(objects[2].references, std::vector<std::string>{"Y"});
   EXPECT_NE(plain_prompt(objects[2]).find("### Input:\nX\n\n### Response:\n"), std::string::npos);
   EXPECT_EQ(plain_prompt(objects[0]), "S\n\nP");
-  ASSERT_EXPECTED(const auto list, read_prompts(file("p.json", R"([{"instruction": "I", "input": "", "output": "O"}])")));
+  ASSERT_EXPECTED(const auto list,
+                  read_prompts(file("p.json", R"([{"instruction": "I", "input": "", "output": "O"}])")));
   EXPECT_EQ(user_message(list[0]), "I");
   EXPECT_EQ(plain_prompt(list[0]).find("### Input"), std::string::npos);
 }
 
 TEST(PromptFile, RefusesWhatIsWrongNamingFileAndLine) {
-  const auto expect_error = [](const std::string& name, const std::string& text, const std::string& where, const std::string& what) {
+  const auto expect_error = [](const std::string& name, const std::string& text, const std::string& where,
+                               const std::string& what) {
     const std::string path = file(name, text);
     const auto items = read_prompts(path);
     ASSERT_FALSE(items.has_value());
@@ -83,7 +86,8 @@ TEST(PromptFile, RefusesWhatIsWrongNamingFileAndLine) {
 
 class Generating : public testing::Test {
  protected:
-  std::shared_ptr<const engine::Model> model_ = test::open_model(test::gguf_of(test::make_tiny_checkpoint(test::tiny_config()), "Q8_0"));
+  std::shared_ptr<const engine::Model> model_ =
+      test::open_model(test::gguf_of(test::make_tiny_checkpoint(test::tiny_config()), "Q8_0"));
   engine::SessionOptions options_ = {.n_ctx = 128, .n_batch = 32, .n_threads = 2};
 };
 
@@ -91,15 +95,19 @@ TEST_F(Generating, StopsEndAnAnswerWhereverTokensPartThem) {
   ASSERT_EXPECTED(auto batch, engine::Batch::create(model_, options_, 2));
   const auto answers_with = [&](const std::vector<std::string>& stops) {
     std::vector<Question> questions;
-    for (const char* text : {"Some", "Other words"}) questions.push_back({model_->tokenizer().encode(text), 30, {.temperature = 0}, stops});
+    for (const char* text : {"Some", "Other words"})
+      questions.push_back({model_->tokenizer().encode(text), 30, {.temperature = 0}, stops});
     std::vector<Answered> out;
     NoProgress progress;
-    const auto status = answer_all(batch, questions, [&](size_t index, Expected<Answered> answer) -> Status {
-      EXPECT_EQ(index, out.size());
-      EXPECT_TRUE(answer.has_value());
-      out.push_back(std::move(*answer));
-      return {};
-    }, progress);
+    const auto status = answer_all(
+        batch, questions,
+        [&](size_t index, Expected<Answered> answer) -> Status {
+          EXPECT_EQ(index, out.size());
+          EXPECT_TRUE(answer.has_value());
+          out.push_back(std::move(*answer));
+          return {};
+        },
+        progress);
     EXPECT_TRUE(status.has_value());
     return out;
   };
@@ -181,7 +189,9 @@ TEST_F(Generating, AnswersAreScoredAgainstTheirReferencesAndTheBase) {
 
 TEST_F(Generating, AStoppedEvaluationGoesOnFromItsAnswersToTheSameResult) {
   std::string text;
-  for (int i = 0; i < 12; ++i) text += R"({"question": "What is )" + std::to_string(i) + R"( and 1?", "answer": "It is. #### )" + std::to_string(i + 1) + "\"}\n";
+  for (int i = 0; i < 12; ++i)
+    text += R"({"question": "What is )" + std::to_string(i) + R"( and 1?", "answer": "It is. #### )" +
+            std::to_string(i + 1) + "\"}\n";
   TaskOptions options;
   options.path = file("g.jsonl", text);
   options.dev_path = options.path;
@@ -193,7 +203,9 @@ TEST_F(Generating, AStoppedEvaluationGoesOnFromItsAnswersToTheSameResult) {
   Memory whole, parts;
   ASSERT_EXPECTED(const auto expected, run_gsm8k({options, subject, nullptr, whole, progress}));
   EXPECT_EQ(expected.items.size(), 12u);
-  EXPECT_NE(expected.items[0].record["prompt"].get<std::string>().find("Question: What is 0 and 1?\nAnswer: It is. #### 1\n\nQuestion: What is 0"), std::string::npos);
+  EXPECT_NE(expected.items[0].record["prompt"].get<std::string>().find(
+                "Question: What is 0 and 1?\nAnswer: It is. #### 1\n\nQuestion: What is 0"),
+            std::string::npos);
   test::StopsAfter stops(8);
   const auto stopped = run_gsm8k({options, subject, nullptr, parts, stops});
   ASSERT_FALSE(stopped.has_value());
@@ -210,7 +222,8 @@ TEST_F(Generating, Gsm8kRefusesWhatCannotBeAsked) {
   NoProgress progress;
   NoItemLog log;
   TaskOptions options;
-  options.path = file("g.jsonl", "{\"question\": \"a\", \"answer\": \"#### 1\"}\n{\"question\": \"a\", \"answer\": \"1\"}\n");
+  options.path =
+      file("g.jsonl", "{\"question\": \"a\", \"answer\": \"#### 1\"}\n{\"question\": \"a\", \"answer\": \"1\"}\n");
   const auto bad = run_gsm8k({options, subject, nullptr, log, progress});
   ASSERT_FALSE(bad.has_value());
   EXPECT_EQ(bad.error().message.rfind(options.path + ":2", 0), 0u) << bad.error().message;
@@ -253,7 +266,9 @@ TEST(PerplexityTask, CountsWordsAndBytesOfWhatIsPredicted) {
     bytes += static_cast<double>(scored.size());
     counted += 15;
   }
-  const auto figure = [&](size_t i) { return estimate(*result.metrics[i], *rows_of(*result.metrics[i], result.items), {}).value; };
+  const auto figure = [&](size_t i) {
+    return estimate(*result.metrics[i], *rows_of(*result.metrics[i], result.items), {}).value;
+  };
   EXPECT_NEAR(figure(0), std::exp(nll / counted), 1e-9);
   EXPECT_NEAR(figure(1), std::exp(nll / words), 1e-6 * figure(1));
   EXPECT_NEAR(figure(2), nll / bytes / std::log(2.0), 1e-9);

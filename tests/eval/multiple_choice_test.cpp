@@ -27,10 +27,14 @@ double log_likelihood(const Rows& logits, const std::vector<Token>& ids, size_t 
 TEST(MultipleChoice, AgreesWithThePlainPassOverEachChoiceAlone) {
   const auto checkpoint = test::make_tiny_checkpoint(test::tiny_config());
   const auto model = test::open_model(test::gguf_of(checkpoint));
-  ASSERT_EXPECTED(auto session, engine::Session::create(model, {.n_ctx = 128, .n_batch = 16, .n_threads = 2,
-                                                                .key_type = quant::Type::F32, .value_type = quant::Type::F32}));
+  ASSERT_EXPECTED(
+      auto session,
+      engine::Session::create(
+          model,
+          {.n_ctx = 128, .n_batch = 16, .n_threads = 2, .key_type = quant::Type::F32, .value_type = quant::Type::F32}));
   ChoiceScorer scorer(session);
-  const std::string contexts[] = {"Question: what is round?\nAnswer:", "Question: what is round?\nAnswer: a wheel. And", "It"};
+  const std::string contexts[] = {"Question: what is round?\nAnswer:", "Question: what is round?\nAnswer: a wheel. And",
+                                  "It"};
   const std::vector<std::string> choices = {" a ball", " the cube, of course", " x"};
   for (const std::string& context : contexts) {
     ASSERT_EXPECTED(const auto scores, scorer.score(context, choices));
@@ -44,7 +48,8 @@ TEST(MultipleChoice, AgreesWithThePlainPassOverEachChoiceAlone) {
 }
 
 /// Rows of a pass over the whole text from nothing.
-std::vector<std::vector<float>> rows_from_scratch(const std::shared_ptr<const engine::Model>& model, const std::vector<Token>& ids, size_t n_ctx) {
+std::vector<std::vector<float>> rows_from_scratch(const std::shared_ptr<const engine::Model>& model,
+                                                  const std::vector<Token>& ids, size_t n_ctx) {
   auto session = engine::Session::create(model, {.n_ctx = n_ctx, .n_threads = 1});
   EXPECT_TRUE(session.has_value()) << session.error().message;
   const auto logits = session->eval(ids, ids.size());
@@ -66,8 +71,8 @@ struct Benchmark {
 
 class MultipleChoiceTask : public testing::TestWithParam<Benchmark> {};
 
-/// The whole task against a second implementation: every choice from nothing, its tokens cut as the README of the harness says,
-/// softmax in double, and the figures counted anew.
+/// The whole task against a second implementation: every choice from nothing, its tokens cut as the README of the
+/// harness says, softmax in double, and the figures counted anew.
 TEST_P(MultipleChoiceTask, AgreesItemByItemWithAPassFromScratchForEachChoice) {
   SHOEHORN_SHARED(model_path, "reference/fable-10m-F16.gguf");
   SHOEHORN_SHARED(path, std::string("data/eval/") + GetParam().path);
@@ -79,7 +84,8 @@ TEST_P(MultipleChoiceTask, AgreesItemByItemWithAPassFromScratchForEachChoice) {
   options.limit = 12;
   NoItemLog log;
   NoProgress progress;
-  ASSERT_EXPECTED(const auto result, run_choice_task({options, subject, nullptr, log, progress}, GetParam().name, GetParam().reader, GetParam().metrics));
+  ASSERT_EXPECTED(const auto result, run_choice_task({options, subject, nullptr, log, progress}, GetParam().name,
+                                                     GetParam().reader, GetParam().metrics));
   ASSERT_EXPECTED(auto items, GetParam().reader({.path = path, .labels_path = {}}));
   ASSERT_EQ(result.items.size(), 12u);
   const auto& tokenizer = model->tokenizer();
@@ -97,7 +103,8 @@ TEST_P(MultipleChoiceTask, AgreesItemByItemWithAPassFromScratchForEachChoice) {
       while (all.size() > kCtx + 1) all.erase(all.begin() + 1);
       expected.push_back(log_likelihood(rows_from_scratch(model, all, kCtx + 1), all, all.size() - n_scored));
       per_character.push_back(expected.back() / static_cast<double>(item.choices[c].size()));  // these items are ASCII
-      EXPECT_NEAR(record["log_likelihood"][c].get<double>(), expected[c], 1e-3 + 1e-4 * std::abs(expected[c])) << item.id << " " << c;
+      EXPECT_NEAR(record["log_likelihood"][c].get<double>(), expected[c], 1e-3 + 1e-4 * std::abs(expected[c]))
+          << item.id << " " << c;
     }
     const auto best = [](const std::vector<double>& x) { return std::max_element(x.begin(), x.end()) - x.begin(); };
     const Json& sums = record["sums"];
@@ -105,7 +112,8 @@ TEST_P(MultipleChoiceTask, AgreesItemByItemWithAPassFromScratchForEachChoice) {
       EXPECT_EQ(sums["acc"][0].get<double>() == 1, best(expected) == static_cast<ptrdiff_t>(item.answer)) << item.id;
     }
     if (sums.contains("acc_norm")) {
-      EXPECT_EQ(sums["acc_norm"][0].get<double>() == 1, best(per_character) == static_cast<ptrdiff_t>(item.answer)) << item.id;
+      EXPECT_EQ(sums["acc_norm"][0].get<double>() == 1, best(per_character) == static_cast<ptrdiff_t>(item.answer))
+          << item.id;
     }
     if (sums.contains("mc1")) {
       double right = 0, total = 0, wrong = -1e300;
@@ -120,19 +128,23 @@ TEST_P(MultipleChoiceTask, AgreesItemByItemWithAPassFromScratchForEachChoice) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(SlowBenchmarks, MultipleChoiceTask,
-                         testing::Values(Benchmark{"hellaswag", "hellaswag/hellaswag_val_full.txt", read_hellaswag, kChoiceMetrics},
-                                         Benchmark{"arc", "arc/arc_challenge_val.jsonl", read_arc, kChoiceMetrics},
-                                         Benchmark{"piqa", "piqa/valid.jsonl", read_piqa, kChoiceMetrics},
-                                         Benchmark{"mmlu", "mmlu/mmlu.json", read_mmlu, kLetterMetrics},
-                                         Benchmark{"truthfulqa", "truthfulqa/TruthfulQA.csv", read_truthfulqa, kTruthMetrics}),
-                         [](const auto& parameter) { return std::string(parameter.param.name); });
+INSTANTIATE_TEST_SUITE_P(
+    SlowBenchmarks, MultipleChoiceTask,
+    testing::Values(Benchmark{"hellaswag", "hellaswag/hellaswag_val_full.txt", read_hellaswag, kChoiceMetrics},
+                    Benchmark{"arc", "arc/arc_challenge_val.jsonl", read_arc, kChoiceMetrics},
+                    Benchmark{"piqa", "piqa/valid.jsonl", read_piqa, kChoiceMetrics},
+                    Benchmark{"mmlu", "mmlu/mmlu.json", read_mmlu, kLetterMetrics},
+                    Benchmark{"truthfulqa", "truthfulqa/TruthfulQA.csv", read_truthfulqa, kTruthMetrics}),
+    [](const auto& parameter) { return std::string(parameter.param.name); });
 
 TEST(MultipleChoice, DoesNotDependOnWhatWasScoredBefore) {
   const auto model = test::open_model(test::gguf_of(test::make_tiny_checkpoint(test::tiny_config()), "Q8_0"));
-  const auto open = [&] { return std::move(*engine::Session::create(model, {.n_ctx = 128, .n_batch = 16, .n_threads = 2})); };
+  const auto open = [&] {
+    return std::move(*engine::Session::create(model, {.n_ctx = 128, .n_batch = 16, .n_threads = 2}));
+  };
   const std::vector<std::string> choices = {" one", " two or three"};
-  const std::string examples = "Some examples that two questions have in common, which are longer than a batch of tokens. ";
+  const std::string examples =
+      "Some examples that two questions have in common, which are longer than a batch of tokens. ";
   engine::Session fresh = open(), used = open();
   ChoiceScorer once(fresh), twice(used);
   ASSERT_TRUE(twice.score(examples + "First", choices).has_value());
@@ -163,7 +175,8 @@ TEST(PromptTokens, HaveBosOnceAndSplitAtTheContext) {
   const auto part = continuation_tokens(tokenizer, "Question: why?\nAnswer:", " Because of it");
   EXPECT_EQ(part.ids[0], bos);
   EXPECT_EQ(std::count(part.ids.begin(), part.ids.end(), bos), 1);
-  EXPECT_EQ(std::vector<Token>(part.ids.begin(), part.ids.begin() + static_cast<ptrdiff_t>(part.n_context)), prompt_tokens(tokenizer, "Question: why?\nAnswer:"));
+  EXPECT_EQ(std::vector<Token>(part.ids.begin(), part.ids.begin() + static_cast<ptrdiff_t>(part.n_context)),
+            prompt_tokens(tokenizer, "Question: why?\nAnswer:"));
   EXPECT_FALSE(part.merged);
   // "Be" + "cause" is one token of the whole: it is the continuation's.
   const auto merged = continuation_tokens(tokenizer, "It is so, be", "cause of it");

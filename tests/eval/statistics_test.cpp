@@ -116,10 +116,12 @@ TEST(Pairing, MatchesItemsByIdWhateverTheirOrder) {
 }
 
 TEST(Pairing, RefusesOtherQuestionsAndRepeatedItems) {
-  EXPECT_NE(pair_items(std::vector{item("x", "p", 1)}, std::vector{item("x", "other", 1)}).error().message.find("item x"),
-            std::string::npos);
+  EXPECT_NE(
+      pair_items(std::vector{item("x", "p", 1)}, std::vector{item("x", "other", 1)}).error().message.find("item x"),
+      std::string::npos);
   EXPECT_FALSE(pair_items(std::vector{item("x", "p", 1)}, std::vector{item("y", "p", 1)}).has_value());
-  EXPECT_FALSE(pair_items(std::vector{item("x", "p", 1), item("x", "p", 1)}, std::vector{item("x", "p", 1)}).has_value());
+  EXPECT_FALSE(
+      pair_items(std::vector{item("x", "p", 1), item("x", "p", 1)}, std::vector{item("x", "p", 1)}).has_value());
 }
 
 TEST(Rows, RefuseARecordWithoutThemNamingTheItem) {

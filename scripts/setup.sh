@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what Shoehorn needs on Debian 12 (or a system with the same packages); does nothing when all is there.
 #   setup.sh             compiler and libraries: the program and its tests build
-#   setup.sh --tests     also llama.cpp, from npm, for the interoperability tests
+#   setup.sh --tests     also llama.cpp, from npm, for the interoperability tests, and a browser for the report's
 #   setup.sh --aarch64   also the cross compiler, arm64 libraries and qemu
 # Asks sudo for rights when not root, and only when something is missing.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -69,5 +69,8 @@ install_packages "${packages[@]}" || exit 1
 if ((with_interop)) && ! install_interop; then
   [[ ${SHOEHORN_REQUIRE_INTEROP:-0} == 1 ]] && die "llama.cpp for the interoperability tests could not be installed"
   warn "llama.cpp could not be installed: the interoperability tests will be skipped"
+fi
+if ((with_interop)) && ! command -v chromium >/dev/null; then
+  install_packages chromium || warn "chromium could not be installed: the report's browser tests will be skipped"
 fi
 if ((with_aarch64)); then install_aarch64 || exit 1; fi

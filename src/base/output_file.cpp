@@ -91,13 +91,14 @@ Status OutputFile::write_at(uint64_t offset, std::span<const std::byte> bytes) {
   return {};
 }
 
+std::string OutputFile::readable_path() const { return named_ ? temporary_ : "/proc/self/fd/" + std::to_string(fd_); }
+
 Status OutputFile::commit() {
   if (fsync(fd_) != 0) return fail(ErrorCode::kIo, "{}: sync failed: {}", path_, std::strerror(errno));
   if (!named_) {
     // A link cannot replace an existing file, a rename can.
     unlink(temporary_.c_str());
-    const std::string source = "/proc/self/fd/" + std::to_string(fd_);
-    if (linkat(AT_FDCWD, source.c_str(), AT_FDCWD, temporary_.c_str(), AT_SYMLINK_FOLLOW) != 0) {
+    if (linkat(AT_FDCWD, readable_path().c_str(), AT_FDCWD, temporary_.c_str(), AT_SYMLINK_FOLLOW) != 0) {
       return fail(ErrorCode::kIo, "{}: cannot name the finished file: {}", path_, std::strerror(errno));
     }
   }

@@ -28,6 +28,8 @@ class OutputFile {
   /// Overwrites at an absolute position without moving the end; for headers that are known last.
   Status write_at(uint64_t offset, std::span<const std::byte> bytes);
   uint64_t size() const { return size_; }
+  /// A path under which this process can read what was written before it has its name.
+  std::string readable_path() const;
   Status commit();
 
  private:

@@ -46,6 +46,9 @@ void clear_interrupt();
 /// Installs the handlers: the first signal sets interrupted(), the second removes temporary files and exits with 130.
 void install_signal_handlers();
 
+/// Fails when both paths name one file that is there.
+Status refuse_same_file(const std::string& input, const std::string& output);
+
 /// Text to stdout, followed by a newline.
 void print(const std::string& text);
 /// One JSON object to stdout.

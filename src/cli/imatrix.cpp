@@ -56,10 +56,7 @@ Status imatrix(Options& o) {
                 "nothing to do: give a model and a text (-m, -f), or matrices to merge (--in-file)");
   }
   for (const std::string& input : {o.session.model_path, o.text_path, o.eval_path}) {
-    std::error_code ignored;
-    if (std::filesystem::equivalent(input, o.out, ignored)) {
-      return fail(ErrorCode::kInvalid, "{}: input and output are the same file", o.out);
-    }
+    SHOEHORN_RETURN_IF_ERROR(refuse_same_file(input, o.out));
   }
   o.collect.dataset = o.text_path;
   o.collect.state_path = o.out + ".state";

@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "cli/command.h"
 #include "convert/model_source.h"
+#include "report/model_layers.h"
 #include "tokenizer/vocab.h"
 
 namespace shoehorn::cli {
@@ -90,6 +91,7 @@ Status inspect(const Options& o) {
                 {"bits_per_weight", bits},
                 {"hparams", to_json(h)},
                 {"types", std::move(types)},
+                {"layers", report::layers_json(report::model_layers(source))},
                 {"tensors", std::move(tensors)},
                 {"tokenizer", {{"model", model_kind}, {"pre", vocab.pre}, {"n_vocab", vocab.tokens.size()}, {"bos", id(vocab.bos)},
                                {"eos", id(vocab.eos)}, {"eog", vocab.eog}, {"add_bos", vocab.add_bos}}},
@@ -120,6 +122,7 @@ Status inspect(const Options& o) {
     table.push_back({type, std::to_string(total.tensors), std::to_string(total.parameters), std::to_string(total.bytes)});
   }
   print("\n" + format_table(table));
+  print(report::draw_as_text(report::model_layers(source)));
   if (o.tensors) {
     std::vector<std::vector<std::string>> rows = {{"tensor", "shape", "type", "bytes"}};
     for (const Json& tensor : tensors) {
@@ -138,7 +141,9 @@ std::function<Status()> define_inspect(CLI::App& app) {
   app.add_option("MODEL", o->model, "Checkpoint directory or GGUF file")->required();
   app.add_flag("--tensors", o->tensors, "List every tensor");
   app.add_flag("--json", o->json, "Print one JSON object, tensors included");
-  app.footer("Example: shoehorn inspect models/fable-10m");
+  app.footer("Example: shoehorn inspect models/fable-10m\n\n"
+             "The drawing at the end has a row for each run of equal layers: query/KV heads, MLP width, types (q k ... share a column where\n"
+             "they have the same types in all layers), bytes of a layer.");
   return [o] { return inspect(*o); };
 }
 

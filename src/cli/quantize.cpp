@@ -39,10 +39,11 @@ std::function<Status()> define_quantize(CLI::App& app) {
   const auto o = std::make_shared<Options>();
   WriteOptions& w = o->write;
   compress::CalibratedOptions& g = o->calibrated;
-  app.add_option("IN", w.in, "Checkpoint directory, or (without --calib) a GGUF")->required();
+  app.add_option("IN", w.in, "Checkpoint directory or GGUF")->required();
   app.add_option("OUT", w.out, "GGUF to write")->required();
   app.add_option("TYPE", w.type, "Mix: " + mix_names() + "; with a target also auto")->required();
   g.method = "rtn";
+  w.check = true;
   app.add_option("--method", g.method,
                  "rtn: every weight to the nearest value, with the best scales; gptq: the least error at each matrix's "
                  "output on --calib text, minutes to hours instead of seconds; awq: rtn after columns with large inputs "
@@ -73,6 +74,10 @@ std::function<Status()> define_quantize(CLI::App& app) {
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
   add_workshop_flags(app, {&g.dtype, &g.device, &w.n_threads, &g.ram, &g.resume});
+  app.add_flag("!--no-check", w.check,
+               "Do not run the output beside IN on a slice of text, which tells how far it is from it, nor have it say a sentence")
+      ->capture_default_str();
+  app.add_option("--check-file", w.check_text, "Text for this (default: some pages of a novel that come with the program)");
   app.add_flag("--json", w.json, "Print one JSON object");
   app.footer(
       "Examples:\n"
@@ -81,7 +86,8 @@ std::function<Status()> define_quantize(CLI::App& app) {
       "  shoehorn quantize Llama-3.2-1B model-Q3_K_M.gguf Q3_K_M --method gptq --calib wiki.txt\n"
       "  shoehorn quantize model-F16.gguf small.gguf Q3_K_M --tensor-type 'ffn_down=Q4_K'\n"
       "  shoehorn quantize Llama-3.1-8B small.gguf auto --target-size 3.3G --method gptq --calib wiki.txt\n"
-      "What learns from --calib text reads checkpoints, and goes on with --resume when it was interrupted.");
+      "What learns from --calib text goes on with --resume when it was interrupted. Tensors are the same bytes on every machine; --no-check\n"
+      "leaves out the measured figures, which are not.");
   return [o] { return run(*o); };
 }
 

@@ -1,6 +1,7 @@
 #include "cli/session_flags.h"
 
 #include "cli/command.h"
+#include "cli/open_model.h"
 
 namespace shoehorn::cli {
 namespace {
@@ -24,7 +25,7 @@ Expected<quant::Type> parse_cache_type(const std::string& name) {
 
 void SessionFlags::add_to(CLI::App& app, int64_t default_ctx, const std::string& ctx_help) {
   n_ctx = default_ctx;
-  app.add_option("-m,--model", model_path, "GGUF file")->required();
+  app.add_option("-m,--model", model_path, "GGUF file, or a checkpoint's directory")->required();
   app.add_option("-c,--ctx-size", n_ctx, ctx_help)->check(CLI::Range(int64_t{0}, int64_t{1} << 24));
   app.add_option("-t,--threads", n_threads, "Threads (default: the CPUs this process may use)")->check(CLI::Range(1, 1024));
   app.add_option("-C,--cpu-mask", cpu_mask, "CPUs that the threads stay on, hexadecimal")->check(checked_by(parse_cpu_mask));
@@ -72,7 +73,7 @@ Expected<engine::SessionOptions> SessionFlags::session_options() const {
 }
 
 Expected<std::shared_ptr<const engine::Model>> SessionFlags::open_model(const std::string& path) const {
-  SHOEHORN_TRY(auto model, engine::Model::open(path, no_mmap ? FileMode::kCopy : FileMode::kMap));
+  SHOEHORN_TRY(auto model, cli::open_model(path, no_mmap ? FileMode::kCopy : FileMode::kMap));
   if (mlock) {
     if (const Status locked = model->file().lock(); !locked) remark(locked.error().message + "; going on without");
   }

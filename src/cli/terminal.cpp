@@ -7,6 +7,7 @@
 #include <cmath>
 #include <csignal>
 #include <cstdio>
+#include <filesystem>
 
 #include "base/cleanup.h"
 #include "cli/command.h"
@@ -158,6 +159,12 @@ std::vector<std::string> rewrite_flags(int argc, char** argv) {
     arguments.push_back(std::move(argument));
   }
   return arguments;
+}
+
+Status refuse_same_file(const std::string& input, const std::string& output) {
+  std::error_code ignored;
+  if (!std::filesystem::equivalent(input, output, ignored)) return {};
+  return fail(ErrorCode::kInvalid, "{}: input and output are the same file", output);
 }
 
 }  // namespace shoehorn::cli

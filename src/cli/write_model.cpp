@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <filesystem>
 #include <map>
 
 #include "base/memory.h"
 #include "cli/command.h"
+#include "cli/output_check.h"
 
 namespace shoehorn::cli {
 namespace {
@@ -52,11 +52,6 @@ std::string table_of_types(const convert::OutputReport& report) {
   return text + format_table(rows);
 }
 
-bool same_file(const std::string& a, const std::string& b) {
-  std::error_code ignored;
-  return std::filesystem::equivalent(a, b, ignored);
-}
-
 }  // namespace
 
 std::string mix_names() {
@@ -66,7 +61,7 @@ std::string mix_names() {
 }
 
 Status write_model(const WriteOptions& o, const ModelWriter& writer) {
-  if (same_file(o.in, o.out)) return fail(ErrorCode::kInvalid, "{}: input and output are the same file", o.out);
+  SHOEHORN_RETURN_IF_ERROR(refuse_same_file(o.in, o.out));
   convert::OutputOptions options;
   options.mix = quant::find_mix(o.type);
   if (options.mix == nullptr && !(o.choose_types && o.type == "auto"))
@@ -82,6 +77,11 @@ Status write_model(const WriteOptions& o, const ModelWriter& writer) {
   }
 
   const auto progress = make_progress();
+  OutputCheck check(o.in, o.check_text, o.n_threads);
+  if (o.check) {
+    options.remarks = check.unmeasured();
+    options.check = [&](const std::string& path) { return check.run(path, *progress); };
+  }
   const auto stream = [&](const convert::OutputOptions& output, Progress& p) -> Expected<convert::OutputReport> {
     SHOEHORN_TRY(const auto source, convert::ModelSource::open(o.in, p));
     return convert::write_gguf(source, o.out, output, p);
@@ -102,6 +102,8 @@ Status write_model(const WriteOptions& o, const ModelWriter& writer) {
     if (options.imatrix != nullptr) {
       used = {{"file", o.imatrix}, {"entries", imatrix.entries.size()}, {"chunks", imatrix.chunk_count}, {"datasets", imatrix.datasets}};
     }
+    Json sensitivity;
+    if (report.costs) sensitivity = {{"kld_mean", report.costs->kl}, {"tokens", report.costs->tokens}, {"costs", report.costs->of}};
     print_json({{"in", o.in},
                 {"out", o.out},
                 {"type", std::string(report.mix->name)},
@@ -115,6 +117,8 @@ Status write_model(const WriteOptions& o, const ModelWriter& writer) {
                 {"mb_per_second", mb_per_second},
                 {"seconds", report.seconds},
                 {"peak_rss", peak_resident_bytes()},
+                {"check", check.json()},
+                {"sensitivity", std::move(sensitivity)},
                 {"tensors", std::move(tensors)}});
     return {};
   }
@@ -122,6 +126,7 @@ Status write_model(const WriteOptions& o, const ModelWriter& writer) {
   print(fmt::format("{}: {} as {}, {} parameters, {} ({:.3f} bits per weight), {:.1f} s, peak memory {}", o.out,
                     report.architecture, report.mix->name, report.parameters, format_bytes(report.file_bytes),
                     report.bits_per_weight, report.seconds, format_bytes(peak_resident_bytes())));
+  if (const std::string summary = check.summary(); !summary.empty()) print(summary);
   return {};
 }
 

@@ -16,6 +16,8 @@ struct WriteOptions {
   std::string imatrix;                    ///< path; "": none
   bool choose_types = false;              ///< the writer does: type may be "auto", and the choice is printed
   bool allow_requantize = false;
+  bool check = false;                     ///< the output, before it gets its name
+  std::string check_text;                 ///< path of a text to measure on; "": the bundled one
   int n_threads = 0;
   bool json = false;
 };

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "compress/interleaved_rows.h"
+
 namespace shoehorn::compress {
 namespace {
 
@@ -49,7 +51,9 @@ TensorSet BlockLoader::load(const StoredSet& stored) const {
   for (size_t i = 0; i < stored.size(); ++i) {
     if (stored[i] == nullptr) continue;
     const Role role = static_cast<Role>(i);
-    out[role] = copy_out(*stored[i]).to(options(role));
+    const at::Tensor values = copy_out(*stored[i]);
+    const bool interleaved = checkpoint_.interleaved && is_interleaved(role);
+    out[role] = (interleaved ? deinterleaved(values, hparams()) : values).to(options(role));
   }
   return out;
 }

@@ -7,6 +7,9 @@
 
 namespace shoehorn::compress {
 
+/// What libtorch, the tokenizer and the program take beside the tensors that are counted.
+inline constexpr uint64_t kOverheadBytes = uint64_t{500} << 20;
+
 struct Estimate {
   uint64_t memory_bytes = 0;   ///< at most, beside page cache
   uint64_t disk_bytes = 0;     ///< output, saved state and activations beyond the memory

@@ -25,7 +25,8 @@ at::Tensor project(const TensorSet& weights, Role weight, const at::Tensor& x) {
   return at::linear(x, weights[weight], weights[bias_of(weight)]);
 }
 
-TorchModel::TorchModel(const models::Hparams& hparams, Compute compute) : hparams_(hparams), compute_(compute) {}
+TorchModel::TorchModel(const models::Hparams& hparams, Compute compute, std::vector<float> rope_divisors)
+    : hparams_(hparams), compute_(compute), rope_divisors_(std::move(rope_divisors)) {}
 
 at::Tensor TorchModel::block(const TensorSet& weights, const at::Tensor& x) const {
   return block(weights, x, [&](Role role, const at::Tensor& input) { return project(weights, role, input); });
@@ -92,8 +93,8 @@ at::Tensor TorchModel::rotate(const at::Tensor& heads) const {
 
 const std::pair<at::Tensor, at::Tensor>& TorchModel::rotations(int64_t n_tokens) const {
   if (rotations_.first.defined() && rotations_.first.size(0) == n_tokens) return rotations_;
-  std::vector<float> divisors;
-  if (hparams_.rope_scaling.type == models::RopeScalingType::kLlama3) divisors = models::llama3_rope_freqs(hparams_);
+  std::vector<float> divisors = rope_divisors_;
+  if (divisors.empty() && hparams_.rope_scaling.type == models::RopeScalingType::kLlama3) divisors = models::llama3_rope_freqs(hparams_);
   const auto frequencies = models::rope_frequencies(hparams_, divisors.empty() ? nullptr : divisors.data());
   const at::Tensor per_pair = at::tensor(frequencies.per_pair, at::kDouble);
   const at::Tensor angles = at::outer(at::arange(n_tokens, at::kDouble), per_pair);

@@ -33,7 +33,8 @@ at::Tensor project(const TensorSet& weights, models::Role weight, const at::Tens
 
 class TorchModel {
  public:
-  TorchModel(const models::Hparams& hparams, Compute compute);
+  /// rope_divisors: the rope_freqs tensor [n_rot / 2] where a file says it, else empty: as hparams have it.
+  TorchModel(const models::Hparams& hparams, Compute compute, std::vector<float> rope_divisors = {});
 
   const Compute& compute() const { return compute_; }
 
@@ -57,6 +58,7 @@ class TorchModel {
 
   models::Hparams hparams_;
   Compute compute_;
+  std::vector<float> rope_divisors_;
   // cos and sin [n_tokens, n_rot / 2], for the number of tokens last asked for.
   mutable std::pair<at::Tensor, at::Tensor> rotations_;
 };

@@ -114,7 +114,8 @@ Json file_fingerprint(const std::string& path) {
 }
 
 Json source_fingerprint(const convert::OpenedCheckpoint& checkpoint) {
-  std::set<std::string> paths = {checkpoint.directory + "/config.json"};
+  std::set<std::string> paths;
+  if (!checkpoint.config_json.is_null()) paths.insert(checkpoint.directory + "/config.json");
   for (const io::CheckpointTensor& tensor : checkpoint.weights->tensors()) {
     if (tensor.file != nullptr) paths.insert(tensor.file->path());
   }

@@ -109,7 +109,9 @@ void describe_imatrix(const OutputOptions& options, io::GgufMetadata& metadata) 
 /// Metadata and tensor infos.
 Status declare(const ModelSource& source, const std::vector<quant::Type>& types, const OutputOptions& options,
                io::GgufWriter& writer) {
-  writer.metadata() = source.metadata();
+  for (const auto& [key, value] : source.metadata().entries()) {
+    if (!key.starts_with(kCheckPrefix)) writer.set(key, value);
+  }
   writer.set("general.file_type", options.mix->file_type);
   writer.set("general.quantization_version", uint32_t{2});
   describe_imatrix(options, writer.metadata());
@@ -230,9 +232,14 @@ Expected<OutputReport> write_gguf(const ModelSource& source, const std::string& 
     if (!written) return annotate(written.error(), source.path());
   }
   SHOEHORN_RETURN_IF_ERROR(await_written());
-  SHOEHORN_RETURN_IF_ERROR(writer.commit());
   progress.end();
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (options.check) {
+    SHOEHORN_TRY(const std::string unnamed, writer.readable_path());
+    SHOEHORN_TRY(const Remarks found, options.check(unnamed));
+    SHOEHORN_RETURN_IF_ERROR(writer.replace(found));
+  }
+  SHOEHORN_RETURN_IF_ERROR(writer.commit());
   return report;
 }
 

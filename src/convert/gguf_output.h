@@ -2,6 +2,8 @@
 #pragma once
 
 #include <functional>
+#include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -19,6 +21,11 @@ struct TypeOverride {
   quant::Type type;
 };
 
+using Remarks = std::vector<std::pair<std::string, io::GgufValue>>;
+
+/// Keys of what a model's check found: not true of another model that is made of it.
+inline constexpr std::string_view kCheckPrefix = "shoehorn.check.";
+
 struct OutputOptions {
   const quant::Mix* mix = nullptr;
   std::vector<TypeOverride> overrides = {};  ///< the last match wins
@@ -26,11 +33,14 @@ struct OutputOptions {
   const io::Imatrix* imatrix = nullptr;      ///< importance for the encoders; must outlive the call
   std::string imatrix_path = {};             ///< its name, for the file's metadata
   std::vector<quant::Type> types = {};       ///< of every tensor, in place of the mix's and the overrides'; empty: none
-  std::vector<std::pair<std::string, io::GgufValue>> remarks = {};  ///< further metadata
+  Remarks remarks = {};                      ///< further metadata
   bool calibrated = false;                   ///< the blocks were made for known inputs: to mixes the same as an imatrix
   int n_threads = 0;                         ///< 0: default_thread_count()
   /// A tensor's blocks when they have been made already, in the type that it gets; empty: encode it from the source.
   std::function<std::span<const std::byte>(const std::string& name)> encoded = {};
+  /// Looks at the whole file, at a path where it can be read before it has its name. What it returns replaces values among
+  /// `remarks`, in the same size; when it fails nothing is left.
+  std::function<Expected<Remarks>(const std::string& path)> check = {};
 };
 
 struct OutputTensor {
@@ -39,6 +49,13 @@ struct OutputTensor {
   std::string from;
   quant::Type to;
   uint64_t bytes;
+};
+
+/// What quantizing costs the whole model, in nats a token of KL(source || output), on text that it was not calibrated on.
+struct MeasuredCosts {
+  double kl = 0;
+  int64_t tokens = 0;
+  std::map<std::string, double> of;  ///< by tensor: what quantizing this one adds
 };
 
 struct OutputReport {
@@ -50,7 +67,8 @@ struct OutputReport {
   uint64_t file_bytes = 0;
   uint64_t input_bytes = 0;    ///< of tensor data that was read
   double bits_per_weight = 0;  ///< of tensor data
-  double seconds = 0;
+  std::optional<MeasuredCosts> costs = {};  ///< where types were chosen by them
+  double seconds = 0;          ///< without the check
 };
 
 /// The type that every tensor of the source gets. Fails when an override is no regular expression or its type does not

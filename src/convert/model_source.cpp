@@ -26,7 +26,7 @@ std::optional<quant::Type> gguf_type(io::DType dtype) {
 }
 
 SourceTensor computed(const TensorSpec& spec, std::vector<float> values) {
-  SourceTensor tensor{spec.gguf_name, spec.gguf_name, spec.shape, "F32", std::nullopt, {}, {}, {}, {}};
+  SourceTensor tensor{spec.gguf_name, spec.gguf_name, spec.shape, "F32", std::nullopt, {}, nullptr, false, {}, {}, {}};
   const uint64_t n_cols = tensor.n_cols();
   tensor.read = [values = std::move(values), n_cols](uint64_t first, uint64_t count, float* out) {
     std::copy_n(values.begin() + static_cast<std::ptrdiff_t>(first * n_cols), count * n_cols, out);
@@ -56,7 +56,7 @@ SourceTensor silent_mlp_tensor(const TensorSpec& spec) {
 
 SourceTensor from_checkpoint_tensor(const TensorSpec& spec, const io::CheckpointTensor& source, bool permute, uint64_t head_dim,
                                     uint64_t n_rot) {
-  SourceTensor tensor{spec.gguf_name, source.name, spec.shape, io::dtype_info(source.dtype).name, std::nullopt, source.data, {}, {}, {}};
+  SourceTensor tensor{spec.gguf_name, source.name, spec.shape, io::dtype_info(source.dtype).name, std::nullopt, source.data, source.file, permute, {}, {}, {}};
   const bool vector = spec.shape.size() == 1;
   const uint64_t n_cols = tensor.n_cols();
   if (!permute) {
@@ -143,7 +143,7 @@ Expected<ModelSource> ModelSource::from_file(const std::string& path) {
   for (const io::GgufTensor& source : file->tensors()) {
     const quant::Format& format = quant::format(source.type);
     const uint64_t n_cols = source.n_cols(), row_bytes = quant::row_bytes(format, n_cols);
-    SourceTensor tensor{source.name, source.name, source.shape, format.name, source.type, source.data, {}, {}, {}};
+    SourceTensor tensor{source.name, source.name, source.shape, format.name, source.type, source.data, source.file, false, {}, {}, {}};
     tensor.read = [&source, &format, n_cols, row_bytes](uint64_t first, uint64_t count, float* out_rows) {
       format.decode(source.data.data() + first * row_bytes, out_rows, count * n_cols);
     };

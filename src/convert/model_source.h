@@ -21,6 +21,8 @@ struct SourceTensor {
   std::string stored_as;               ///< dtype or type at the source: "BF16", "Q4_K"
   std::optional<quant::Type> type;     ///< the same as a GGUF type when the bytes at the source are in that type, unpermuted
   std::span<const std::byte> data;     ///< these bytes; empty for computed tensors
+  const MappedFile* file = nullptr;    ///< where `data` is mapped; nullptr: in memory of the source's own
+  bool interleaved = false;            ///< read() has the rows in NORM rope's order, `data` in Hugging Face's
 
   /// Rows [first, first + count) as floats, row-major, to out. Thread-safe.
   std::function<void(uint64_t first, uint64_t count, float* out)> read;

@@ -4,6 +4,8 @@
 #include <set>
 
 #include "convert/object_config.h"
+#include "io/gguf.h"
+#include "models/gguf_hparams.h"
 
 namespace shoehorn::convert {
 namespace {
@@ -74,6 +76,35 @@ Expected<OpenedCheckpoint> open_checkpoint(const std::string& directory, Progres
     return fail(ErrorCode::kUnsupported, "{}: tensor {} has no place in architecture {}", directory, tensor.name,
                 out.config.hf_architecture);
   }
+  return out;
+}
+
+Expected<OpenedCheckpoint> open_gguf_as_checkpoint(const std::string& path) {
+  SHOEHORN_TRY(auto opened, io::GgufFile::open(path));
+  const auto file = std::make_shared<io::GgufFile>(std::move(opened));
+  SHOEHORN_TRY(const auto model, models::read_gguf_model(*file));
+  OpenedCheckpoint out;
+  out.directory = path;
+  out.config.architecture = model.architecture;
+  out.config.hparams = model.hparams;
+  out.interleaved = model.architecture->rope == models::RopeType::kNorm;
+  std::vector<io::CheckpointTensor> tensors;
+  for (const models::TensorSpec& spec : models::tensor_specs(*model.architecture, model.hparams)) {
+    const io::GgufTensor& tensor = *file->find(spec.gguf_name);
+    const quant::Format& format = quant::format(tensor.type);
+    if (spec.rule->role == models::Role::kRopeFreqs) {
+      out.rope_divisors.resize(tensor.n_cols());
+      format.decode(tensor.data.data(), out.rope_divisors.data(), tensor.n_cols());
+      continue;
+    }
+    const auto dtype = io::dtype_from_name(format.name);
+    if (!dtype || format.quantized) {
+      return fail(ErrorCode::kUnsupported, "{}: tensor {} is {}; what learns from text starts from F32, F16 or BF16 weights", path,
+                  tensor.name, format.name);
+    }
+    tensors.push_back({spec.hf_name, *dtype, {tensor.shape.rbegin(), tensor.shape.rend()}, tensor.data, tensor.file});
+  }
+  out.weights = std::make_shared<const io::Checkpoint>(io::Checkpoint::of(path, std::move(tensors), file));
   return out;
 }
 

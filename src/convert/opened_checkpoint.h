@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/json.h"
 #include "base/progress.h"
@@ -16,6 +17,9 @@ struct OpenedCheckpoint {
   Json config_json;             ///< config.json, or what takes its place where the weights are a pickled model
   models::ModelConfig config;
   std::shared_ptr<const io::Checkpoint> weights;
+  // Of a GGUF:
+  bool interleaved = false;         ///< rows of q and k lie as NORM rope has them
+  std::vector<float> rope_divisors; ///< the rope_freqs tensor; empty: what the configuration says
 };
 
 /// Reads config.json and maps the weights. Weights that are a pickled model say themselves how wide their layers are
@@ -23,5 +27,9 @@ struct OpenedCheckpoint {
 /// when one that the architecture needs is missing, has another shape or no floating dtype, or when one is left over; what is
 /// dropped goes to progress.note().
 Expected<OpenedCheckpoint> open_checkpoint(const std::string& directory, Progress& progress);
+
+/// An unquantized GGUF as a checkpoint: its tensors under Hugging Face's names, in place. Fails naming the tensor when one is
+/// quantized. config_json stays empty.
+Expected<OpenedCheckpoint> open_gguf_as_checkpoint(const std::string& path);
 
 }  // namespace shoehorn::convert

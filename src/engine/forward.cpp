@@ -30,7 +30,7 @@ Forward::Forward(std::shared_ptr<const Model> model, quant::Type key_type, quant
                  int n_threads, Affinity affinity)
     : model_(std::move(model)),
       pool_(n_threads, std::move(affinity)),
-      rope_(model_->hparams(), model_->architecture().rope,
+      rope_(model_->hparams(), model_->rope(),
             model_->global()[Role::kRopeFreqs] ? model_->global()[Role::kRopeFreqs].floats() : nullptr),
       table_(&model_->kernels()),
       key_kernels_(&kernels::kernels_for(*table_, key_type)),
@@ -74,9 +74,13 @@ void Forward::run(std::span<const tokenizer::Token> tokens, std::span<const Segm
   for (size_t layer = 0; layer < h.n_layer; ++layer)
     run_layer(layer, x_.data(), layer + 1 == h.n_layer ? segments : whole);
   if (n_out_ == 0) return;
-  norm_output(x_.data() + (n - n_out_) * n_embd, n_out_, normed_.data());
+  multiply_output(x_.data() + (n - n_out_) * n_embd, n_out_, logits);
+}
+
+void Forward::multiply_output(const float* x, size_t n, float* logits) {
+  norm_output(x, n, normed_.data());
   done(Step::kOutputNorm, 0);
-  products_.set_input(normed_.data(), n_out_, n_embd);
+  products_.set_input(normed_.data(), n, model_->hparams().n_embd);
   products_.run({{model_->output(), {}, logits}});
   done(Step::kOutput, 0);
 }

@@ -45,6 +45,8 @@ class Forward {
   void run_layer(size_t layer, float* x, std::span<const Segment> segments);
   /// out [n, n_embd]: what the output matrix reads.
   void norm_output(const float* x, size_t n, float* out);
+  /// logits [n, n_vocab] of x [n, n_embd] behind the last layer; n is at most max_tokens().
+  void multiply_output(const float* x, size_t n, float* logits);
 
   /// kInvalid for ids outside of the vocabulary.
   Status check(std::span<const tokenizer::Token> tokens) const;

@@ -6,14 +6,21 @@
 namespace shoehorn::engine {
 
 Expected<std::shared_ptr<const Model>> Model::open(const std::string& path, FileMode mode) {
+  SHOEHORN_TRY(auto file, io::GgufFile::open(path, mode));
+  return create(std::move(file), std::nullopt, mode == FileMode::kMap);
+}
+
+Expected<std::shared_ptr<const Model>> Model::create(io::GgufFile file, std::optional<models::RopeType> rope, bool read_ahead) {
   auto model = std::make_shared<Model>();
   SHOEHORN_TRY(model->kernel_set_, kernels::select_kernel_set());
-  SHOEHORN_TRY(model->file_, io::GgufFile::open(path, mode));
+  model->file_ = std::move(file);
   SHOEHORN_TRY(const auto described, models::read_gguf_model(model->file_));
   model->architecture_ = described.architecture;
   model->hparams_ = described.hparams;
-  if (mode == FileMode::kMap) model->read_ahead();  // the disk works while the vocabulary is read
+  model->rope_ = rope.value_or(described.architecture->rope);
+  if (read_ahead) model->read_ahead();  // the disk works while the vocabulary is read
 
+  const std::string& path = model->file_.path();
   auto vocab = tokenizer::vocab_from_gguf(model->file_.metadata());
   if (!vocab) return annotate(vocab.error(), path);
   if (vocab->tokens.size() > model->hparams_.n_vocab) {

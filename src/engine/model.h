@@ -3,6 +3,7 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,10 +42,15 @@ class Model {
   /// Fails with file, tensor or key and reason when the file is damaged or not a model that the engine runs.
   /// A mapped file is loaded in the background, in the order in which a forward pass reads it.
   static Expected<std::shared_ptr<const Model>> open(const std::string& path, FileMode mode = FileMode::kMap);
+  /// The same of a file that is open, or of tensors that lie elsewhere. `rope`: how its q and k rows lie when it is not as
+  /// the architecture has them; `read_ahead`: load mapped pages in the background.
+  static Expected<std::shared_ptr<const Model>> create(io::GgufFile file, std::optional<models::RopeType> rope = {},
+                                                       bool read_ahead = true);
 
   const io::GgufFile& file() const { return file_; }
   const models::Architecture& architecture() const { return *architecture_; }
   const models::Hparams& hparams() const { return hparams_; }
+  models::RopeType rope() const { return rope_; }
   const tokenizer::Tokenizer& tokenizer() const { return *tokenizer_; }
   const kernels::KernelSet& kernel_set() const { return *kernel_set_; }
   const kernels::KernelTable& kernels() const { return kernel_set_->table(); }
@@ -62,6 +68,7 @@ class Model {
   ReadAhead read_ahead_;
   const models::Architecture* architecture_ = nullptr;
   models::Hparams hparams_;
+  models::RopeType rope_ = models::RopeType::kNorm;
   std::unique_ptr<tokenizer::Tokenizer> tokenizer_;
   const kernels::KernelSet* kernel_set_ = nullptr;
   WeightSet global_;

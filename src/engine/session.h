@@ -51,6 +51,8 @@ class Session {
   void run_layer(size_t layer, const Stream& stream);
   /// out [n, n_embd]: what the output matrix reads.
   void norm_output(const float* x, size_t n, float* out) { forward_->norm_output(x, n, out); }
+  /// logits [n, n_vocab] of x [n, n_embd] after the last layer; n is at most n_batch().
+  void multiply_output(const float* x, size_t n, float* logits) { forward_->multiply_output(x, n, logits); }
 
   /// See Products::observe.
   void observe(ProductObserver* observer) { forward_->observe(observer); }

@@ -64,6 +64,14 @@ void mean_and_deviation(const std::vector<T>& samples, double& mean, double& dev
   deviation = samples.size() > 1 ? std::sqrt(squares / (n - 1)) : 0;
 }
 
+/// The test's tokens, on top of what the context holds already.
+Status read_and_generate(engine::Session& session, const BenchTest& test, Progress& progress) {
+  SHOEHORN_RETURN_IF_ERROR(read_prompt(session, test.n_depth + test.n_prompt, true, progress));
+  return generate(session, test.positions(), progress);
+}
+
+uint64_t position_bytes(const engine::Session& session) { return session.cache().bytes() / session.n_ctx(); }
+
 /// The context keeps the n_depth tokens from one repetition, and from one test, to the next: they are the same in all.
 Expected<BenchResult> run_test(engine::Session& session, const BenchTest& test, const BenchOptions& options,
                                Progress& progress) {
@@ -72,7 +80,7 @@ Expected<BenchResult> run_test(engine::Session& session, const BenchTest& test, 
   BenchResult result;
   result.test = test;
   result.started = std::time(nullptr);
-  progress.begin(test.name(), test.n_depth + n_warm_up + options.repetitions * n_tokens);
+  progress.begin(test.name(), test.n_depth + n_warm_up + (options.repetitions + (options.profile ? 1 : 0)) * n_tokens);
   const size_t n_kept = std::min(session.n_past(), test.n_depth);
   session.truncate(n_kept);
   progress.advance(n_kept);
@@ -84,6 +92,9 @@ Expected<BenchResult> run_test(engine::Session& session, const BenchTest& test, 
   double first_ms = 0, last_ms = 0;
   for (size_t i = 0; i < options.repetitions; ++i) {
     session.truncate(test.n_depth);
+    if (options.monitor != nullptr) options.monitor->begin();
+    if (options.power != nullptr) options.power->mark();
+    const double begin = unix_seconds();
     const auto start = Clock::now();
     SHOEHORN_RETURN_IF_ERROR(read_prompt(session, prompt_end, true, progress));
     // The prompt's logits are the first token's; without a prompt the first step brings them.
@@ -91,11 +102,20 @@ Expected<BenchResult> run_test(engine::Session& session, const BenchTest& test, 
     const auto first = Clock::now();
     SHOEHORN_RETURN_IF_ERROR(generate(session, test.positions(), progress));
     const auto last = test.n_gen > 0 ? Clock::now() : first;
+    result.windows.push_back({begin, unix_seconds()});
+    if (options.power != nullptr) options.power->mark();
+    if (options.monitor != nullptr) result.conditions.push_back(options.monitor->end());
     const auto ns = static_cast<uint64_t>(std::chrono::nanoseconds(last - start).count());
     result.samples_ns.push_back(ns);
     result.samples_ts.push_back(1e9 * static_cast<double>(n_tokens) / static_cast<double>(std::max<uint64_t>(ns, 1)));
     first_ms += milliseconds(first - start);
     last_ms += milliseconds(last - start);
+  }
+  if (options.profile) {
+    session.truncate(test.n_depth);
+    const StepProfiler profiler(session);
+    SHOEHORN_RETURN_IF_ERROR(read_and_generate(session, test, progress));
+    result.profile = profiler.entries();
   }
   progress.end();
   mean_and_deviation(result.samples_ns, result.avg_ns, result.stddev_ns);
@@ -103,6 +123,8 @@ Expected<BenchResult> run_test(engine::Session& session, const BenchTest& test, 
   result.ttft_ms = first_ms / static_cast<double>(options.repetitions);
   result.ttlt_ms = last_ms / static_cast<double>(options.repetitions);
   result.bytes_read = test_bytes(session, test);
+  result.weight_bytes = pass_bytes(session, 0, 1, true) - position_bytes(session);
+  result.kv_bytes = test.positions() * position_bytes(session);
   result.peak_rss = peak_resident_bytes();
   return result;
 }
@@ -117,8 +139,13 @@ std::string BenchTest::name() const {
   return name;
 }
 
-double BenchResult::mbu(double bytes_per_second) const {
-  return static_cast<double>(bytes_read) / (avg_ns * 1e-9) / bytes_per_second;
+double bandwidth_utilization(double bytes, double seconds, double bytes_per_second) {
+  return bytes / seconds / bytes_per_second;
+}
+
+double BenchResult::answer_ts() const {
+  if (test.n_prompt == 0 || test.n_gen == 0 || ttlt_ms <= ttft_ms) return 0;
+  return static_cast<double>(test.n_gen) / ((ttlt_ms - ttft_ms) * 1e-3);
 }
 
 uint64_t pass_bytes(const engine::Session& session, size_t n_past, size_t n_tokens, bool logits) {
@@ -131,9 +158,18 @@ uint64_t pass_bytes(const engine::Session& session, size_t n_past, size_t n_toke
                  output_bytes = output.n_rows * output.row_bytes;
   weights -= embedding_bytes;
   if (!model.hparams().tied_embeddings) weights -= output_bytes;
-  if (logits) weights += output_bytes;
-  const uint64_t position_bytes = session.cache().bytes() / session.n_ctx();
-  return weights + n_tokens * embedding.row_bytes + (n_past + n_tokens) * position_bytes;
+  uint64_t kv = (n_past + n_tokens) * position_bytes(session);
+  if (logits) {
+    weights += output_bytes;
+  } else {
+    // Of the last layer only keys and values are wanted.
+    const engine::WeightSet& last = model.layer(model.hparams().n_layer - 1);
+    for (const Role role : {Role::kAttnQ, Role::kAttnOutput, Role::kFfnGate, Role::kFfnUp, Role::kFfnDown})
+      weights -= last[role].n_rows * last[role].row_bytes;
+    const engine::KvCache& cache = session.cache();
+    kv -= (n_past + n_tokens) * model.hparams().layers.back().n_head_kv * (cache.key_bytes() + cache.value_bytes());
+  }
+  return weights + n_tokens * embedding.row_bytes + kv;
 }
 
 Token bench_token(size_t position, size_t n_vocab) {

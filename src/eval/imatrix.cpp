@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "eval/chunks.h"
+#include "eval/layer_stream.h"
 
 namespace shoehorn::eval {
 namespace {
@@ -97,41 +98,6 @@ class Collector : public engine::ProductObserver {
   std::string not_finite_;
 };
 
-/// The file's data of a model by layer, to fetch and to let go of.
-class Pages {
- public:
-  explicit Pages(const engine::Model& model) {
-    layers_.resize(model.hparams().n_layer);
-    for (const models::TensorSpec& spec : models::tensor_specs(model.architecture(), model.hparams())) {
-      const io::GgufTensor& tensor = *model.file().find(spec.gguf_name);
-      (spec.layer < 0 ? global_ : layers_[static_cast<size_t>(spec.layer)]).push_back(&tensor);
-    }
-  }
-
-  uint64_t largest_layer() const {
-    uint64_t largest = 0;
-    for (const auto& layer : layers_) {
-      uint64_t bytes = 0;
-      for (const io::GgufTensor* tensor : layer) bytes += tensor->data.size();
-      largest = std::max(largest, bytes);
-    }
-    return largest;
-  }
-  void expect(size_t layer) const {
-    if (layer >= layers_.size()) return;
-    for (const io::GgufTensor* tensor : layers_[layer]) tensor->file->expect(tensor->data);
-  }
-  void release(size_t layer) const { release(layers_[layer]); }
-  void release_global() const { release(global_); }
-
- private:
-  static void release(const std::vector<const io::GgufTensor*>& tensors) {
-    for (const io::GgufTensor* tensor : tensors) tensor->file->release(tensor->data);
-  }
-  std::vector<std::vector<const io::GgufTensor*>> layers_;
-  std::vector<const io::GgufTensor*> global_;
-};
-
 struct Plan {
   size_t chunks_per_pass = 1;
   bool layer_by_layer = false;  ///< pages are let go of behind a layer
@@ -148,8 +114,7 @@ uint64_t working_bytes(const engine::Session& session) {
   return session.cache().bytes() + session.n_batch() * per_token * sizeof(float) + 2 * sums;
 }
 
-Expected<Plan> make_plan(const engine::Session& session, const Pages& pages, const ImatrixOptions& options,
-                         size_t n_chunks) {
+Expected<Plan> make_plan(const engine::Session& session, const ImatrixOptions& options, size_t n_chunks) {
   const models::Hparams& h = session.model().hparams();
   const uint64_t file = session.model().file().file_bytes(), working = working_bytes(session);
   const uint64_t chunk = uint64_t{session.n_ctx()} * h.n_embd * sizeof(float);
@@ -160,12 +125,13 @@ Expected<Plan> make_plan(const engine::Session& session, const Pages& pages, con
   // Rows of the embedding bring their neighbours along, and are let go of before the first layer is read.
   const Weight& rows = session.model().global()[Role::kTokenEmbd];
   const uint64_t embedding = std::min<uint64_t>(rows.n_rows * rows.row_bytes, session.n_ctx() * kFaultAround);
-  const uint64_t fixed = resident + working + std::max(pages.largest_layer(), embedding);
+  const uint64_t layer = LayerStream::largest_layer(session.model());
+  const uint64_t fixed = resident + working + std::max(layer, embedding);
   if (fixed + chunk > ram) {
     return fail(ErrorCode::kTooLarge,
                 "an importance matrix of this model takes {}, a layer of {} at a time; {} are allowed (a shorter -c or "
                 "-b takes less)",
-                format_bytes(fixed + chunk), format_bytes(pages.largest_layer()), format_bytes(ram));
+                format_bytes(fixed + chunk), format_bytes(layer), format_bytes(ram));
   }
   plan.layer_by_layer = true;
   plan.chunks_per_pass = std::min<uint64_t>({(ram - fixed) / chunk, n_chunks, kMaxChunksPerPass});
@@ -229,7 +195,6 @@ class Collection {
         before_(std::move(before)),
         fingerprint_(std::move(fingerprint)),
         progress_(progress),
-        pages_(session.model()),
         collector_(session, options.process_output, before_),
         done_(before_.chunk_count),
         saved_(done_) {}
@@ -250,11 +215,11 @@ class Collection {
                       "noise costs quality",
                       n_tokens, kFewTokens));
     }
-    SHOEHORN_TRY(plan_, make_plan(session_, pages_, options_, n_chunks));
+    SHOEHORN_TRY(plan_, make_plan(session_, options_, n_chunks));
     if (plan_.layer_by_layer) {
       progress_.note(fmt::format("reading the model a layer at a time for {} chunks together", plan_.chunks_per_pass));
     }
-    x_.reserve(plan_.chunks_per_pass * chunk_floats());
+    LayerStream stream(session_, plan_.chunks_per_pass, plan_.layer_by_layer);
     progress_.begin("imatrix", (n_chunks - done_) * n_layer);
     while (done_ < n_chunks) {
       if (progress_.cancelled()) {
@@ -262,7 +227,7 @@ class Collection {
         return stopped();
       }
       const size_t n = std::min(plan_.chunks_per_pass, n_chunks - done_);
-      SHOEHORN_RETURN_IF_ERROR(pass(options_.first_chunk + done_, n));
+      SHOEHORN_RETURN_IF_ERROR(pass(stream, options_.first_chunk + done_, n));
       done_ += n;
       if (plan_.layer_by_layer || done_ - saved_ >= options_.save_every) SHOEHORN_RETURN_IF_ERROR(save());
     }
@@ -271,46 +236,26 @@ class Collection {
   }
 
  private:
-  size_t chunk_floats() const { return chunks_.chunk_size() * session_.model().hparams().n_embd; }
-
   /// n chunks from `first` on through the whole model.
-  Status pass(size_t first, size_t n) {
-    for (size_t i = 0; i < n; ++i) {
-      session_.embed(chunks_[first + i], x_.data() + i * chunk_floats());
-      if (plan_.layer_by_layer) pages_.release_global();
-    }
-    for (size_t layer = 0; layer < session_.model().hparams().n_layer; ++layer) {
-      if (plan_.layer_by_layer) pages_.expect(layer + 1);
-      for (size_t i = 0; i < n; ++i) {
-        for_each_batch(i, [&](size_t position, size_t size, float* x) {
-          session_.run_layer(layer, {.x = x, .n_past = position, .n = size, .n_out = size});
-        });
-        progress_.advance(1);
-        // A pass of one chunk is soon over, and then it can be saved.
-        if (n > 1 && progress_.cancelled()) return stopped();
-      }
-      if (plan_.layer_by_layer) pages_.release(layer);
-    }
+  Status pass(LayerStream& stream, size_t first, size_t n) {
+    std::vector<std::vector<Token>> chunks;
+    for (size_t i = 0; i < n; ++i) chunks.push_back(chunks_[first + i]);
+    SHOEHORN_RETURN_IF_ERROR(stream.run(chunks, [&](size_t) -> Status {
+      progress_.advance(1);
+      // A pass of one chunk is soon over, and then it can be saved.
+      if (n > 1 && progress_.cancelled()) return stopped();
+      return {};
+    }));
     if (options_.process_output) {
       const Weight* const output = &session_.model().output();
       for (size_t i = 0; i < n; ++i) {
-        for_each_batch(i, [&](size_t, size_t size, float* x) {
+        stream.for_each_batch(i, [&](size_t, size_t size, float* x) {
           session_.norm_output(x, size, x);
           collector_.on_input({&output, 1}, x, size, output->n_cols, session_.pool());
         });
       }
     }
     return collector_.check();
-  }
-
-  /// body(position, size, x) for the batches of the pass's chunk i.
-  template <class Body>
-  void for_each_batch(size_t i, const Body& body) {
-    const size_t n_embd = session_.model().hparams().n_embd, n_tokens = chunks_.chunk_size();
-    for (size_t position = 0; position < n_tokens; position += session_.n_batch()) {
-      body(position, std::min(session_.n_batch(), n_tokens - position),
-           x_.data() + i * chunk_floats() + position * n_embd);
-    }
   }
 
   io::Imatrix so_far() const {
@@ -339,10 +284,8 @@ class Collection {
   const io::Imatrix before_;
   const std::string fingerprint_;
   Progress& progress_;
-  Pages pages_;
   Collector collector_;
   Plan plan_;
-  AlignedBuffer<float> x_;  // [chunks_per_pass, chunk_size, n_embd]
   size_t done_, saved_;     // chunks
 };
 

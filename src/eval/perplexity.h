@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "base/progress.h"
-#include "engine/sampler.h"
 #include "engine/session.h"
+#include "eval/predictions.h"
 
 namespace shoehorn::eval {
 
@@ -16,19 +16,11 @@ struct PerplexityOptions {
   size_t max_chunks = 0;   ///< 0: all
 };
 
-/// Errors are one standard error of the mean over predictions.
-struct PerplexityResult {
-  double ppl = 0, ppl_err = 0;
-  uint64_t tokens = 0;       ///< predictions counted
+struct PerplexityResult : PredictionResult {
   size_t chunks = 0;
   std::vector<double> chunk_nll;  ///< [chunks] negative log-likelihoods summed over the counted predictions, in nats
   double seconds = 0;
   double tokens_per_second = 0;  ///< tokens evaluated (not only counted) per second
-  // Against a base model on the same predictions; KL(base || model) in nats.
-  bool has_base = false;
-  double base_ppl = 0;
-  double kld_mean = 0, kld_err = 0, kld_p99 = 0, kld_max = 0;
-  double top1 = 0;           ///< share of predictions whose most likely token is the base's
 };
 
 /// The text is tokenized with BOS as the model says and without special-token parsing, cut into whole non-overlapping chunks of

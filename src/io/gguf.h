@@ -76,6 +76,9 @@ class GgufFile {
   /// Opens FILE.gguf, or all parts when it is named NAME-00001-of-000NN.gguf. Errors name file, tensor or key, value and limit.
   static Expected<GgufFile> open(const std::string& path, FileMode mode = FileMode::kMap);
 
+  /// Tensors that lie elsewhere, as one file; `owner` keeps them there. Their names must be unique.
+  static GgufFile of(std::string path, GgufMetadata metadata, std::vector<GgufTensor> tensors, std::shared_ptr<const void> owner);
+
   /// Keeps all parts in memory, see MappedFile::lock().
   Status lock() const;
 
@@ -84,7 +87,7 @@ class GgufFile {
   /// nullptr when there is no such tensor.
   const GgufTensor* find(std::string_view name) const;
   const std::string& path() const { return path_; }
-  /// Sum of the sizes of all parts.
+  /// Sum of the sizes of all parts; of tensors that lie elsewhere, of their data.
   uint64_t file_bytes() const;
   uint32_t version() const { return version_; }
 
@@ -97,6 +100,7 @@ class GgufFile {
   GgufMetadata metadata_;
   std::vector<GgufTensor> tensors_;
   std::map<std::string, size_t, std::less<>> index_;
+  std::shared_ptr<const void> owner_;
 };
 
 /// Writes a GGUF v3, streaming: declare all tensors, then append their data in that order.
@@ -113,6 +117,10 @@ class GgufWriter {
   Status begin(const std::string& path);
   /// Appends data of the current tensor; moves on (with padding) when it is complete.
   Status append(std::span<const std::byte> bytes);
+  /// Once all tensors are complete: a path under which the file can be read before it has its name.
+  Expected<std::string> readable_path() const;
+  /// Gives keys that are there other values, of the same size, in what is already written.
+  Status replace(const std::vector<std::pair<std::string, GgufValue>>& values);
   /// All tensors must be complete. Syncs and renames.
   Status commit();
 
@@ -124,6 +132,7 @@ class GgufWriter {
     uint64_t offset, bytes;
   };
   std::vector<std::byte> header() const;
+  Status check_complete() const;
 
   GgufMetadata metadata_;
   std::vector<Info> tensors_;

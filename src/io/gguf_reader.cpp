@@ -199,6 +199,18 @@ Expected<GgufFile> GgufFile::open(const std::string& path, FileMode mode) {
   return file;
 }
 
+GgufFile GgufFile::of(std::string path, GgufMetadata metadata, std::vector<GgufTensor> tensors,
+                      std::shared_ptr<const void> owner) {
+  GgufFile file;
+  file.path_ = std::move(path);
+  file.version_ = kGgufVersion;
+  file.metadata_ = std::move(metadata);
+  file.tensors_ = std::move(tensors);
+  file.owner_ = std::move(owner);
+  for (size_t i = 0; i < file.tensors_.size(); ++i) file.index_.emplace(file.tensors_[i].name, i);
+  return file;
+}
+
 Status GgufFile::open_part(const std::string& path, FileMode mode, bool first) {
   static_assert(std::endian::native == std::endian::little, "GGUF is little-endian");
   SHOEHORN_TRY(auto mapped, MappedFile::open(path, mode));
@@ -292,6 +304,9 @@ Status GgufFile::lock() const {
 uint64_t GgufFile::file_bytes() const {
   uint64_t total = 0;
   for (const auto& file : files_) total += file->bytes().size();
+  if (files_.empty()) {
+    for (const GgufTensor& tensor : tensors_) total += tensor.data.size();
+  }
   return total;
 }
 

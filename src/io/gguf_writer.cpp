@@ -149,11 +149,30 @@ Status GgufWriter::append(std::span<const std::byte> bytes) {
   return {};
 }
 
-Status GgufWriter::commit() {
-  if (current_ != tensors_.size()) {
-    return fail(ErrorCode::kInvalid, "tensor {} is incomplete: {} of {} bytes", tensors_[current_].name, written_,
-                tensors_[current_].bytes);
+Status GgufWriter::check_complete() const {
+  if (current_ == tensors_.size()) return {};
+  return fail(ErrorCode::kInvalid, "tensor {} is incomplete: {} of {} bytes", tensors_[current_].name, written_,
+              tensors_[current_].bytes);
+}
+
+Expected<std::string> GgufWriter::readable_path() const {
+  SHOEHORN_RETURN_IF_ERROR(check_complete());
+  return out_.readable_path();
+}
+
+Status GgufWriter::replace(const std::vector<std::pair<std::string, GgufValue>>& values) {
+  const size_t before = header().size();
+  for (const auto& [key, value] : values) {
+    if (!metadata_.contains(key)) return fail(ErrorCode::kInvalid, "key {} was not declared", key);
+    metadata_.set(key, value);
   }
+  const auto bytes = header();
+  if (bytes.size() != before) return fail(ErrorCode::kInvalid, "the metadata's size changed from {} to {} bytes", before, bytes.size());
+  return out_.write_at(0, bytes);
+}
+
+Status GgufWriter::commit() {
+  SHOEHORN_RETURN_IF_ERROR(check_complete());
   return out_.commit();
 }
 

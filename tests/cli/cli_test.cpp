@@ -7,11 +7,13 @@
 
 #include <chrono>
 #include <csignal>
+#include <ctime>
 #include <filesystem>
 #include <thread>
 
 #include "base/json.h"
 #include "cli/program.h"
+#include "io/gguf.h"
 #include "support/support.h"
 
 namespace shoehorn {
@@ -38,7 +40,7 @@ const std::string& model(const std::string& type = "Q8_0") {
 TEST(Cli, HelpIsOnStdoutAndExitsZero) {
   const Result all = run({"--help"});
   EXPECT_EQ(all.exit_code, 0);
-  for (const char* command : {"inspect", "tokenize", "verify", "convert", "imatrix", "quantize", "run", "perplexity", "bench", "prune", "heal"}) {
+  for (const char* command : {"inspect", "tokenize", "verify", "convert", "imatrix", "quantize", "run", "perplexity", "bench", "report", "prune", "heal"}) {
     EXPECT_NE(all.out.find(command), std::string::npos) << command;
     const Result help = run({command, "--help"});
     EXPECT_EQ(help.exit_code, 0);
@@ -61,6 +63,7 @@ TEST(Cli, FailureExitsOneWithTheFileOnStderr) {
                                                                      {"quantize", "/no/such/model", "/tmp/never.gguf", "Q4_K_M"},
                                                                      {"run", "-m", "/no/such/model", "-p", "x"},
                                                                      {"bench", "-m", "/no/such/model"},
+                                                                     {"report", "/no/such/model"},
                                                                      {"tokenize", "-m", "/no/such/model", "-p", "x"}}) {
     const Result result = run(arguments);
     EXPECT_EQ(result.exit_code, 1) << arguments[0];
@@ -85,6 +88,62 @@ TEST(Inspect, CountsTheParametersOfCheckpointAndGguf) {
   EXPECT_EQ(gguf["format"], "gguf");
   EXPECT_TRUE(gguf["types"].contains("Q4_K"));
   EXPECT_EQ(gguf["chat_template"], checkpoint["chat_template"]);
+}
+
+TEST(Inspect, DrawsTheLayers) {
+  const Result result = run({"inspect", model("Q4_K_M")});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const size_t drawing = result.out.find("layers  heads   MLP");
+  ASSERT_NE(drawing, std::string::npos) << result.out;
+  EXPECT_NE(result.out.find("q k o gate up  v down", drawing), std::string::npos) << "types that agree share a column:\n" << result.out;
+  EXPECT_NE(result.out.find("8/2  1024  ████████████████  Q4_K           Q6_K  ", drawing), std::string::npos) << result.out;
+  const Json json = Json::parse(run({"inspect", model("Q4_K_M"), "--json"}).out);
+  ASSERT_EQ(json["layers"].size(), 8u);
+  EXPECT_EQ(json["layers"][0]["types"]["ffn_down"], "Q6_K");
+  EXPECT_EQ(json["layers"][1]["types"]["ffn_down"], "Q4_K");
+  EXPECT_EQ(json["layers"][7]["n_ff"], 1024);
+}
+
+TEST(Report, IsMadeOfWhatTheCommandsWrite) {
+  const std::string dir = test::temp_dir(), text = test::source_dir() + "/models/fable-10m/eval.txt";
+  const auto record = [&](const std::string& name, const std::vector<std::string>& arguments) {
+    const Result result = run(arguments);
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+    test::write_text(dir + "/" + name, result.out);
+  };
+  record("a.json", {"convert", fable(), dir + "/f16.gguf", "--json"});
+  record("b.json", {"quantize", fable(), dir + "/q4.gguf", "Q4_K_M", "--json"});
+  record("c.json", {"perplexity", "-m", dir + "/q4.gguf", "-f", text, "--chunks", "3", "--kl-base", dir + "/f16.gguf", "--json"});
+  record("d.json", {"bench", "-m", dir + "/q4.gguf", "-p", "16", "-n", "8", "-pg", "16,8", "-r", "2", "-o", "json"});
+  record("e.json", {"inspect", fable(), "--json"});
+  record("f.json", {"verify", dir + "/q4.gguf", "--json"});
+  const Result result = run({"report", dir, "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json json = Json::parse(result.out);
+  EXPECT_EQ(json["out"], dir + "/report.html");
+  EXPECT_TRUE(json["problems"].empty()) << json["problems"];
+  for (const Json& file : json["files"]) EXPECT_NE(file["what"], "JSON of something else") << file["path"];
+  ASSERT_EQ(json["models"].size(), 3u);
+  const Json& q4 = json["models"][2];
+  EXPECT_EQ(q4["name"], "q4");
+  EXPECT_EQ(q4["bytes"], fs::file_size(dir + "/q4.gguf"));
+  EXPECT_EQ(q4["from"], "fable-10m");
+  EXPECT_EQ(q4["perplexity"][0]["ppl"], Json::parse(test::read_text(dir + "/c.json"))["ppl"]);
+  EXPECT_EQ(q4["perplexity"][0]["base"], "f16");
+  EXPECT_EQ(q4["bench"].size(), 3u);
+  const std::string html = test::read_text(dir + "/report.html");
+  EXPECT_TRUE(html.starts_with("<!DOCTYPE html>"));
+  EXPECT_TRUE(html.ends_with("</html>\n"));
+}
+
+TEST(Report, NamesWhatItCannotReadAndGoesOn) {
+  const std::string dir = test::temp_dir();
+  test::write_text(dir + "/broken.gguf", "GGUF");
+  const Result result = run({"report", dir, "-o", dir + "/page.html"});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_NE(result.err.find("broken.gguf"), std::string::npos) << result.err;
+  EXPECT_NE(test::read_text(dir + "/page.html").find("broken.gguf"), std::string::npos);
+  EXPECT_FALSE(fs::exists(dir + "/report.html"));
 }
 
 TEST(Tokenize, TheSameIdsFromCheckpointAndGguf) {
@@ -237,9 +296,17 @@ TEST(Bench, JsonIsLlamaBenchsArrayAndOurKeys) {
     for (const char* key : {"build_commit", "cpu_info", "backends", "model_filename", "model_type", "model_size", "model_n_params",
                             "n_batch", "n_ubatch", "n_threads", "type_k", "type_v", "n_prompt", "n_gen", "n_depth", "test_time",
                             "avg_ns", "stddev_ns", "avg_ts", "stddev_ts", "samples_ns", "samples_ts", "ttft_ms", "ttlt_ms",
-                            "peak_rss", "mbu", "read_gbs", "int8_gmacs", "joules", "logits_hash"}) {
+                            "peak_rss", "mbu", "read_gbs", "int8_gmacs", "joules", "logits_hash", "answer_ts", "kv_bytes",
+                            "weight_bytes_per_token", "mbu_peak", "peak_gbs", "load_ms", "load_first_token_ms", "load_state", "tainted",
+                            "taints", "temperature_c", "mhz", "power_source", "power_trouble", "tokens_per_joule", "words_per_battery"}) {
       EXPECT_TRUE(test.contains(key)) << key;
     }
+    for (const char* key : {"samples_unix", "samples_temperature_c", "samples_mhz", "samples_throttle_events", "samples_pi_flags",
+                            "samples_others_cpus", "samples_waiting", "samples_taints"}) {
+      EXPECT_EQ(test[key].size(), 2u) << key;
+    }
+    EXPECT_GT(test["kv_bytes"], 0);
+    EXPECT_FALSE(test.contains("profile"));
     EXPECT_EQ(test["samples_ns"].size(), 2u);
     EXPECT_GT(test["avg_ts"], 0);
     EXPECT_GT(test["mbu"], 0);
@@ -267,11 +334,96 @@ TEST(Bench, TheTableHasARowPerTestAndTheHashBelow) {
   }
 }
 
+TEST(Bench, TheProfileSharesOutTheTimeOfATest) {
+  const std::vector<std::string> arguments = {"bench", "-m", model(), "-p", "16", "-n", "4", "-r", "1", "--profile", "--peak-gbs", "20"};
+  const Result table = run(arguments);
+  ASSERT_EQ(table.exit_code, 0) << table.err;
+  for (const char* part : {"| mbu peak |", "| pp16, ", "| tg4, ", "| q, k, v product ", "| output matrix ", "| of int8 |", " of weights per generated token; load "}) {
+    EXPECT_NE(table.out.find(part), std::string::npos) << part << "\n" << table.out;
+  }
+  auto json = arguments;
+  json.insert(json.end(), {"-o", "json"});
+  for (const Json& test : Json::parse(run(json).out)) {
+    double share = 0;
+    for (const Json& op : test["profile"]) share += op["share"].get<double>();
+    EXPECT_NEAR(share, 1, 1e-9);
+    EXPECT_GE(test["profile"].size(), 10u);
+    EXPECT_NEAR(test["mbu_peak"].get<double>() * 20, test["mbu"].get<double>() * test["read_gbs"].get<double>(), 1e-6);
+  }
+}
+
+/// A meter's log, 50 samples a second of `watts`, from `from` to `to` seconds relative to now.
+std::string meter_log(double watts, int from, int to) {
+  const auto now = static_cast<int64_t>(std::time(nullptr));
+  std::string text = "time_s,voltage (V),current (mA)\n";
+  for (int64_t t = now + from; t < now + to; ++t) {
+    for (int i = 0; i < 50; ++i) text += std::to_string(t) + (i < 5 ? ".0" : ".") + std::to_string(2 * i) + ",5," + std::to_string(200 * watts) + "\n";
+  }
+  const std::string path = test::temp_dir() + "/meter.csv";
+  test::write_text(path, text);
+  return path;
+}
+
+TEST(Bench, EnergyComesFromAMetersLog) {
+  const Result result = run({"bench", "-m", model(), "-p", "0", "-n", "300", "-r", "2", "-t", "1", "--power-csv", meter_log(4, -10, 300),
+                             "--idle-seconds", "0.3", "--battery-wh", "10", "--words-per-token", "0.5", "-o", "json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json test = Json::parse(result.out)[0];
+  ASSERT_FALSE(test["joules"].is_null()) << test["power_trouble"];
+  EXPECT_EQ(test["power_source"], "csv");
+  EXPECT_TRUE(test["power_trouble"].is_null()) << test["power_trouble"];
+  const double expected = 4 * test["avg_ns"].get<double>() * 1e-9;
+  EXPECT_GT(test["joules"], 0.98 * expected);
+  EXPECT_LT(test["joules"], expected + 4 * 0.5) << "the window is longer than what was timed by more than a moment";
+  EXPECT_NEAR(test["watts"].get<double>(), 4, 1e-3);
+  EXPECT_NEAR(test["idle_watts"].get<double>(), 4, 1e-3);
+  EXPECT_NEAR(test["tokens_per_joule"].get<double>() * test["joules"].get<double>(), 300, 1e-6);
+  EXPECT_NEAR(test["words_per_battery"].get<double>(), 36000 * test["tokens_per_joule"].get<double>() * 0.5, 1e-3);
+  EXPECT_EQ(test["samples_joules"].size(), 2u);
+  EXPECT_GT(test["power_over_time"].size(), 4u);
+}
+
+TEST(Bench, ALogOfAnotherTimeGivesNoFigureAndTheReason) {
+  const std::string log = meter_log(4, -200, -190);
+  const Result result = run({"bench", "-m", model(), "-p", "0", "-n", "50", "-r", "1", "--power-csv", log, "--idle-seconds", "0", "-o", "json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json test = Json::parse(result.out)[0];
+  for (const char* key : {"joules", "watts", "idle_watts", "joules_per_token", "tokens_per_joule", "words_per_battery"}) EXPECT_TRUE(test[key].is_null()) << key;
+  EXPECT_NE(test["power_trouble"].get<std::string>().find("the samples cover"), std::string::npos) << test["power_trouble"];
+  const Result table = run({"bench", "-m", model(), "-p", "0", "-n", "50", "-r", "1", "--power-csv", log, "--idle-seconds", "0"});
+  EXPECT_NE(table.out.find("tg50: 1 of 1 repetitions have no figure: the samples cover"), std::string::npos) << table.out;
+}
+
+TEST(Bench, ASourceThatIsAskedForAndAbsentIsAnError) {
+  const Result pmic = run({"bench", "-m", model(), "-p", "1", "-n", "0", "-r", "1", "--power-source", "pmic"});
+  EXPECT_EQ(pmic.exit_code, 1);
+  EXPECT_NE(pmic.err.find("pmic: not a Raspberry Pi 5"), std::string::npos) << pmic.err;
+  EXPECT_EQ(run({"bench", "-m", model(), "--power-source", "crystal-ball"}).exit_code, 2);
+  EXPECT_EQ(run({"bench", "-m", model(), "--power-csv", "/no/such/meter.csv"}).exit_code, 1);
+  const Result none = run({"bench", "-m", model(), "-p", "4", "-n", "0", "-r", "1", "--power-source", "none"});
+  EXPECT_EQ(none.exit_code, 0);
+  EXPECT_NE(none.out.find("energy unavailable: not asked for"), std::string::npos) << none.out;
+}
+
+TEST(Bench, AColdStartDropsTheFileFromThePageCache) {
+  const std::string copy = test::temp_dir() + "/model.gguf";
+  fs::copy_file(model(), copy);
+  const Result result = run({"bench", "-m", copy, "-p", "1", "-n", "0", "-r", "1", "--cold-start", "-o", "json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json test = Json::parse(result.out)[0];
+  EXPECT_GE(test["load_first_token_ms"], test["load_ms"]);
+  // On a file system in memory nothing can be dropped, and that is said.
+  if (test["load_state"] != "cold") {
+    EXPECT_NE(result.err.find("page cache"), std::string::npos) << result.err;
+  }
+}
+
 TEST(Bench, CsvHasAHeaderAndARowPerTest) {
   const Result result = run({"bench", "-m", model(), "-p", "16", "-n", "4", "-r", "1", "-o", "csv"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(std::count(result.out.begin(), result.out.end(), '\n'), 3);
   EXPECT_EQ(result.out.rfind("build_commit,", 0), 0u) << result.out;
+  for (const char* column : {",joules,", ",tainted,", ",taints,", ",mhz,"}) EXPECT_NE(result.out.find(column), std::string::npos) << column;
 }
 
 TEST(Bench, ATestThatDoesNotFitTheContextIsRefusedWithTheLimit) {
@@ -298,6 +450,67 @@ TEST(Quantize, RefusesToWriteOverItsInput) {
   const Result result = run({"quantize", copy, copy, "Q8_0"});
   EXPECT_EQ(result.exit_code, 1);
   EXPECT_EQ(test::read_bytes(copy), test::read_bytes(model("F16")));
+}
+
+TEST(Quantize, TellsHowFarTheOutputIsFromItsSource) {
+  const std::string dir = test::temp_dir(), checked = dir + "/checked.gguf", unchecked = dir + "/unchecked.gguf";
+  const Result result = run({"quantize", fable(), checked, "Q3_K_M", "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json check = Json::parse(result.out)["check"];
+  EXPECT_EQ(check["tokens"], 1020);
+  EXPECT_EQ(check["text"], "bundled");
+  EXPECT_GT(check["kld_mean"], 0.005);
+  EXPECT_LT(check["kld_mean"], 0.1);
+  EXPECT_GT(check["sentence"].get<std::string>().size(), 20u);
+
+  // The file says it too, as numbers, and in the sentence's fixed room.
+  const auto value = [](const std::string& path, const char* key) { return io::GgufFile::open(path)->metadata().get_float(key); };
+  EXPECT_NEAR(*value(checked, "shoehorn.check.kld_mean"), check["kld_mean"].get<double>(), 1e-6);
+  EXPECT_NEAR(*value(checked, "shoehorn.check.source_ppl"), check["source_ppl"].get<double>(), 1e-4);
+  const auto file = io::GgufFile::open(checked);
+  EXPECT_TRUE(file->metadata().get_string("shoehorn.check.sentence")->starts_with(check["sentence"].get<std::string>()));
+  EXPECT_EQ(file->metadata().get_uint("shoehorn.check.tokens"), 1020u);
+  // It is what perplexity measures on the same text, with the checkpoint itself as the base.
+  const std::string text = dir + "/text.txt";
+  test::write_text(text, test::read_text(fable() + "/eval.txt").substr(0, 15000));
+  const Result same = run({"perplexity", "-m", checked, "-f", text, "--chunks", "4", "--kl-base", fable(), "--json"});
+  ASSERT_EQ(same.exit_code, 0) << same.err;
+  EXPECT_NEAR(Json::parse(same.out)["kld_mean"].get<double>(), check["kld_mean"].get<double>(), 1e-4);
+
+  const Result quick = run({"quantize", fable(), unchecked, "Q3_K_M", "--no-check", "--json"});
+  ASSERT_EQ(quick.exit_code, 0) << quick.err;
+  EXPECT_TRUE(Json::parse(quick.out)["check"].is_null());
+  EXPECT_FALSE(value(unchecked, "shoehorn.check.kld_mean").has_value());
+  // What was found of a model is not said of what is made of it.
+  const std::string again = dir + "/again.gguf";
+  ASSERT_EQ(run({"quantize", checked, again, "Q2_K", "--allow-requantize", "--no-check"}).exit_code, 0);
+  EXPECT_FALSE(value(again, "shoehorn.check.kld_mean").has_value());
+}
+
+TEST(Quantize, MeasuresOnTheTextThatIsGiven) {
+  const std::string dir = test::temp_dir(), text = dir + "/mine.txt", out = dir + "/out.gguf";
+  test::write_text(text, test::read_text(fable() + "/calib.txt").substr(0, 20000));
+  const Result result = run({"quantize", fable(), out, "Q4_K_M", "--check-file", text, "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(Json::parse(result.out)["check"]["text"], text);
+  // Too little of it is a remark, not a failure.
+  test::write_text(text, "Too short.");
+  const Result unmeasured = run({"quantize", fable(), out, "Q4_K_M", "--check-file", text});
+  EXPECT_EQ(unmeasured.exit_code, 0);
+  EXPECT_NE(unmeasured.err.find("not checked"), std::string::npos) << unmeasured.err;
+  EXPECT_EQ(io::GgufFile::open(out)->metadata().get_uint("shoehorn.check.tokens"), 0u);
+}
+
+TEST(Cli, ACheckpointRunsWhereItLies) {
+  const std::vector<std::string> said = {"-no-cnv", "-p", "Once upon a time", "-n", "12", "--temp", "0"};
+  const auto says = [&](const std::string& model) {
+    std::vector<std::string> arguments = {"run", "-m", model};
+    arguments.insert(arguments.end(), said.begin(), said.end());
+    const Result result = run(arguments);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return result.out;
+  };
+  EXPECT_EQ(says(fable()), says(model("F16")));
 }
 
 TEST(Quantize, AKilledRunLeavesNoFile) {

@@ -145,6 +145,16 @@ TEST(Allocation, BitsPerWeightAreThoseOfTheTensors) {
   ASSERT_EXPECTED(const auto report, quantize_calibrated(job.options, job.output, progress));
   EXPECT_LE(report.bits_per_weight, 6.0);
   EXPECT_GT(report.bits_per_weight, 5.7);
+  ASSERT_TRUE(report.costs.has_value());
+  EXPECT_GT(report.costs->kl, 0);
+  EXPECT_GT(report.costs->tokens, 0);
+  size_t matrices = 0;
+  for (const auto& tensor : report.tensors) matrices += tensor.shape.size() > 1 ? 1 : 0;
+  EXPECT_EQ(report.costs->of.size(), matrices) << "what each matrix costs";
+  job.options.target_bpw = 0;
+  job.output.mix = quant::find_mix("Q4_0");
+  ASSERT_EXPECTED(const auto plain, quantize_calibrated(job.options, job.output, progress));
+  EXPECT_FALSE(plain.costs.has_value()) << "nothing was measured";
 }
 
 TEST(SlowAllocation, LosesLessThanAMixOfTheSameSize) {

@@ -10,6 +10,7 @@
 #include "compress/calibrate/awq.h"
 #include "engine/session.h"
 #include "support/resume.h"
+#include "support/running_model.h"
 #include "support/support.h"
 #include "support/tiny_checkpoint.h"
 
@@ -40,9 +41,10 @@ TEST(MatrixQuantizer, ColumnsThatAreAlwaysZeroDoNoHarm) {
   at::Tensor x = correlated(300, 64);
   x.narrow(1, 10, 3).zero_();
   EXPECT_TRUE(second_moments(at::mm(x.t(), x), 0.01).has_value());
-  const auto silent = second_moments(at::zeros({64, 64}), 0.01);
-  ASSERT_FALSE(silent.has_value());
-  EXPECT_NE(silent.error().message.find("all zero"), std::string::npos);
+  EXPECT_TRUE(second_moments(at::zeros({64, 64}), 0.01).has_value()) << "a matrix that reads nothing";
+  const auto broken = second_moments(at::full({64, 64}, NAN), 0.01);
+  ASSERT_FALSE(broken.has_value());
+  EXPECT_NE(broken.error().message.find("not finite"), std::string::npos);
 }
 
 TEST(MatrixQuantizer, LosesLessThanRoundingInEveryFormat) {
@@ -132,14 +134,42 @@ TEST(Calibrated, WritesWhatTheMixSaysAndNothingElse) {
   }
 }
 
+TEST(Calibrated, AGgufIsAsGoodASourceAsItsCheckpoint) {
+  for (const char* kind : {"llama", "jagged", "rope_freqs", "Qwen2ForCausalLM"}) {
+    SCOPED_TRACE(kind);
+    Json config = test::tiny_config();
+    if (kind == std::string("jagged")) config["intermediate_size"] = {96, 64, 96}, config["head_dim"] = 16;
+    if (kind == std::string("rope_freqs")) {
+      config["rope_scaling"] = {{"rope_type", "llama3"}, {"factor", 8.0}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0},
+                                {"original_max_position_embeddings", 32}};
+    }
+    if (kind == std::string("Qwen2ForCausalLM")) config["architectures"] = {kind};
+    Job direct = tiny_job(test::make_tiny_checkpoint(config).directory);
+    NoProgress progress;
+    ASSERT_TRUE(quantize_calibrated(direct.options, direct.output, progress).has_value());
+    Job by_file = direct;
+    by_file.options.model = test::to_gguf(direct.options.model, "F32");
+    by_file.options.out = test::temp_dir() + "/out.gguf";
+    const auto report = quantize_calibrated(by_file.options, by_file.output, progress);
+    ASSERT_TRUE(report.has_value()) << report.error().message;
+    EXPECT_EQ(test::read_bytes(by_file.options.out), test::read_bytes(direct.options.out));
+  }
+}
+
+TEST(Calibrated, AQuantizedSourceIsRefusedByTensor) {
+  Job run = tiny_job(test::to_gguf(test::make_tiny_checkpoint(test::tiny_config()).directory, "Q8_0"));
+  NoProgress progress;
+  const auto refused = quantize_calibrated(run.options, run.output, progress);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_NE(refused.error().message.find("token_embd.weight is Q8_0"), std::string::npos) << refused.error().message;
+}
+
 std::vector<float> logits_of(const std::string& path) {
-  auto model = engine::Model::open(path);
-  EXPECT_TRUE(model.has_value()) << model.error().message;
-  auto session = engine::Session::create(
-      *model, {.n_ctx = 64, .n_threads = 1, .key_type = quant::Type::F32, .value_type = quant::Type::F32});
+  auto session = test::open_session(
+      path, {.n_ctx = 64, .n_threads = 1, .key_type = quant::Type::F32, .value_type = quant::Type::F32});
   std::vector<tokenizer::Token> ids;
   for (int i = 0; i < 19; ++i) ids.push_back((i * 37 + 11) % 256);
-  const auto logits = session->eval(ids, ids.size());
+  const auto logits = session.eval(ids, ids.size());
   return {logits->begin(), logits->end()};
 }
 

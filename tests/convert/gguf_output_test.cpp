@@ -469,6 +469,40 @@ TEST(CheckModel, FindsNanInAGguf) {
   EXPECT_NE(result.error().message.find("blk.0.ffn_up.weight"), std::string::npos);
 }
 
+TEST(WriteGguf, IsCheckedBeforeItHasItsName) {
+  const auto checkpoint = test::make_tiny_checkpoint(test::tiny_config());
+  const std::string dir = test::temp_dir(), out = dir + "/out.gguf";
+  OutputOptions options = as("F16");
+  options.remarks = {{"shoehorn.check.kld_mean", 0.0f}, {"shoehorn.check.text", std::string("none")}};
+  options.check = [&](const std::string& path) -> Expected<Remarks> {
+    EXPECT_FALSE(fs::exists(out));
+    NoProgress progress;
+    EXPECT_TRUE(check_model(path, 1, progress).has_value()) << "the whole file is there to be read";
+    return Remarks{{"shoehorn.check.kld_mean", 0.25f}, {"shoehorn.check.text", std::string("mine")}};
+  };
+  ASSERT_TRUE(write(checkpoint.directory, out, options).has_value());
+  {
+    ASSERT_EXPECTED(const auto file, io::GgufFile::open(out));
+    EXPECT_EQ(file.metadata().get_float("shoehorn.check.kld_mean"), 0.25);
+    EXPECT_EQ(*file.metadata().get_string("shoehorn.check.text"), "mine");
+  }
+  // Its tensors are those of the unchecked file, and what is made of it does not repeat what was found.
+  ASSERT_TRUE(write(checkpoint.directory, dir + "/plain.gguf", as("F16")).has_value());
+  ASSERT_TRUE(write(out, dir + "/again.gguf", as("F16")).has_value());
+  EXPECT_EQ(test::read_bytes(dir + "/again.gguf"), test::read_bytes(dir + "/plain.gguf"));
+
+  for (const auto& wrong : {Remarks{{"shoehorn.check.text", std::string("longer than it was")}}, Remarks{{"undeclared", 1.0f}}}) {
+    options.check = [&](const std::string&) -> Expected<Remarks> { return wrong; };
+    EXPECT_FALSE(write(checkpoint.directory, dir + "/wrong.gguf", options).has_value());
+  }
+  options.check = [](const std::string&) -> Expected<Remarks> { return fail(ErrorCode::kInvalid, "it does not compute"); };
+  const auto refused = write(checkpoint.directory, dir + "/refused.gguf", options);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_NE(refused.error().message.find("does not compute"), std::string::npos);
+  EXPECT_FALSE(fs::exists(dir + "/wrong.gguf"));
+  EXPECT_FALSE(fs::exists(dir + "/refused.gguf"));
+}
+
 TEST(ModelName, FollowsTheGgufNamingConvention) {
   const ModelName name = parse_model_name("/models/Llama-3.1-8B-Instruct/", 8030261248);
   EXPECT_EQ(name.name, "Llama 3.1 8B Instruct");

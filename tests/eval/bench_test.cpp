@@ -4,32 +4,14 @@
 
 #include <set>
 
-#include "convert/gguf_output.h"
-#include "support/support.h"
-#include "support/tiny_checkpoint.h"
+#include "eval/machine_tree.h"
+#include "eval/tiny_session.h"
 
 namespace shoehorn::eval {
 namespace {
 
-std::string tiny_gguf(uint32_t seed = 1, bool tied = false) {
-  NoProgress progress;
-  Json config = test::tiny_config();
-  config["tie_word_embeddings"] = tied;
-  auto source = convert::ModelSource::open(test::make_tiny_checkpoint(config, seed).directory, progress);
-  EXPECT_TRUE(source.has_value()) << source.error().message;
-  const std::string path = test::temp_dir() + "/model.gguf";
-  const auto written = convert::write_gguf(*source, path, {.mix = quant::find_mix("Q8_0")}, progress);
-  EXPECT_TRUE(written.has_value()) << written.error().message;
-  return path;
-}
-
-engine::Session open_session(const std::string& path, const engine::SessionOptions& options) {
-  auto model = engine::Model::open(path);
-  EXPECT_TRUE(model.has_value()) << model.error().message;
-  auto session = engine::Session::create(*model, options);
-  EXPECT_TRUE(session.has_value()) << session.error().message;
-  return std::move(*session);
-}
+using test::open_session;
+using test::tiny_gguf;
 
 /// Counts what is reported, and asks to stop after a number of tokens.
 class CountingProgress : public NoProgress {
@@ -97,6 +79,76 @@ TEST(Bench, MeasuresEveryRepetitionOfEveryTest) {
   EXPECT_LT(results[2].ttft_ms, results[2].ttlt_ms);
 }
 
+TEST(Bench, AnAnswersRateIsThatBetweenItsFirstAndItsLastToken) {
+  auto session = open_session(tiny_gguf(), {.n_ctx = 64});
+  const std::vector<BenchTest> tests = {{20, 0, 0}, {0, 8, 0}, {20, 8, 0}};
+  NoProgress progress;
+  ASSERT_EXPECTED(const auto results, bench(session, tests, {.repetitions = 2}, progress));
+  EXPECT_EQ(results[0].answer_ts(), 0);
+  EXPECT_EQ(results[1].answer_ts(), 0);
+  EXPECT_NEAR(results[2].answer_ts() * (results[2].ttlt_ms - results[2].ttft_ms), 8000, 1e-6);
+}
+
+TEST(Bench, SaysWhatAGeneratedTokenReadsAndWhatTheCacheHolds) {
+  auto session = open_session(tiny_gguf(), {.n_ctx = 64});
+  const std::vector<BenchTest> tests = {{9, 3, 30}};
+  NoProgress progress;
+  ASSERT_EXPECTED(const auto results, bench(session, tests, {.repetitions = 1}, progress));
+  const uint64_t position = session.cache().bytes() / 64;
+  EXPECT_EQ(results[0].kv_bytes, 42 * position);
+  EXPECT_EQ(results[0].weight_bytes + 42 * position, pass_bytes(session, 41, 1, true));
+}
+
+TEST(Bench, TheProfileIsOfOneMoreRepetitionThatIsNotAmongTheTimed) {
+  auto session = open_session(tiny_gguf(), {.n_ctx = 64, .n_batch = 8});
+  const std::vector<BenchTest> tests = {{20, 2, 7}};
+  CountingProgress progress;
+  ASSERT_EXPECTED(const auto results, bench(session, tests, {.repetitions = 2, .profile = true}, progress));
+  EXPECT_EQ(results[0].samples_ns.size(), 2u);
+  EXPECT_EQ(progress.done, progress.announced);
+  for (const ProfileEntry& entry : results[0].profile) {
+    if (entry.step == engine::Step::kEmbedding) {
+      EXPECT_EQ(entry.calls, 5u) << "three batches and two tokens";
+    }
+    if (entry.step == engine::Step::kOutput) {
+      EXPECT_EQ(entry.calls, 3u);
+    }
+  }
+  EXPECT_FALSE(results[0].profile.empty());
+  ASSERT_EXPECTED(const auto without, bench(session, tests, {.repetitions = 1}, progress));
+  EXPECT_TRUE(without[0].profile.empty());
+}
+
+TEST(Bench, EveryRepetitionHasItsConditionsAndItsEnergy) {
+  test::MachineTree board;
+  board.file("/sys/class/hwmon/hwmon0/name", "ina219");
+  board.file("/sys/class/hwmon/hwmon0/power1_input", "6000000");
+  board.file("/sys/class/thermal/thermal_zone0/type", "cpu-thermal");
+  board.file("/sys/class/thermal/thermal_zone0/temp", "55000");
+  ASSERT_EXPECTED(auto opened, open_power_source("auto", board.host()));
+  PowerRecorder recorder(std::move(opened.source));
+  ConditionMonitor monitor(MachineProbe(board.host(), 1));
+  auto session = open_session(tiny_gguf(), {.n_ctx = 512, .n_threads = 1});
+  const std::vector<BenchTest> tests = {{0, 500, 0}};
+  NoProgress progress;
+  ASSERT_EXPECTED(const auto results,
+                  bench(session, tests, {.repetitions = 3, .monitor = &monitor, .power = &recorder}, progress));
+  const BenchResult& r = results[0];
+  ASSERT_EQ(r.conditions.size(), 3u);
+  ASSERT_EQ(r.windows.size(), 3u);
+  ASSERT_EXPECTED(const EnergySeries series, recorder.series());
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(r.conditions[i].temperature_c, 55);
+    const double timed = static_cast<double>(r.samples_ns[i]) * 1e-9;
+    EXPECT_GT(r.windows[i].seconds(), timed - 0.001);
+    EXPECT_LT(r.windows[i].seconds(), timed + 1) << "more than a moment on a busy machine";
+    // Samples at both ends, though they lie a little outside of the window, and one each 100 ms between.
+    EXPECT_LE(series.samples().front().time, r.windows[i].begin);
+    EXPECT_GE(series.samples().back().time, r.windows[i].end);
+    EXPECT_GE(r.windows[i].begin, i > 0 ? r.windows[i - 1].end : 0);
+  }
+}
+
 TEST(Bench, OneRepetitionHasNoDeviation) {
   auto session = open_session(tiny_gguf(), {.n_ctx = 64});
   const std::vector<BenchTest> tests = {{4, 2, 0}};
@@ -115,7 +167,12 @@ TEST(Bench, CountsTheBytesThatAPassReads) {
     for (const auto& tensor : session.model().file().tensors()) all += tensor.data.size();
     const uint64_t matrix = embedding.n_rows * embedding.row_bytes, kv = session.cache().bytes() / 64;
     EXPECT_EQ(pass_bytes(session, 10, 3, true), (tied ? all : all - matrix) + 3 * embedding.row_bytes + 13 * kv);
-    EXPECT_EQ(pass_bytes(session, 10, 3, true) - pass_bytes(session, 10, 3, false), matrix);
+    // Without logits: no output matrix, and of the last layer neither queries nor attention, its product and the MLP.
+    const std::string last = fmt::format("blk.{}.", session.model().hparams().n_layer - 1);
+    uint64_t skipped = matrix + 13 * kv / session.model().hparams().n_layer;
+    for (const char* name : {"attn_q", "attn_output", "ffn_gate", "ffn_up", "ffn_down"})
+      skipped += session.model().file().find(last + name + ".weight")->data.size();
+    EXPECT_EQ(pass_bytes(session, 10, 3, true) - pass_bytes(session, 10, 3, false), skipped);
   }
 }
 

@@ -8,10 +8,10 @@
 #include <optional>
 
 #include "base/memory.h"
-#include "convert/gguf_output.h"
 #include "eval/chunks.h"
 #include "eval/text_likeness.h"
 #include "support/resume.h"
+#include "support/running_model.h"
 #include "support/support.h"
 #include "support/tiny_checkpoint.h"
 
@@ -20,23 +20,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string to_gguf(const std::string& checkpoint, const char* type) {
-  NoProgress progress;
-  auto source = convert::ModelSource::open(checkpoint, progress);
-  EXPECT_TRUE(source.has_value()) << source.error().message;
-  const std::string path = test::temp_dir() + "/model.gguf";
-  const auto written = convert::write_gguf(*source, path, {.mix = quant::find_mix(type)}, progress);
-  EXPECT_TRUE(written.has_value()) << written.error().message;
-  return path;
-}
-
-engine::Session open_session(const std::string& path, const engine::SessionOptions& options) {
-  auto model = engine::Model::open(path);
-  EXPECT_TRUE(model.has_value()) << model.error().message;
-  auto session = engine::Session::create(*model, options);
-  EXPECT_TRUE(session.has_value()) << session.error().message;
-  return std::move(*session);
-}
+using test::open_session;
+using test::to_gguf;
 
 /// Words of a small language; the byte-level tokenizers of tiny checkpoints make a token of each letter.
 std::string some_text(size_t n_bytes) {

@@ -98,6 +98,17 @@ suite("a model quantized by second moments", () => {
     testTypes("llama", files);
 });
 
+suite("columns scaled, and types chosen tensor by tensor", () => {
+    const files = {Q4_K_M: gguf("awq-q4_k_m"), Q2_K: gguf("chosen")};
+    const learn = ["--calib", path.join(fable, "calib.txt"), "--samples", "8", "--seq-len", "256"];
+    before(() => {
+        shoehorn("quantize", fable, files.Q4_K_M, "Q4_K_M", "--method", "awq", ...learn);
+        shoehorn("quantize", fable, files.Q2_K, "auto", "--method", "gptq", "--target-size", "4100000", "--rounds", "1", ...learn);
+        assert.ok(fs.statSync(files.Q2_K).size <= 4100000);
+    });
+    testTypes("llama", files);
+});
+
 suite("a jagged model", () => {
     const files = {F16: gguf("jagged-f16"), Q4_K_M: gguf("jagged-q4_k_m")};
     before(() => {

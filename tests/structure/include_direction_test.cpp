@@ -29,9 +29,10 @@ const std::map<std::string, std::vector<std::string>> kRoomsBelow = {
     {"engine", {"kernels", "tokenizer", "models"}},
     {"compress", {"convert"}},
     {"eval", {"engine"}},
+    {"report", {"convert"}},
     {"serve", {"engine"}},
     {"fit", {"compress", "eval"}},
-    {"cli", {"fit", "serve"}},
+    {"cli", {"fit", "serve", "report"}},
 };
 
 // System headers that belong to some folders only, with the prefixes of the paths that may include them.

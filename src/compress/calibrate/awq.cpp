@@ -2,6 +2,8 @@
 
 #include <limits>
 
+#include "compress/calibrate/blocks.h"
+
 namespace shoehorn::compress {
 namespace {
 
@@ -26,17 +28,7 @@ at::Tensor magnitudes(const SecondMoments& moments, const at::Tensor& shared) {
 }  // namespace
 
 at::Tensor rounded(const at::Tensor& w, const at::Tensor& importance, const quant::Format& format) {
-  at::Tensor out = at::empty_like(w);
-  const auto n = static_cast<size_t>(w.size(1));
-  const float* weights = importance.defined() ? importance.data_ptr<float>() : nullptr;
-  at::parallel_for(0, w.size(0), 1, [&](int64_t begin, int64_t end) {
-    std::vector<std::byte> blocks(quant::row_bytes(format, n));
-    for (int64_t row = begin; row < end; ++row) {
-      format.encode(w.data_ptr<float>() + row * w.size(1), weights, blocks.data(), n);
-      format.decode(blocks.data(), out.data_ptr<float>() + row * w.size(1), n);
-    }
-  });
-  return out;
+  return decode(encode(w, importance, format).data_ptr<uint8_t>(), format, w.size(0), w.size(1));
 }
 
 at::Tensor search_scales(const std::vector<ScaledReader>& readers, const SecondMoments& moments,

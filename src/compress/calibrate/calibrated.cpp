@@ -14,10 +14,8 @@ namespace {
 
 using Types = std::vector<quant::Type>;
 
-/// What libtorch, the tokenizer and the program take beside the tensors that are counted.
-constexpr uint64_t kOverheadBytes = uint64_t{500} << 20;
 /// Sequences, not among those calibrated on, that a result is measured on.
-constexpr int64_t kCheckSamples = 16;
+constexpr int64_t kCheckSamples = 8;
 /// A tensor's error may grow by this factor from one round to the next: further away an estimate is not worth much.
 constexpr double kMaxGrowth = 8;
 /// No matrix costs less than this share of the mean: below it a measurement is noise.
@@ -27,13 +25,14 @@ struct Text {
   at::Tensor calibration, check;  ///< ids [n_samples, n_tokens]
 };
 
-Expected<Text> draw_text(const CalibratedOptions& o, const convert::OpenedCheckpoint& checkpoint, Progress& progress) {
+Expected<Text> draw_text(const CalibratedOptions& o, const convert::ModelSource& source, Progress& progress) {
   if (o.calib.empty()) {
     return fail(ErrorCode::kInvalid, "{} learns from text: give --calib FILE (text, or jsonl with \"text\")",
                 o.target_bytes > 0 ? "choosing types" : o.method);
   }
-  const models::Hparams& h = checkpoint.config.hparams;
-  SHOEHORN_TRY(const auto tokenizer, directory_tokenizer(checkpoint.directory, h.n_vocab));
+  const models::Hparams& h = source.hparams();
+  SHOEHORN_TRY(auto vocab, tokenizer::vocab_from_gguf(source.metadata()));
+  SHOEHORN_TRY(const auto tokenizer, tokenizer::Tokenizer::create(std::move(vocab)));
   const int64_t most = std::max<int64_t>(1, kMaxCalibrationTokens / o.seq_len);
   const SampleOptions check{kCheckSamples, o.seq_len, o.seed, 0, false};
   Text text;
@@ -61,7 +60,9 @@ Expected<Plan> make_plan(const CalibratedOptions& o, const BlockLoader& loader, 
   const models::Hparams& h = loader.hparams();
   const uint64_t block = loader.largest_block_bytes();
   const uint64_t widest = std::max<uint64_t>(h.max_n_ff(), uint64_t{h.max_n_head()} * h.head_dim);
-  const uint64_t moments = widest * widest * (4 + 8 + 4), rows = kRowsAtOnce * widest * 4 * 6;
+  const uint64_t moments = widest * widest * (4 + 8), rows = kRowsAtOnce * widest * 4 * 6;
+  // A matrix decoded and put in order, beside the block; awq keeps the block's scaled matrices, too.
+  const uint64_t matrix = widest * h.n_embd * 4, beside = std::max(matrix * 2, o.method == "awq" ? block : 0);
   const uint64_t batch = static_cast<uint64_t>(o.micro_batch * o.seq_len) * (widest * 6 + uint64_t{h.n_embd} * 10) * 4;
   const uint64_t head = loader.head_bytes();
   uint64_t encoded = 0, largest = 0;
@@ -76,15 +77,15 @@ Expected<Plan> make_plan(const CalibratedOptions& o, const BlockLoader& loader, 
   }
   // The embedding is looked up decoded; at the end two heads are compared.
   const bool choosing = o.target_bytes > 0;
-  const uint64_t work = std::max(block * 2 + moments + rows + largest, head + largest + (choosing ? head : 0));
+  const uint64_t work = std::max(block + beside + moments + rows + largest, head + largest + (choosing ? head : 0));
   const uint64_t needed = kOverheadBytes + work + batch;
   const uint64_t limit = o.ram > 0 ? o.ram : available_memory();
   if (needed > limit) {
     return fail(
         ErrorCode::kTooLarge,
-        "{}: {} on this model takes about {} (a block twice {}, second moments of {} columns {}, a micro-batch "
+        "{}: {} on this model takes about {} (a block {} and {} beside it, second moments of {} columns {}, a micro-batch "
         "{}), {} is {}; a smaller --micro-batch or --seq-len takes less, --method rtn without --calib hardly any",
-        o.model, o.method, format_bytes(needed), format_bytes(block * 2), widest, format_bytes(moments),
+        o.model, o.method, format_bytes(needed), format_bytes(block), format_bytes(beside), widest, format_bytes(moments),
         format_bytes(batch), o.ram > 0 ? "--ram" : "the free memory", format_bytes(limit));
   }
   const uint64_t left = limit - needed;
@@ -184,10 +185,14 @@ class Calibrated {
     std::optional<QuantizerTask> best;
     double best_kl = 0;
     std::set<Types> seen;
+    // What a type loses relative to another hardly depends on the choice: it is estimated once.
+    Errors errors;
     for (int round = 0; round < o_.rounds && seen.insert(types).second; ++round) {
-      const QuantizerTask task = task_of(types, fmt::format("round-{}-", round));
+      QuantizerTask task = task_of(types, fmt::format("round-{}-", round));
+      if (round == 0) task.candidates = candidates();
       SHOEHORN_RETURN_IF_ERROR(quantize_model(stream_, task, calibration_, work_));
       SHOEHORN_TRY(const QuantizedModel quantized, QuantizedModel::open(task, work_));
+      if (round == 0) errors = quantized.errors();
       SHOEHORN_TRY(const Sensitivity measured, measure(task, quantized));
       SHOEHORN_TRY(const uint64_t bytes, convert::output_file_bytes(source_, types, output_));
       const bool fits = bytes <= o_.target_bytes;
@@ -196,8 +201,10 @@ class Calibrated {
       if (fits && (!best || measured.kl < best_kl)) {
         best = task;
         best_kl = measured.kl;
+        costs_ = {measured.kl, measured.tokens, {}};
+        for (const auto& [tensor, without] : measured.without) costs_->of[tensor] = measured.kl - without;
       }
-      SHOEHORN_TRY(types, choose(task, quantized, measured));
+      SHOEHORN_TRY(types, choose(types, errors, measured));
       SHOEHORN_TRY(const uint64_t next_bytes, convert::output_file_bytes(source_, types, output_));
       // At least one choice that fits is seen through.
       if (round + 1 == o_.rounds && !best && next_bytes <= o_.target_bytes) {
@@ -209,18 +216,23 @@ class Calibrated {
     return *best;
   }
 
+  /// Of the result; nothing when it was not measured.
+  const std::optional<convert::MeasuredCosts>& costs() const { return costs_; }
+
  private:
   QuantizerTask task_of(const Types& types, const std::string& generation) const {
     const Rounding rounding = o_.method == "gptq"  ? Rounding::kSecondMoments
                               : o_.method == "awq" ? Rounding::kScaled
                                                    : Rounding::kPlain;
-    QuantizerTask task{&source_, types, {}, rounding, o_.damping, o_.sweeps, generation};
-    if (o_.target_bytes > 0) {
-      for (const quant::Format& format : quant::formats()) {
-        if (format.quantized || format.type == quant::Type::F16) task.candidates.push_back(format.type);
-      }
+    return {&source_, types, {}, rounding, o_.damping, o_.sweeps, generation};
+  }
+
+  static std::vector<quant::Type> candidates() {
+    std::vector<quant::Type> types;
+    for (const quant::Format& format : quant::formats()) {
+      if (format.quantized || format.type == quant::Type::F16) types.push_back(format.type);
     }
-    return task;
+    return types;
   }
 
   Expected<Sensitivity> measure(const QuantizerTask& task, const QuantizedModel& quantized) {
@@ -237,8 +249,8 @@ class Calibrated {
   }
 
   /// The types that lose least in the target's bytes, by what was measured.
-  Expected<Types> choose(const QuantizerTask& task, const QuantizedModel& quantized, const Sensitivity& measured) {
-    Types out = task.types;
+  Expected<Types> choose(const Types& measured_at, const Errors& errors, const Sensitivity& measured) {
+    Types out = measured_at;
     SHOEHORN_TRY(uint64_t budget, convert::output_file_bytes(source_, out, output_));
     std::vector<size_t> free;
     uint64_t free_bytes = 0;
@@ -261,12 +273,12 @@ class Calibrated {
       std::vector<std::vector<quant::Type>> types;
       bool all = true;
       for (const size_t i : free) {
-        const auto& errors = quantized.errors(source_.tensors()[i].name);
-        const double now = std::max(errors.at(out[i]), 1e-30),
+        const auto& by_type = errors.at(source_.tensors()[i].name);
+        const double now = std::max(by_type.at(measured_at[i]), 1e-30),
                      cost = std::max(cost_of(i, measured), kLeastShare * mean);
         items.emplace_back();
         types.emplace_back();
-        for (const auto& [type, error] : errors) {
+        for (const auto& [type, error] : by_type) {
           all &= error <= growth * now;
           if (error > growth * now) continue;
           items.back().push_back({bytes_of(i, type), cost * error / now});
@@ -296,6 +308,7 @@ class Calibrated {
   BlockStream& stream_;
   const WorkDirectory& work_;
   std::vector<at::Tensor> calibration_, check_;
+  std::optional<convert::MeasuredCosts> costs_;
 };
 
 }  // namespace
@@ -306,13 +319,15 @@ Expected<convert::OutputReport> quantize_calibrated(const CalibratedOptions& opt
     CalibratedOptions o = options;
     set_torch_threads(output.n_threads);
     output.calibrated = true;
-    output.remarks = {{"shoehorn.quantize.method", o.method}};
+    output.remarks.emplace_back("shoehorn.quantize.method", o.method);
     if (o.method == "awq" && (o.target_bytes > 0 || o.target_bpw > 0)) {
       return fail(ErrorCode::kInvalid,
                   "types are chosen by rtn and gptq: awq changes what the types are compared with");
     }
-    SHOEHORN_TRY(auto checkpoint, convert::open_checkpoint(o.model, progress));
     SHOEHORN_TRY(const auto source, convert::ModelSource::open(o.model, progress));
+    NoProgress said_already;
+    SHOEHORN_TRY(auto checkpoint, source.from_gguf() ? convert::open_gguf_as_checkpoint(o.model)
+                                                     : convert::open_checkpoint(o.model, said_already));
     if (o.target_bpw > 0) {
       SHOEHORN_TRY(o.target_bytes, bytes_for(o.target_bpw, source, output));
     }
@@ -322,7 +337,7 @@ Expected<convert::OutputReport> quantize_calibrated(const CalibratedOptions& opt
     SHOEHORN_TRY(const Types types, convert::choose_output_types(source, output));
     SHOEHORN_TRY(const auto pinned, convert::overridden(source, output.overrides));
     SHOEHORN_TRY(const Compute compute, choose_compute(o.dtype, o.device));
-    SHOEHORN_TRY(const Text text, draw_text(o, checkpoint, progress));
+    SHOEHORN_TRY(const Text text, draw_text(o, source, progress));
     const Json run = fingerprint(o, checkpoint, types, pinned, text.calibration, compute);
     BlockLoader loader(std::move(checkpoint), compute, false);
     SHOEHORN_TRY(const Plan plan, make_plan(o, loader, source, types, text.calibration.numel()));
@@ -330,15 +345,17 @@ Expected<convert::OutputReport> quantize_calibrated(const CalibratedOptions& opt
     progress.note("this takes " + estimate);
     const Peers alone;
     SHOEHORN_TRY(const auto work, WorkDirectory::open_for_file(o.out, run, o.resume, alone));
-    const TorchModel model(loader.hparams(), compute);
+    const TorchModel model(loader.hparams(), compute, loader.checkpoint().rope_divisors);
     ActivationStore store(work.path(), plan.store_bytes);
     BlockStream stream(loader, model, store, progress, alone);
-    SHOEHORN_TRY(const QuantizerTask task, Calibrated(o, source, output, pinned, stream, work, text).run(types));
+    Calibrated calibrated(o, source, output, pinned, stream, work, text);
+    SHOEHORN_TRY(const QuantizerTask task, calibrated.run(types));
 
     SHOEHORN_TRY(const QuantizedModel quantized, QuantizedModel::open(task, work));
     output.types = task.types;
     output.encoded = [&](const std::string& name) { return quantized.blocks(name); };
     SHOEHORN_TRY(auto report, convert::write_gguf(source, o.out, output, progress));
+    report.costs = calibrated.costs();
     work.discard();
     return report;
   });

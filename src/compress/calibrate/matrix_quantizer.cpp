@@ -1,5 +1,7 @@
 #include "compress/calibrate/matrix_quantizer.h"
 
+#include <cstring>
+
 #include <algorithm>
 #include <cstring>
 
@@ -131,19 +133,31 @@ class Rows {
   std::vector<quant::Panel> panels_;  // [tile][panel]
 };
 
+/// A matrix in single precision, in the memory that it had in double.
+at::Tensor narrowed(const at::Tensor& h) {
+  const auto* from = h.data_ptr<double>();
+  auto* to = static_cast<std::byte*>(h.data_ptr());
+  for (int64_t i = 0; i < h.numel(); ++i) {
+    const auto value = static_cast<float>(from[i]);
+    std::memcpy(to + i * 4, &value, 4);  // what is written over has been read
+  }
+  return at::from_blob(to, h.sizes(), [h](void*) {}, at::kFloat);
+}
+
 }  // namespace
 
-Expected<SecondMoments> second_moments(const at::Tensor& gram, double damping) {
+Expected<SecondMoments> second_moments(at::Tensor gram, double damping) {
   at::Tensor h = gram.to(at::kCPU, at::kDouble, false, true).contiguous();
+  gram.reset();
   const double mean = h.diagonal().mean().item<double>();
-  if (!(mean > 0)) return fail(ErrorCode::kInvalid, "the inputs are all zero");
+  if (!(mean >= 0)) return fail(ErrorCode::kInvalid, "the inputs are not finite");
   const at::Tensor silent = h.diagonal() == 0;
-  h.diagonal().add_(damping * mean).masked_fill_(silent, mean);
+  h.diagonal().add_(damping * mean).masked_fill_(silent, mean > 0 ? mean : 1);
   SecondMoments out;
   out.h = h.to(at::kFloat);
   SHOEHORN_RETURN_IF_ERROR(invert_positive(h));
   SHOEHORN_RETURN_IF_ERROR(factorize_upper(h));
-  out.factor = h.to(at::kFloat);
+  out.factor = narrowed(h);
   return out;
 }
 

@@ -13,8 +13,9 @@ struct SecondMoments {
 };
 
 /// gram: X'X in any floating dtype; ridge = damping * mean diagonal. A column that is always zero costs nothing and
-/// gets the mean. Fails with kInvalid when all is zero or H is not positive definite.
-Expected<SecondMoments> second_moments(const at::Tensor& gram, double damping);
+/// gets the mean, or one where all are. Fails with kInvalid when H is not finite or not positive definite. Memory: 12 bytes
+/// times the square of n_in, beside the gram until it is read; it is let go of then, when the caller has done so.
+Expected<SecondMoments> second_moments(at::Tensor gram, double damping);
 
 struct QuantizedRows {
   at::Tensor blocks;  ///< [n_rows, row_bytes] uint8

@@ -1,10 +1,12 @@
 #include "compress/calibrate/quantizer.h"
 
 #include <cstring>
+#include <utility>
 
 #include "compress/calibrate/awq.h"
+#include "compress/calibrate/blocks.h"
+#include "compress/interleaved_rows.h"
 #include "compress/linear_algebra.h"
-#include "convert/rope_rows.h"
 #include "io/safetensors.h"
 
 namespace shoehorn::compress {
@@ -33,59 +35,28 @@ const Readers kReaders[] = {{{Role::kAttnQ, Role::kAttnK, Role::kAttnV}, Role::k
 const std::vector<Role> kScaledOfAttention = {Role::kAttnNorm, Role::kAttnVBias};
 const std::vector<Role> kScaledOfMlp = {Role::kFfnNorm, Role::kFfnUpBias};
 
-/// A block's tensors without its other half.
-TensorSet half(const TensorSet& weights, bool mlp) {
-  TensorSet part = weights;
-  part[mlp ? Role::kAttnQ : Role::kFfnDown] = at::Tensor();
+/// Takes the attention's or the MLP's tensors out of a block: what is replaced there is in memory no longer.
+TensorSet take_half(TensorSet& weights, bool mlp) {
+  TensorSet part;
+  for (size_t i = 0; i < models::kRoleCount; ++i) {
+    const Role role = static_cast<Role>(i);
+    if ((role >= Role::kFfnNorm) == mlp) part[role] = std::exchange(weights[role], at::Tensor());
+  }
   return part;
 }
 
-/// Hugging Face's row for each row of the file; undefined when they are the same.
-at::Tensor rows_at_source(const convert::ModelSource& source, Role role, int64_t n_rows) {
-  const models::Hparams& h = source.hparams();
-  if ((role != Role::kAttnQ && role != Role::kAttnK) || source.architecture().rope != models::RopeType::kNorm)
-    return {};
-  at::Tensor order = at::empty({n_rows}, at::kLong);
-  auto* to = order.data_ptr<int64_t>();
-  for (int64_t row = 0; row < n_rows; ++row)
-    to[row] = static_cast<int64_t>(convert::hf_row(static_cast<uint64_t>(row), h.head_dim, h.n_rot));
-  return order;
+bool has_interleaved_rows(const convert::ModelSource& source, Role role) {
+  return is_interleaved(role) && source.architecture().rope == models::RopeType::kNorm;
 }
 
 /// Rows in Hugging Face's order for rows in the file's.
 at::Tensor unpermuted(const convert::ModelSource& source, Role role, const at::Tensor& values) {
-  const at::Tensor order = rows_at_source(source, role, values.size(0));
-  return order.defined() ? at::empty_like(values).index_copy_(0, order, values) : values;
+  return has_interleaved_rows(source, role) ? deinterleaved(values, source.hparams()) : values;
 }
 
 /// Rows in the file's order for rows in Hugging Face's.
 at::Tensor permuted(const convert::ModelSource& source, Role role, const at::Tensor& values) {
-  const at::Tensor order = rows_at_source(source, role, values.size(0));
-  return order.defined() ? values.index_select(0, order) : values;
-}
-
-at::Tensor decode(const quant::Format& format, const uint8_t* blocks, int64_t n_rows, int64_t n_cols) {
-  at::Tensor values = at::empty({n_rows, n_cols}, at::kFloat);
-  const uint64_t row_bytes = quant::row_bytes(format, static_cast<uint64_t>(n_cols));
-  at::parallel_for(0, n_rows, 16, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      format.decode(blocks + static_cast<uint64_t>(row) * row_bytes, values.data_ptr<float>() + row * n_cols,
-                    static_cast<size_t>(n_cols));
-    }
-  });
-  return values;
-}
-
-/// Rows w of a matrix, each weight by itself.
-void encode(const at::Tensor& w, const at::Tensor& importance, const quant::Format& format, uint8_t* out) {
-  const uint64_t row_bytes = quant::row_bytes(format, static_cast<uint64_t>(w.size(1)));
-  at::parallel_for(0, w.size(0), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      format.encode(w.data_ptr<float>() + row * w.size(1),
-                    importance.defined() ? importance.data_ptr<float>() : nullptr,
-                    out + static_cast<uint64_t>(row) * row_bytes, static_cast<size_t>(w.size(1)));
-    }
-  });
+  return has_interleaved_rows(source, role) ? interleaved(values, source.hparams()) : values;
 }
 
 class Quantizer {
@@ -141,11 +112,7 @@ class Quantizer {
   at::Tensor quantize_some(const at::Tensor& w, const SecondMoments* moments, const quant::Format& format) const {
     if (moments != nullptr && task_.rounding == Rounding::kSecondMoments && format.grid != nullptr)
       return quantize_rows(w, *moments, format, task_.sweeps).blocks;
-    const auto row_bytes = static_cast<int64_t>(quant::row_bytes(format, static_cast<uint64_t>(w.size(1))));
-    at::Tensor blocks = at::empty({w.size(0), row_bytes}, at::kByte);
-    const at::Tensor importance = moments == nullptr ? at::Tensor() : moments->h.diagonal().contiguous();
-    encode(w, importance, format, blocks.data_ptr<uint8_t>());
-    return blocks;
+    return encode(w, moments == nullptr ? at::Tensor() : moments->h.diagonal().contiguous(), format);
   }
 
   /// A tensor's blocks [n_rows, row_bytes], in the file's order of rows, and what other types would lose. `scaled`: its
@@ -155,13 +122,13 @@ class Quantizer {
     const convert::SourceTensor& tensor = *wanted.tensor;
     const uint64_t n_rows = tensor.n_rows();
     std::vector<at::Tensor> parts;
+    const at::Tensor in_order = scaled.defined() ? permuted(source_, role, scaled) : at::Tensor();
     for (uint64_t first = 0; first < n_rows; first += kRowsAtOnce) {
       if (progress_.cancelled()) return fail(ErrorCode::kCancelled, "stopped");
       const uint64_t n = std::min<uint64_t>(kRowsAtOnce, n_rows - first);
       at::Tensor w;
-      if (scaled.defined()) {
-        w = permuted(source_, role, scaled).narrow(0, static_cast<int64_t>(first), static_cast<int64_t>(n));
-        w = w.to(at::kFloat).contiguous();
+      if (in_order.defined()) {
+        w = in_order.narrow(0, static_cast<int64_t>(first), static_cast<int64_t>(n)).to(at::kFloat).contiguous();
       } else {
         SHOEHORN_TRY(w, read(tensor, first, n));
         tensor.release(first, n);
@@ -178,7 +145,7 @@ class Quantizer {
       const quant::Format& format = quant::format(type);
       if (tensor.n_cols() % format.block_size != 0) continue;
       const at::Tensor blocks = quantize_some(w, moments, format);
-      const at::Tensor off = decode(format, blocks.data_ptr<uint8_t>(), w.size(0), w.size(1)) - w;
+      const at::Tensor off = decode(blocks.data_ptr<uint8_t>(), format, w.size(0), w.size(1)) - w;
       const at::Tensor weighted = moments == nullptr ? off : at::mm(off, moments->h);
       errors[format.name] = (weighted * off).sum(at::kDouble).item<double>();
     }
@@ -188,7 +155,7 @@ class Quantizer {
 
   at::Tensor decoded(const Wanted& wanted, const Saved& saved) const {
     const at::Tensor& blocks = saved.tensors.at(wanted.tensor->name);
-    return decode(*wanted.format, blocks.data_ptr<uint8_t>(), blocks.size(0),
+    return decode(blocks.data_ptr<uint8_t>(), *wanted.format, blocks.size(0),
                   static_cast<int64_t>(wanted.tensor->n_cols()));
   }
 
@@ -235,17 +202,17 @@ class Quantizer {
 
   Expected<SecondMoments> moments_of(at::Tensor& gram) {
     mirror_lower(gram);
-    return second_moments(gram, task_.damping);
+    return second_moments(std::move(gram), task_.damping);
   }
 
   Status quantize_block(size_t layer, Boundary& current) {
-    const TensorSet weights = stream_.loader().block(layer);
+    TensorSet weights = stream_.loader().block(layer);
     stream_.loader().expect(layer + 1);
     SHOEHORN_TRY(const auto before, load(state_name(layer)));
     Saved saved = before.value_or(Saved());
     for (const bool mlp : {false, true}) {
       if (!weights[mlp ? Role::kFfnDown : Role::kAttnQ].defined()) continue;
-      TensorSet part = half(weights, mlp), scaled;
+      TensorSet part = take_half(weights, mlp), scaled;
       if (task_.rounding == Rounding::kScaled) {
         if (!before) SHOEHORN_RETURN_IF_ERROR(scale(static_cast<int>(layer), mlp, current, part, scaled, saved));
         for (const Role role : mlp ? kScaledOfMlp : kScaledOfAttention) {
@@ -403,7 +370,7 @@ at::Tensor QuantizedModel::values(int layer, Role role) const {
   const auto* tensor = find_tensor(*task_->source, layer, role, &index);
   const auto bytes = tensor == nullptr ? std::span<const std::byte>() : blocks(tensor->name);
   if (bytes.empty()) return {};
-  const at::Tensor values = decode(quant::format(task_->types[index]), reinterpret_cast<const uint8_t*>(bytes.data()),
+  const at::Tensor values = decode(reinterpret_cast<const uint8_t*>(bytes.data()), quant::format(task_->types[index]),
                                    static_cast<int64_t>(tensor->n_rows()), static_cast<int64_t>(tensor->n_cols()));
   return tensor->shape.size() == 1 ? values[0] : unpermuted(*task_->source, role, values);
 }

@@ -38,6 +38,9 @@ inline constexpr int64_t kRowsAtOnce = 1024, kSampleRows = 64;
 Status quantize_model(BlockStream& stream, const QuantizerTask& task, const std::vector<at::Tensor>& batches,
                       const WorkDirectory& work);
 
+/// Estimated errors of each matrix by candidate type: relative to each other they say what a type loses.
+using Errors = std::map<std::string, std::map<quant::Type, double>>;
+
 /// What quantize_model saved. Blocks are in the file's order of rows, mapped.
 class QuantizedModel {
  public:
@@ -48,15 +51,14 @@ class QuantizedModel {
   /// The decoded matrix in Hugging Face's order of rows, or a vector that scaling changed, float; undefined where
   /// blocks() is empty.
   at::Tensor values(int layer, models::Role role) const;
-  /// Estimated errors of a matrix by candidate: relative to each other they say what a type loses.
-  const std::map<quant::Type, double>& errors(const std::string& name) const { return errors_.at(name); }
+  const Errors& errors() const { return errors_; }
   const QuantizerTask& task() const { return *task_; }
 
  private:
   const QuantizerTask* task_ = nullptr;
   std::vector<std::unique_ptr<MappedFile>> files_;
   std::map<std::string, std::span<const std::byte>> blocks_;
-  std::map<std::string, std::map<quant::Type, double>> errors_;
+  Errors errors_;
 };
 
 /// The source's tensor of a role and its place, nullptr when the model has none.

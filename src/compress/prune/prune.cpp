@@ -21,8 +21,6 @@ using models::Role;
 
 constexpr std::string_view kLayers = "layers";
 constexpr int64_t kCheckSamples = 8;
-/// What libtorch, the tokenizer and the program take beside the tensors that are counted.
-constexpr uint64_t kOverheadBytes = uint64_t{500} << 20;
 
 /// The options with every default filled in, and what they mean for this model.
 struct Plan {

@@ -1,0 +1,19 @@
+// What another program says.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+
+namespace shoehorn {
+
+/// Runs a program, found by PATH, and returns what it writes to stdout; its stdin and stderr are /dev/null. Fails with
+/// kNotFound when there is no such program, with kIo when it exits with another code than 0, takes longer than
+/// `timeout` or writes more than max_bytes. In the last two cases nobody reads what it goes on to write, which ends
+/// most programs.
+Expected<std::string> run_program(const std::vector<std::string>& arguments, std::chrono::milliseconds timeout,
+                                  size_t max_bytes = 1 << 20);
+
+}  // namespace shoehorn

@@ -1,0 +1,33 @@
+// Models written from checkpoints and run, for the tests of rooms that include both sides.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "convert/gguf_output.h"
+#include "engine/session.h"
+#include "support/support.h"
+
+namespace shoehorn::test {
+
+/// A checkpoint, or a GGUF, as a GGUF of a named mix in a new directory.
+inline std::string to_gguf(const std::string& model, const char* mix) {
+  NoProgress progress;
+  auto source = convert::ModelSource::open(model, progress);
+  EXPECT_TRUE(source.has_value()) << source.error().message;
+  const std::string path = temp_dir() + "/model.gguf";
+  const auto written = convert::write_gguf(*source, path, {.mix = quant::find_mix(mix)}, progress);
+  EXPECT_TRUE(written.has_value()) << written.error().message;
+  return path;
+}
+
+inline engine::Session open_session(const std::string& path, const engine::SessionOptions& options) {
+  auto model = engine::Model::open(path);
+  EXPECT_TRUE(model.has_value()) << model.error().message;
+  auto session = engine::Session::create(*model, options);
+  EXPECT_TRUE(session.has_value()) << session.error().message;
+  return std::move(*session);
+}
+
+}  // namespace shoehorn::test

@@ -5,7 +5,7 @@
 #include <set>
 
 #include "eval/machine_tree.h"
-#include "eval/tiny_session.h"
+#include "support/running_model.h"
 
 namespace shoehorn::eval {
 namespace {

@@ -10,7 +10,7 @@
 #include "eval/prompt_file.h"
 #include "eval/task_runs.h"
 #include "support/resume.h"
-#include "tiny_gguf.h"
+#include "support/running_model.h"
 
 namespace shoehorn::eval {
 namespace {
@@ -87,7 +87,7 @@ TEST(PromptFile, RefusesWhatIsWrongNamingFileAndLine) {
 class Generating : public testing::Test {
  protected:
   std::shared_ptr<const engine::Model> model_ =
-      test::open_model(test::gguf_of(test::make_tiny_checkpoint(test::tiny_config()), "Q8_0"));
+      test::open_model(test::tiny_gguf());
   engine::SessionOptions options_ = {.n_ctx = 128, .n_batch = 32, .n_threads = 2};
 };
 
@@ -146,7 +146,7 @@ TEST_F(Generating, AnswersAreScoredAgainstTheirReferencesAndTheBase) {
 {"prompt": "Say it", "references": ["x", "other words"], "n": 12}
 {"prompt": "And", "reference": "more"}
 )");
-  const auto base = test::open_model(test::gguf_of(test::make_tiny_checkpoint(test::tiny_config())));
+  const auto base = test::open_model(test::to_gguf(test::make_tiny_checkpoint(test::tiny_config()).directory));
   const Subject subject = {model_, options_}, base_subject = {base, options_};
   TaskOptions options;
   options.path = path;
@@ -236,7 +236,7 @@ TEST_F(Generating, Gsm8kRefusesWhatCannotBeAsked) {
 }
 
 TEST(PerplexityTask, CountsWordsAndBytesOfWhatIsPredicted) {
-  const auto model = test::open_model(test::gguf_of(test::make_tiny_checkpoint(test::tiny_config())));
+  const auto model = test::open_model(test::to_gguf(test::make_tiny_checkpoint(test::tiny_config()).directory));
   std::string text;
   for (int i = 0; i < 60; ++i) text += "word and more  words\n";
   TaskOptions options;

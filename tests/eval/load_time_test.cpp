@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "eval/tiny_session.h"
+#include "support/running_model.h"
 
 namespace shoehorn::eval {
 namespace {

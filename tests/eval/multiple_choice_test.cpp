@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "eval/prompt_tokens.h"
-#include "tiny_gguf.h"
+#include "support/running_model.h"
 
 namespace shoehorn::eval {
 namespace {
@@ -26,7 +26,7 @@ double log_likelihood(const Rows& logits, const std::vector<Token>& ids, size_t 
 
 TEST(MultipleChoice, AgreesWithThePlainPassOverEachChoiceAlone) {
   const auto checkpoint = test::make_tiny_checkpoint(test::tiny_config());
-  const auto model = test::open_model(test::gguf_of(checkpoint));
+  const auto model = test::open_model(test::to_gguf(checkpoint.directory));
   ASSERT_EXPECTED(
       auto session,
       engine::Session::create(
@@ -138,7 +138,7 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& parameter) { return std::string(parameter.param.name); });
 
 TEST(MultipleChoice, DoesNotDependOnWhatWasScoredBefore) {
-  const auto model = test::open_model(test::gguf_of(test::make_tiny_checkpoint(test::tiny_config()), "Q8_0"));
+  const auto model = test::open_model(test::tiny_gguf());
   const auto open = [&] {
     return std::move(*engine::Session::create(model, {.n_ctx = 128, .n_batch = 16, .n_threads = 2}));
   };
@@ -154,7 +154,7 @@ TEST(MultipleChoice, DoesNotDependOnWhatWasScoredBefore) {
 }
 
 TEST(MultipleChoice, CutsAContextThatDoesNotFitFromTheLeft) {
-  const auto model = test::open_model(test::gguf_of(test::make_tiny_checkpoint(test::tiny_config())));
+  const auto model = test::open_model(test::to_gguf(test::make_tiny_checkpoint(test::tiny_config()).directory));
   ASSERT_EXPECTED(auto session, engine::Session::create(model, {.n_ctx = 24}));
   ChoiceScorer scorer(session);
   const std::vector<std::string> choices = {" ab"};

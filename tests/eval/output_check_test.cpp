@@ -12,13 +12,8 @@ namespace shoehorn::eval {
 namespace {
 
 using engine::Model;
+using test::open_model;
 using tokenizer::Token;
-
-std::shared_ptr<const Model> open_model(const std::string& path) {
-  auto model = Model::open(path);
-  EXPECT_TRUE(model.has_value()) << model.error().message;
-  return *model;
-}
 
 TEST(BundledText, IsWholeLinesOfEnglish) {
   const std::string_view text = bundled_text();

@@ -2,8 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+#include <set>
+#include <string>
+
 #include "eval/bench.h"
-#include "eval/tiny_session.h"
+#include "support/running_model.h"
 
 namespace shoehorn::eval {
 namespace {

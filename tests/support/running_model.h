@@ -3,16 +3,18 @@
 
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <string>
 
 #include "convert/gguf_output.h"
 #include "engine/session.h"
 #include "support/support.h"
+#include "support/tiny_checkpoint.h"
 
 namespace shoehorn::test {
 
 /// A checkpoint, or a GGUF, as a GGUF of a named mix in a new directory.
-inline std::string to_gguf(const std::string& model, const char* mix) {
+inline std::string to_gguf(const std::string& model, const char* mix = "F32") {
   NoProgress progress;
   auto source = convert::ModelSource::open(model, progress);
   EXPECT_TRUE(source.has_value()) << source.error().message;
@@ -22,10 +24,21 @@ inline std::string to_gguf(const std::string& model, const char* mix) {
   return path;
 }
 
-inline engine::Session open_session(const std::string& path, const engine::SessionOptions& options) {
+/// A tiny random model as Q8_0.
+inline std::string tiny_gguf(uint32_t seed = 1, bool tied = false) {
+  Json config = tiny_config();
+  config["tie_word_embeddings"] = tied;
+  return to_gguf(make_tiny_checkpoint(config, seed).directory, "Q8_0");
+}
+
+inline std::shared_ptr<const engine::Model> open_model(const std::string& path) {
   auto model = engine::Model::open(path);
   EXPECT_TRUE(model.has_value()) << model.error().message;
-  auto session = engine::Session::create(*model, options);
+  return *model;
+}
+
+inline engine::Session open_session(const std::string& path, const engine::SessionOptions& options) {
+  auto session = engine::Session::create(open_model(path), options);
   EXPECT_TRUE(session.has_value()) << session.error().message;
   return std::move(*session);
 }

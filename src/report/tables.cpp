@@ -314,6 +314,27 @@ std::vector<Table> quality_tables(const Run& run) {
   return tables;
 }
 
+Table checks_table(const Run& run) {
+  Table table{"Checks of the output",
+              "What quantize measured against its source before the file got its name, and how the model goes on.",
+              {"model", "KL divergence", "same top token", "perplexity", "of the source", "on", "sentence"},
+              {}};
+  for (const VariantId id : display_order(run)) {
+    const Variant& v = run.variants[id];
+    if (!v.check) continue;
+    const Check& c = *v.check;
+    Cell on = count_cell(c.tokens, kOldRecord);
+    on.text += " tokens";
+    on.detail = c.text;
+    Cell sentence = c.sentence.empty() ? Cell{"", false, "no sentence was written"} : Cell{c.prompt + c.sentence};
+    sentence.wide = true;
+    table.rows.push_back({label_cell(v), number_cell_with_error(c.kld_mean, c.kld_err, kOldRecord),
+                          percent_cell(c.top1, kOldRecord), number_cell(c.ppl, kOldRecord),
+                          number_cell(c.source_ppl, kOldRecord), on, sentence});
+  }
+  return table;
+}
+
 Table scores_table(const Run& run) {
   Table table{
       "Tasks",

@@ -264,8 +264,24 @@ Table sizes_table(const Run& run) {
   return table;
 }
 
+namespace {
+
+using Measured = std::map<VariantId, std::vector<const Quality*>>;
+
+/// A measurement that `id` was the base of; nullptr when there is none.
+const Quality* base_of_another(const Measured& measured, VariantId id) {
+  for (const auto& [variant, all] : measured) {
+    for (const Quality* q : all) {
+      if (q->base == id) return q;
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace
+
 std::vector<Table> quality_tables(const Run& run) {
-  std::map<std::pair<std::string, double>, std::map<VariantId, std::vector<const Quality*>>> by_text;
+  std::map<std::pair<std::string, double>, Measured> by_text;
   for (const Quality& q : run.qualities) by_text[{q.text, std::isnan(q.n_ctx) ? 0 : q.n_ctx}][q.variant].push_back(&q);
   if (by_text.empty()) by_text[{"", 0}];
   std::set<VariantId> bases;
@@ -286,6 +302,17 @@ std::vector<Table> quality_tables(const Run& run) {
       const Variant& v = run.variants[id];
       const auto found = measured.find(id);
       if (found == measured.end()) {
+        // The base was measured together with what is compared with it.
+        if (const Quality* beside = base_of_another(measured, id)) {
+          table.rows.push_back({label_cell(v),
+                                number_cell(beside->base_ppl, kOldRecord, 5),
+                                kDoesNotApply,
+                                kDoesNotApply,
+                                kDoesNotApply,
+                                {"is the base"},
+                                count_cell(beside->tokens, kOldRecord)});
+          continue;
+        }
         if (!v.gguf) continue;
         const std::string why =
             fmt::format("run shoehorn perplexity -m {} -f {} --kl-base BASE.gguf --json > perplexity.json", name_of(v),

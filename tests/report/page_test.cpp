@@ -89,6 +89,13 @@ TEST(Tables, HaveTheFiguresOfTheRecords) {
             (Row{"small", "pp512", "20.35 ± 0.21", "6.34", "–", "53.30 %", "5.22 GB/s"}));
 }
 
+TEST(Tables, ABaseWithoutARecordOfItsOwnWasMeasuredBesideTheOthers) {
+  const std::string dir = test::temp_dir();
+  test::add_json(dir, "ppl.json", test::perplexity_record("small.gguf", "base.gguf"));
+  EXPECT_EQ(table_row(page(test::read(dir)), "Table 4", "base"),
+            (Row{"base", "52.861", "–", "–", "–", "is the base", "10,200"}));
+}
+
 TEST(Tables, SizesAreTheFiles) {
   const std::string html = page(test::read(whole_run()));
   const Row row = table_row(html, "Table 3", "small");

@@ -79,9 +79,10 @@ Markup draw_widths(const std::string& name, const ModelLayers& model, const Mode
     outside += fmt::format("{}{}: {}, {}", outside.empty() ? "" : "; ", part.name, part.type, format_bytes(part.bytes));
   Markup out;
   out.open("figure").open("figcaption").element("strong", "Layers of " + name).text(" ");
-  out.element("span", fmt::format("{} layers of {} channels, heads of {}.{}{}{}", model.layers.size(), model.n_embd,
-                                  model.head_dim, dense == nullptr ? "" : " Grey behind: the model that it was made of.",
-                                  outside.empty() ? "" : " Beside the layers ", outside));
+  out.element("span",
+              fmt::format("{} layers of {} channels, heads of {}.{}{}{}", model.layers.size(), model.n_embd,
+                          model.head_dim, dense == nullptr ? "" : " Grey behind: the model that it was made of.",
+                          outside.empty() ? "" : " Beside the layers ", outside));
   out.close();
   out.open("svg",
            {{"viewBox", fmt::format("0 0 {} {:.0f}", kWidth, kHead + kRow * static_cast<double>(rows.size()) + 4)},

@@ -174,7 +174,7 @@ class Page {
   Markup quality_section() const {
     Markup out = charts(quality_charts(run_));
     for (const Table& table : quality_tables(run_)) out.add(table_or_nothing(table));
-    return out.add(table_or_nothing(scores_table(run_)));
+    return out.add(table_or_nothing(checks_table(run_))).add(table_or_nothing(scores_table(run_)));
   }
 
   Markup size_section() const {

@@ -174,6 +174,10 @@ Expected<std::string> add_quantize(const Json& json, const std::string& file, Va
   if (const auto imatrix = json.find("imatrix"); imatrix != json.end() && imatrix->is_object())
     add_fact(step, "imatrix", file_name(text(*imatrix, "file")));
   fill_sensitivity(json, step);
+  if (const auto check = json.find("check"); check != json.end() && check->is_object()) {
+    step.kld_mean = number(*check, "kld_mean");
+    step.kld_err = number(*check, "kld_err");
+  }
   if (step.out != kNone) {
     Variant& variant = run.variants[step.out];
     if (!variant.inside) {

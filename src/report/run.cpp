@@ -1,10 +1,12 @@
 #include "report/run.h"
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <map>
 
 #include "base/output_file.h"
+#include "convert/gguf_output.h"
 #include "io/imatrix.h"
 #include "quant/mix.h"
 #include "report/axis.h"
@@ -49,6 +51,24 @@ std::string main_type(const ModelLayers& model) {
   for (const Part& part : model.outside) bytes[part.type] += part.bytes;
   const auto most = std::ranges::max_element(bytes, {}, [](const auto& entry) { return entry.second; });
   return most == bytes.end() ? "" : most->first;
+}
+
+/// Nothing where the file was not checked.
+std::optional<Check> read_check(const io::GgufMetadata& metadata) {
+  const auto key = [](const char* name) { return std::string(convert::kCheckPrefix) + name; };
+  const auto number = [&](const char* name) {
+    const double value = metadata.get_float(key(name)).value_or(kNotMeasured);
+    return std::isfinite(value) ? value : kNotMeasured;
+  };
+  const auto text = [&](const char* name) {
+    const std::string* value = metadata.get_string(key(name));
+    return value == nullptr ? std::string() : value->substr(0, kMaxFactBytes);
+  };
+  const auto tokens = metadata.get_uint(key("tokens"));
+  if (!tokens || *tokens == 0) return std::nullopt;
+  return Check{text("text"),  text("prompt"),       text("sentence"),   static_cast<double>(*tokens),
+               number("ppl"), number("source_ppl"), number("kld_mean"), number("kld_err"),
+               number("top1")};
 }
 
 bool is_model_directory(const fs::path& dir) {
@@ -239,9 +259,12 @@ class Scan {
     }
     for (const auto& [key, value] : metadata.entries()) {
       if (!key.starts_with("shoehorn.") && !key.starts_with("quantize.")) continue;
-      if (key.starts_with("shoehorn.tokenizer.") || variant.facts.size() == kMaxFacts) continue;
+      if (key.starts_with("shoehorn.tokenizer.") || key.starts_with(convert::kCheckPrefix) ||
+          variant.facts.size() == kMaxFacts)
+        continue;
       variant.facts.emplace_back(key, to_text(value));
     }
+    variant.check = read_check(metadata);
     const std::string* method = metadata.get_string("shoehorn.quantize.method");
     const std::string* imatrix = metadata.get_string("quantize.imatrix.file");
     if (method != nullptr) variant.method = *method;

@@ -21,6 +21,13 @@ inline constexpr double kNotMeasured = std::numeric_limits<double>::quiet_NaN();
 using VariantId = size_t;
 inline constexpr VariantId kNone = std::numeric_limits<size_t>::max();
 
+/// What quantize found when it checked its output: the shoehorn.check.* keys of a GGUF.
+struct Check {
+  std::string text, prompt, sentence;
+  double tokens = kNotMeasured, ppl = kNotMeasured, source_ppl = kNotMeasured;
+  double kld_mean = kNotMeasured, kld_err = kNotMeasured, top1 = kNotMeasured;
+};
+
 /// A model: a checkpoint or a GGUF of the directory, or one elsewhere that a record names.
 struct Variant {
   std::string path;     ///< relative to the directory; of one elsewhere, as the record has it
@@ -30,10 +37,11 @@ struct Variant {
   std::string format;  ///< "Q4_K_M", "BF16 checkpoint"
   std::string method;  ///< how it was quantized beyond rounding: "gptq", "imatrix"; "": nothing is said
   std::optional<ModelLayers> layers;
+  std::optional<Check> check;
   double bytes = kNotMeasured;  ///< of the file, of a checkpoint of its weights
   double parameters = kNotMeasured;
   double bits_per_weight = kNotMeasured;
-  /// shoehorn.* and quantize.* keys of a GGUF, values as text.
+  /// Other shoehorn.* and quantize.* keys of a GGUF, values as text.
   std::vector<std::pair<std::string, std::string>> facts;
 };
 

@@ -65,6 +65,7 @@ thead th { color: var(--soft); font-weight: 600; border-bottom-width: 2px; }
 tbody th { font-weight: 600; position: sticky; left: 0; background: var(--card); min-width: 8.5em; max-width: 46vw; overflow-wrap: break-word; white-space: normal; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
 td small, th small { display: block; font-weight: 400; font-size: .8em; white-space: normal; max-width: 24em; }
+td.sentence { white-space: normal; min-width: 18em; overflow-wrap: anywhere; }
 .missing { color: var(--soft); font-style: italic; }
 .reasons { color: var(--soft); font-size: .84rem; margin: 0 0 1.2em; padding-left: 1.6em; overflow-wrap: anywhere; }
 .tree, .tree ul { list-style: none; margin: 0; padding-left: 0; }

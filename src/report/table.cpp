@@ -59,8 +59,8 @@ Markup Table::draw() const {
     out.open("tr");
     for (size_t c = 0; c < row.size(); ++c) {
       const Cell& cell = row[c];
-      const std::string style =
-          fmt::format("{}{}", cell.number ? "number " : "", cell.missing.empty() ? "" : "missing");
+      const std::string style = fmt::format("{}{}{}", cell.number ? "number " : "", cell.wide ? "sentence " : "",
+                                            cell.missing.empty() ? "" : "missing");
       if (c == 0) {
         out.open("th", {{"scope", "row"}});
       } else {

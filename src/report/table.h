@@ -13,6 +13,7 @@ struct Cell {
   bool number = false;       ///< aligned to the right
   std::string missing = {};  ///< why there is no value, in place of one; shown once below the table
   std::string detail = {};   ///< smaller, under the text
+  bool wide = false;         ///< a sentence: it may break
 };
 
 /// A value that may be NaN: then the cell says "not measured" and why.

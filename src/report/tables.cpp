@@ -264,8 +264,24 @@ Table sizes_table(const Run& run) {
   return table;
 }
 
+namespace {
+
+using Measured = std::map<VariantId, std::vector<const Quality*>>;
+
+/// A measurement that `id` was the base of; nullptr when there is none.
+const Quality* base_of_another(const Measured& measured, VariantId id) {
+  for (const auto& [variant, all] : measured) {
+    for (const Quality* q : all) {
+      if (q->base == id) return q;
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace
+
 std::vector<Table> quality_tables(const Run& run) {
-  std::map<std::pair<std::string, double>, std::map<VariantId, std::vector<const Quality*>>> by_text;
+  std::map<std::pair<std::string, double>, Measured> by_text;
   for (const Quality& q : run.qualities) by_text[{q.text, std::isnan(q.n_ctx) ? 0 : q.n_ctx}][q.variant].push_back(&q);
   if (by_text.empty()) by_text[{"", 0}];
   std::set<VariantId> bases;
@@ -286,6 +302,17 @@ std::vector<Table> quality_tables(const Run& run) {
       const Variant& v = run.variants[id];
       const auto found = measured.find(id);
       if (found == measured.end()) {
+        // The base was measured together with what is compared with it.
+        if (const Quality* beside = base_of_another(measured, id)) {
+          table.rows.push_back({label_cell(v),
+                                number_cell(beside->base_ppl, kOldRecord, 5),
+                                kDoesNotApply,
+                                kDoesNotApply,
+                                kDoesNotApply,
+                                {"is the base"},
+                                count_cell(beside->tokens, kOldRecord)});
+          continue;
+        }
         if (!v.gguf) continue;
         const std::string why =
             fmt::format("run shoehorn perplexity -m {} -f {} --kl-base BASE.gguf --json > perplexity.json", name_of(v),
@@ -312,6 +339,27 @@ std::vector<Table> quality_tables(const Run& run) {
     tables.push_back(std::move(table));
   }
   return tables;
+}
+
+Table checks_table(const Run& run) {
+  Table table{"Checks of the output",
+              "What quantize measured against its source before the file got its name, and how the model goes on.",
+              {"model", "KL divergence", "same top token", "perplexity", "of the source", "on", "sentence"},
+              {}};
+  for (const VariantId id : display_order(run)) {
+    const Variant& v = run.variants[id];
+    if (!v.check) continue;
+    const Check& c = *v.check;
+    Cell on = count_cell(c.tokens, kOldRecord);
+    on.text += " tokens";
+    on.detail = c.text;
+    Cell sentence = c.sentence.empty() ? Cell{"", false, "no sentence was written"} : Cell{c.prompt + c.sentence};
+    sentence.wide = true;
+    table.rows.push_back({label_cell(v), number_cell_with_error(c.kld_mean, c.kld_err, kOldRecord),
+                          percent_cell(c.top1, kOldRecord), number_cell(c.ppl, kOldRecord),
+                          number_cell(c.source_ppl, kOldRecord), on, sentence});
+  }
+  return table;
 }
 
 Table scores_table(const Run& run) {

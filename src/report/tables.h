@@ -27,6 +27,7 @@ Table response_table(const Run& run);  ///< 2: time to first and last token, tok
 Table sizes_table(const Run& run);     ///< 3
 std::vector<Table> quality_tables(
     const Run& run);                     ///< 4: perplexity, KL divergence and agreement, a table per text and context
+Table checks_table(const Run& run);      ///< what quantize found about its output; no rows where it was not checked
 Table scores_table(const Run& run);      ///< tasks; no rows where there are none
 Table parameters_table(const Run& run);  ///< 5: counts before and after
 Table efficiency_table(const Run& run);  ///< 6: every test of bench

@@ -89,6 +89,13 @@ TEST(Tables, HaveTheFiguresOfTheRecords) {
             (Row{"small", "pp512", "20.35 ± 0.21", "6.34", "–", "53.30 %", "5.22 GB/s"}));
 }
 
+TEST(Tables, ABaseWithoutARecordOfItsOwnWasMeasuredBesideTheOthers) {
+  const std::string dir = test::temp_dir();
+  test::add_json(dir, "ppl.json", test::perplexity_record("small.gguf", "base.gguf"));
+  EXPECT_EQ(table_row(page(test::read(dir)), "Table 4", "base"),
+            (Row{"base", "52.861", "–", "–", "–", "is the base", "10,200"}));
+}
+
 TEST(Tables, SizesAreTheFiles) {
   const std::string html = page(test::read(whole_run()));
   const Row row = table_row(html, "Table 3", "small");
@@ -104,6 +111,29 @@ TEST(Tables, TypesAreCountedWhereLayersDiffer) {
   ASSERT_EQ(row.size(), 4u) << "tiny, tiny-F16, small";
   EXPECT_EQ(row[2], "F16");
   EXPECT_TRUE(std::regex_search(row[3], std::regex("Q[46]_K"))) << row[3];
+}
+
+TEST(Tables, HaveWhatQuantizeFoundAboutItsOutput) {
+  const std::string dir = test::new_run();
+  const auto check = [](uint32_t tokens) {
+    return convert::Remarks{{"shoehorn.check.text", std::string("bundled")},
+                            {"shoehorn.check.tokens", tokens},
+                            {"shoehorn.check.ppl", 55.5F},
+                            {"shoehorn.check.source_ppl", 50.25F},
+                            {"shoehorn.check.kld_mean", 0.125F},
+                            {"shoehorn.check.kld_err", 0.25F},
+                            {"shoehorn.check.top1", 0.75F},
+                            {"shoehorn.check.prompt", std::string("The quick brown fox")},
+                            {"shoehorn.check.sentence", std::string(" <b>jumps</b>")}};
+  };
+  test::add_gguf(dir, "checked.gguf", "Q8_0", check(2048));
+  test::add_gguf(dir, "unmeasured.gguf", "Q4_0", check(0));
+  const std::string html = page(test::read(dir));
+  EXPECT_EQ(test::what_is_malformed(html), "");
+  EXPECT_EQ(
+      table_row(html, "Checks of the output", "checked"),
+      (Row{"checked", "0.125 ± 0.25", "75.00 %", "55.5", "50.25", "2,048 tokens", "The quick brown fox <b>jumps</b>"}));
+  EXPECT_TRUE(table_row(html, "Checks of the output", "unmeasured").empty());
 }
 
 TEST(Tables, WhatWasNotMeasuredSaysHowToMeasureIt) {

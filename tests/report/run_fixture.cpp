@@ -18,11 +18,12 @@ std::string new_run() {
   return dir;
 }
 
-void add_gguf(const std::string& dir, const std::string& name, const char* type) {
+void add_gguf(const std::string& dir, const std::string& name, const char* type, const convert::Remarks& remarks) {
   NoProgress progress;
   auto source = convert::ModelSource::open(dir + "/tiny", progress);
   ASSERT_TRUE(source.has_value()) << source.error().message;
-  const auto written = convert::write_gguf(*source, dir + "/" + name, {.mix = quant::find_mix(type)}, progress);
+  const auto written =
+      convert::write_gguf(*source, dir + "/" + name, {.mix = quant::find_mix(type), .remarks = remarks}, progress);
   ASSERT_TRUE(written.has_value()) << written.error().message;
 }
 

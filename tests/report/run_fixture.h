@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "base/progress.h"
+#include "convert/gguf_output.h"
 #include "report/run.h"
 
 namespace shoehorn::test {
@@ -25,8 +26,8 @@ class Notes : public NoProgress {
 
 /// A new directory with the checkpoint "tiny" in it.
 std::string new_run();
-/// Quantizes the run's checkpoint to DIR/NAME.
-void add_gguf(const std::string& dir, const std::string& name, const char* type);
+/// Quantizes the run's checkpoint to DIR/NAME, with further metadata.
+void add_gguf(const std::string& dir, const std::string& name, const char* type, const convert::Remarks& remarks = {});
 void add_json(const std::string& dir, const std::string& name, const Json& json);
 
 /// `shoehorn perplexity --json` with a base, figures that no other record has.

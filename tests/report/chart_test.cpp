@@ -45,6 +45,8 @@ TEST(Axis, EqualRatiosAreEqualDistancesOnALogarithmicOne) {
   const std::vector<double> values = {1, 100};
   const Axis axis(values, true, false, 50, 450);
   EXPECT_NEAR(axis.at(10) - axis.at(1), axis.at(100) - axis.at(10), 1e-9);
+  EXPECT_NEAR(axis.at(axis.low()), 50, 1e-9);
+  EXPECT_NEAR(axis.at(axis.high()), 450, 1e-9);
 }
 
 TEST(Axis, ALogarithmicOneIsOverThePositiveValuesWhereThereAreAny) {

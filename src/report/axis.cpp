@@ -9,6 +9,8 @@
 namespace shoehorn::report {
 namespace {
 
+/// Beyond it, and below its inverse, a logarithmic axis does not reach: ratios of values have to stay finite.
+constexpr double kLargest = 1e120;
 constexpr double kRoom = 0.06;  // share of the axis that stays free at each end
 
 /// 1, 2 or 5 times a power of ten, the least that is not below `step`.
@@ -50,8 +52,9 @@ Axis::Axis(std::span<const double> values, bool log, bool zero, double from, dou
     : from_(from), to_(to) {
   log_ = log && std::ranges::any_of(values, [](double value) { return std::isfinite(value) && value > 0; });
   bool any = false;
-  for (const double value : values) {
+  for (double value : values) {
     if (!std::isfinite(value) || (log_ && value <= 0)) continue;
+    if (log_) value = std::clamp(value, 1 / kLargest, kLargest);
     low_ = any ? std::min(low_, value) : value;
     high_ = any ? std::max(high_, value) : value;
     any = true;

@@ -4,7 +4,7 @@
 
 #include "eval/generation.h"
 #include "eval/json_fields.h"
-#include "eval/log_softmax.h"
+#include "eval/predictions.h"
 #include "eval/prompt_file.h"
 #include "eval/prompt_tokens.h"
 #include "eval/task_runs.h"
@@ -34,13 +34,9 @@ constexpr Metric kAgainstBase[] = {
     {"reference_ppl", "perplexity of the references", Metric::Kind::kRatio, 2, exp_of_mean, 3},
 };
 
-struct Comparison {
-  double kld = 0, same = 0, nll = 0, tokens = 0;
-};
-
 /// How both models see a reference after its question. What does not fit into the context is left out, the end first.
-Expected<Comparison> compare_on(engine::Session& session, engine::Session& base, const Continuation& text) {
-  Comparison out;
+Expected<Predictions> compare_on(engine::Session& session, engine::Session& base, const Continuation& text) {
+  Predictions out;
   const size_t n_vocab = session.n_vocab(), end = std::min(text.ids.size(), session.n_ctx() + 1);
   if (end <= text.n_context) return out;
   const std::span<const Token> input(text.ids.data(), end - 1);
@@ -50,13 +46,10 @@ Expected<Comparison> compare_on(engine::Session& session, engine::Session& base,
   SHOEHORN_TRY(const auto logits, session.eval(input, n_rows));
   SHOEHORN_TRY(const auto base_logits, base.eval(input, n_rows));
   for (size_t i = 0; i < n_rows; ++i) {
-    const auto q = logits.subspan(i * n_vocab, n_vocab), p = base_logits.subspan(i * n_vocab, n_vocab);
-    const double q_norm = log_sum_exp(q), p_norm = log_sum_exp(p);
-    if (!std::isfinite(q_norm) || !std::isfinite(p_norm)) return fail(ErrorCode::kInvalid, "logits are not finite");
-    out.kld += kl_divergence(p, p_norm, q, q_norm);
-    out.same += engine::argmax(p) == engine::argmax(q);
-    out.nll += q_norm - static_cast<double>(q[static_cast<size_t>(text.ids[text.n_context + i])]);
-    ++out.tokens;
+    if (!out.add(logits.subspan(i * n_vocab, n_vocab), base_logits.subspan(i * n_vocab, n_vocab),
+                 text.ids[text.n_context + i])) {
+      return fail(ErrorCode::kInvalid, "logits are not finite");
+    }
   }
   return out;
 }
@@ -122,10 +115,11 @@ class Answers {
       const bool spaced = before.back() == ' ' || before.back() == '\n' || item.references[0].front() == ' ';
       text = continuation_tokens(tokenizer, before, (spaced ? "" : " ") + item.references[0]);
     }
-    SHOEHORN_TRY(const Comparison c, compare_on(*session_, *base_, text));
-    put_row(record, kAgainstBase[0], {c.kld, c.tokens});
-    put_row(record, kAgainstBase[1], {c.same, c.tokens});
-    put_row(record, kAgainstBase[2], {c.nll, c.tokens});
+    SHOEHORN_TRY(const Predictions p, compare_on(*session_, *base_, text));
+    const auto tokens = static_cast<double>(p.tokens());
+    put_row(record, kAgainstBase[0], {p.kl(), tokens});
+    put_row(record, kAgainstBase[1], {static_cast<double>(p.same_top()), tokens});
+    put_row(record, kAgainstBase[2], {p.nll(), tokens});
     return {};
   }
 

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <ctime>
 
 #include "base/hash.h"
 #include "base/memory.h"
+#include "eval/statistics.h"
 
 namespace shoehorn::eval {
 namespace {
@@ -52,16 +52,6 @@ uint64_t test_bytes(const engine::Session& session, const BenchTest& test) {
   }
   for (size_t at = prompt_end; at < test.positions(); ++at) bytes += pass_bytes(session, at, 1, true);
   return bytes;
-}
-
-template <class T>
-void mean_and_deviation(const std::vector<T>& samples, double& mean, double& deviation) {
-  const auto n = static_cast<double>(samples.size());
-  double sum = 0, squares = 0;
-  for (const T sample : samples) sum += static_cast<double>(sample);
-  mean = sum / n;
-  for (const T sample : samples) squares += (static_cast<double>(sample) - mean) * (static_cast<double>(sample) - mean);
-  deviation = samples.size() > 1 ? std::sqrt(squares / (n - 1)) : 0;
 }
 
 /// The test's tokens, on top of what the context holds already.
@@ -118,8 +108,11 @@ Expected<BenchResult> run_test(engine::Session& session, const BenchTest& test, 
     result.profile = profiler.entries();
   }
   progress.end();
-  mean_and_deviation(result.samples_ns, result.avg_ns, result.stddev_ns);
-  mean_and_deviation(result.samples_ts, result.avg_ts, result.stddev_ts);
+  const MeanDeviation ns = mean_and_deviation(result.samples_ns), ts = mean_and_deviation(result.samples_ts);
+  result.avg_ns = ns.mean;
+  result.stddev_ns = ns.deviation;
+  result.avg_ts = ts.mean;
+  result.stddev_ts = ts.deviation;
   result.ttft_ms = first_ms / static_cast<double>(options.repetitions);
   result.ttlt_ms = last_ms / static_cast<double>(options.repetitions);
   result.bytes_read = test_bytes(session, test);

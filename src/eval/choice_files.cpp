@@ -3,7 +3,6 @@
 #include <filesystem>
 #include <unordered_set>
 
-#include "base/output_file.h"
 #include "eval/choice_item.h"
 #include "eval/csv.h"
 #include "eval/json_fields.h"
@@ -53,20 +52,6 @@ Expected<Items> finish(Items items, const std::string& path) {
   return items;
 }
 
-/// The lines of a text file without their ends; the empty ones at the end of the file are left out.
-Expected<std::vector<std::string>> read_lines(const std::string& path) {
-  SHOEHORN_TRY(const std::string text, read_file(path, kMaxBytes));
-  std::vector<std::string> lines;
-  for (size_t at = 0; at < text.size();) {
-    const size_t end = std::min(text.find('\n', at), text.size());
-    lines.push_back(text.substr(at, end - at));
-    if (!lines.back().empty() && lines.back().back() == '\r') lines.back().pop_back();
-    at = end + 1;
-  }
-  while (!lines.empty() && lines.back().empty()) lines.pop_back();
-  return lines;
-}
-
 void replace_all(std::string& text, std::string_view from, std::string_view to) {
   for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size()))
     text.replace(at, from.size(), to);
@@ -83,7 +68,7 @@ std::string capitalize(std::string text) {
 
 Expected<Items> read_hellaswag_text(const std::string& path) {
   constexpr size_t kLines = 6;
-  SHOEHORN_TRY(const auto lines, read_lines(path));
+  SHOEHORN_TRY(const auto lines, read_lines(path, kMaxBytes));
   if (lines.size() % kLines != 0) {
     return fail(ErrorCode::kInvalid, "{}: {} lines, but a question takes {}", path, lines.size(), kLines);
   }
@@ -320,7 +305,7 @@ Expected<Items> read_piqa(const ChoiceFiles& files) {
   }
   std::vector<std::string> labels;
   if (!labels_path.empty()) {
-    SHOEHORN_TRY(labels, read_lines(labels_path));
+    SHOEHORN_TRY(labels, read_lines(labels_path, kMaxBytes));
   }
   Items items;
   const auto read = [&](const Json& line) -> Status {

@@ -1,7 +1,9 @@
 #include "eval/energy.h"
 
-#include <cmath>
 #include <string_view>
+#include <vector>
+
+#include "eval/statistics.h"
 
 namespace shoehorn::eval {
 namespace {
@@ -36,7 +38,8 @@ size_t count_words(std::string_view text) {
 
 EnergyFigures energy_of(const EnergySeries& series, const EnergyQuestion& question) {
   EnergyFigures out;
-  double sum = 0, seconds = 0, n = 0;
+  double seconds = 0;
+  std::vector<double> measured;
   std::string reason;
   for (const Window& window : question.repetitions) {
     const auto joules = series.joules(window);
@@ -45,13 +48,12 @@ EnergyFigures energy_of(const EnergySeries& series, const EnergyQuestion& questi
       if (reason.empty()) reason = joules.error().message;
       continue;
     }
-    sum += *joules;
+    measured.push_back(*joules);
     seconds += window.seconds();
-    ++n;
   }
   const auto n_all = question.repetitions.size();
   if (!reason.empty())
-    out.trouble = fmt::format("{} of {} repetitions have no figure: {}", n_all - static_cast<size_t>(n), n_all, reason);
+    out.trouble = fmt::format("{} of {} repetitions have no figure: {}", n_all - measured.size(), n_all, reason);
   if (question.idle) {
     const auto joules = series.joules(*question.idle);
     if (joules) {
@@ -60,21 +62,18 @@ EnergyFigures energy_of(const EnergySeries& series, const EnergyQuestion& questi
       out.trouble += fmt::format("{}no idle power: {}", out.trouble.empty() ? "" : "; ", joules.error().message);
     }
   }
-  if (n == 0) return out;
+  if (measured.empty()) return out;
 
-  out.joules = sum / n;
-  double squares = 0;
-  for (const auto& joules : out.samples_joules) {
-    if (joules) squares += (*joules - *out.joules) * (*joules - *out.joules);
-  }
-  out.stddev_joules = n > 1 ? std::sqrt(squares / (n - 1)) : 0;
-  if (seconds > 0) out.watts = sum / seconds;
+  const MeanDeviation joules = mean_and_deviation(measured);
+  out.joules = joules.mean;
+  out.stddev_joules = joules.deviation;
+  if (seconds > 0) out.watts = joules.mean * static_cast<double>(measured.size()) / seconds;
   if (*out.joules <= 0 || question.n_tokens == 0) return out;
   const auto n_tokens = static_cast<double>(question.n_tokens);
   out.joules_per_token = *out.joules / n_tokens;
   out.tokens_per_joule = n_tokens / *out.joules;
   if (out.idle_watts && *out.watts > *out.idle_watts) {
-    const double active_joules = (*out.watts - *out.idle_watts) * seconds / n;
+    const double active_joules = (*out.watts - *out.idle_watts) * seconds / static_cast<double>(measured.size());
     out.active_tokens_per_joule = n_tokens / active_joules;
   }
   if (question.battery_wh > 0)

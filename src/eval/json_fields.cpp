@@ -1,6 +1,9 @@
 #include "eval/json_fields.h"
 
+#include <algorithm>
 #include <charconv>
+
+#include "base/output_file.h"
 
 namespace shoehorn::eval {
 namespace {
@@ -63,6 +66,19 @@ std::string id_field(const Json& j, const std::string& fallback) {
   if (it == j.end()) return fallback;
   if (it->is_string()) return it->get<std::string>();
   return it->is_number_integer() ? it->dump() : fallback;
+}
+
+Expected<std::vector<std::string>> read_lines(const std::string& path, uint64_t max_bytes) {
+  SHOEHORN_TRY(const std::string text, read_file(path, max_bytes));
+  std::vector<std::string> lines;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find('\n', at), text.size());
+    lines.push_back(text.substr(at, end - at));
+    if (!lines.back().empty() && lines.back().back() == '\r') lines.back().pop_back();
+    at = end + 1;
+  }
+  while (!lines.empty() && lines.back().empty()) lines.pop_back();
+  return lines;
 }
 
 std::string strip(std::string_view text) {

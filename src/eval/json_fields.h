@@ -20,6 +20,9 @@ Expected<size_t> parse_index(std::string_view text, const char* key, size_t n);
 /// j["id"] as text, a number written out, or `fallback`.
 std::string id_field(const Json& j, const std::string& fallback);
 
+/// The lines of a text file without their ends, "\n" or "\r\n"; the empty ones at the end of the file are left out.
+Expected<std::vector<std::string>> read_lines(const std::string& path, uint64_t max_bytes);
+
 /// Without white space at both ends.
 std::string strip(std::string_view text);
 

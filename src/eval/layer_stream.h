@@ -37,7 +37,9 @@ class LayerStream {
 
  private:
   engine::Session& session_;
-  bool let_go_;
+  // The mapped tensors to fetch and let go of, by layer, and those of no layer; none where pages stay.
+  std::vector<std::vector<const io::GgufTensor*>> layers_;
+  std::vector<const io::GgufTensor*> global_;
   AlignedBuffer<float> x_;  // [n_chunks, n_ctx, n_embd]
 };
 

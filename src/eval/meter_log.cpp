@@ -6,11 +6,10 @@
 #include <cmath>
 #include <cstring>
 #include <ctime>
-#include <fstream>
 #include <optional>
 #include <string_view>
 
-#include "base/memory.h"
+#include "base/output_file.h"
 
 namespace shoehorn::eval {
 namespace {
@@ -194,21 +193,6 @@ bool is_missing(std::string_view cell) {
          cell == "null";
 }
 
-/// A copy: the meter's program may still be writing to the file.
-Expected<std::string> read_file(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) return fail(errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo, "{}: {}", path, std::strerror(errno));
-  std::string text;
-  for (std::vector<char> piece(1 << 20);
-       in.read(piece.data(), static_cast<std::streamsize>(piece.size())), in.gcount() > 0;) {
-    text.append(piece.data(), static_cast<size_t>(in.gcount()));
-    if (text.size() > kMaxBytes)
-      return fail(ErrorCode::kTooLarge, "{}: at most {} are read", path, format_bytes(kMaxBytes));
-  }
-  if (in.bad()) return fail(ErrorCode::kIo, "{}: cannot be read", path);
-  return text;
-}
-
 class Reader {
  public:
   Reader(const std::string& path, const MeterLogOptions& options) : path_(path), options_(options) {}
@@ -315,7 +299,8 @@ class Reader {
 }  // namespace
 
 Expected<EnergySeries> read_meter_log(const std::string& path, const MeterLogOptions& options) {
-  SHOEHORN_TRY(const std::string text, read_file(path));
+  // A copy: the meter's program may still be writing to the file.
+  SHOEHORN_TRY(const std::string text, read_file(path, kMaxBytes));
   Reader reader(path, options);
   size_t number = 1;
   for (size_t begin = 0; begin < text.size(); ++number) {

@@ -41,8 +41,11 @@ class Predictions {
   /// is not finite.
   bool add(std::span<const float> logits, std::span<const float> base_logits, tokenizer::Token target);
   PredictionResult result() const;
-  /// Negative log-likelihoods summed so far, in nats.
+  // Sums so far: negative log-likelihoods and divergences in nats, predictions whose most likely token is the base's.
   double nll() const { return nll_.sum(); }
+  double kl() const { return kl_.sum(); }
+  uint64_t same_top() const { return same_top_; }
+  uint64_t tokens() const { return nll_.n(); }
 
  private:
   Mean nll_, base_nll_, kl_;

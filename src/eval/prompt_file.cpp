@@ -1,10 +1,8 @@
 #include "eval/prompt_file.h"
 
-#include <algorithm>
 #include <unordered_set>
 
 #include "base/json.h"
-#include "base/output_file.h"
 #include "eval/json_fields.h"
 
 namespace shoehorn::eval {
@@ -81,14 +79,11 @@ Expected<std::vector<PromptItem>> read_prompts(const std::string& path) {
         return annotate(added.error(), fmt::format("{}: element {}", path, i));
     }
   } else {
-    SHOEHORN_TRY(const std::string text, read_file(path, kMaxBytes));
-    for (size_t at = 0; at < text.size();) {
-      const size_t end = std::min(text.find('\n', at), text.size());
-      PromptItem item;
-      item.prompt = text.substr(at, end - at);
-      if (!item.prompt.empty() && item.prompt.back() == '\r') item.prompt.pop_back();
-      if (!strip(item.prompt).empty()) items.push_back(std::move(item));
-      at = end + 1;
+    SHOEHORN_TRY(auto lines, read_lines(path, kMaxBytes));
+    for (std::string& line : lines) {
+      if (strip(line).empty()) continue;
+      items.emplace_back();
+      items.back().prompt = std::move(line);
     }
   }
   if (items.empty()) return fail(ErrorCode::kInvalid, "{}: there is no prompt in it", path);

@@ -1,6 +1,7 @@
 // How sure a figure over a sample of items is, and whether two models differ on the same items.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <random>
@@ -14,6 +15,21 @@ inline constexpr double kZ95 = 1.959963984540054;
 struct Interval {
   double low = 0, high = 0;
 };
+
+struct MeanDeviation {
+  double mean = 0, deviation = 0;  ///< the sample's deviation (n - 1); 0 of a single value
+};
+
+/// Of at least one sample.
+template <class T>
+MeanDeviation mean_and_deviation(const std::vector<T>& samples) {
+  const auto n = static_cast<double>(samples.size());
+  double sum = 0, squares = 0;
+  for (const T sample : samples) sum += static_cast<double>(sample);
+  const double mean = sum / n;
+  for (const T sample : samples) squares += (static_cast<double>(sample) - mean) * (static_cast<double>(sample) - mean);
+  return {mean, samples.size() > 1 ? std::sqrt(squares / (n - 1)) : 0};
+}
 
 /// Wilson's score interval of a proportion (Wilson 1927; Brown, Cai and DasGupta 2001). n = 0: [0, 1].
 Interval wilson_interval(uint64_t successes, uint64_t n, double z = kZ95);

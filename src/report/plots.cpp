@@ -16,8 +16,6 @@ namespace {
 
 constexpr size_t kMaxSeries = 8;
 
-std::string file_name(const std::string& path) { return path.substr(path.find_last_of('/') + 1); }
-
 std::string bytes_text(double bytes) {
   return bytes >= 0 && bytes < 1e18 ? format_bytes(static_cast<uint64_t>(bytes)) : "?";
 }

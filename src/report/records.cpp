@@ -39,8 +39,6 @@ std::vector<double> numbers(const Json& json, const char* key) {
   return out;
 }
 
-std::string file_name(const std::string& path) { return fs::path(path).filename().string(); }
-
 /// Fails when a key that the record cannot do without is no number in its range.
 Status require(const Json& json, const char* key, double low, double high) {
   const double value = number(json, key);

@@ -328,6 +328,8 @@ class Scan {
 
 }  // namespace
 
+std::string file_name(const std::string& path) { return path.substr(path.find_last_of('/') + 1); }
+
 std::string Rate::test() const {
   std::string name;
   if (n_prompt > 0) name += fmt::format("pp{:.0f}", n_prompt);

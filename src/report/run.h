@@ -135,6 +135,9 @@ struct Run {
   std::map<VariantId, size_t> makers_;
 };
 
+/// What is behind a path's last slash.
+std::string file_name(const std::string& path);
+
 /// Most bytes of a JSON file that are read.
 inline constexpr uint64_t kMaxJsonBytes = uint64_t{16} << 20;
 /// Most files of a directory that are looked at.

@@ -38,8 +38,6 @@ bool has_bench(const Run& run, VariantId id) {
   return std::ranges::any_of(run.rates, [&](const Rate& r) { return r.variant == id; });
 }
 
-std::string file_name(const std::string& path) { return path.substr(path.find_last_of('/') + 1); }
-
 /// Tests of one model on one machine with as many threads.
 using Setting = std::tuple<std::string, double>;
 Setting setting_of(const Rate& r) { return {r.cpu, std::isnan(r.n_threads) ? 0 : r.n_threads}; }

@@ -16,8 +16,8 @@ struct Estimate {
   double multiply_adds = 0;    ///< in matrix products
 };
 
-/// Multiply-adds of one token's way through all blocks, and through the head.
-double block_multiply_adds(const BlockLoader& loader);
+/// Multiply-adds of one token's way through all blocks, in a sequence of `seq_len` tokens, and through the head.
+double block_multiply_adds(const BlockLoader& loader, int64_t seq_len);
 double head_multiply_adds(const BlockLoader& loader);
 
 /// Multiply-adds a second that products of a model's sizes reach here; takes a fraction of a second.

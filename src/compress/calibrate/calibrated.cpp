@@ -20,6 +20,8 @@ constexpr int64_t kCheckSamples = 8;
 constexpr double kMaxGrowth = 8;
 /// No matrix costs less than this share of the mean: below it a measurement is noise.
 constexpr double kLeastShare = 0.02;
+/// Multiply-adds of a product that take as long as a weight's part in one pass over its panel (matrix_quantizer.h).
+constexpr double kPassOverWeight = 3000;
 
 struct Text {
   at::Tensor calibration, check;  ///< ids [n_samples, n_tokens]
@@ -67,13 +69,18 @@ Expected<Plan> make_plan(const CalibratedOptions& o, const BlockLoader& loader, 
   const uint64_t head = loader.head_bytes();
   uint64_t encoded = 0, largest = 0;
   double rounding = 0;
+  size_t embedding = 0;
+  find_tensor(source, -1, models::Role::kTokenEmbd, &embedding);
   for (size_t i = 0; i < types.size(); ++i) {
     const convert::SourceTensor& tensor = source.tensors()[i];
     const uint64_t bytes = tensor.n_rows() * quant::row_bytes(quant::format(types[i]), tensor.n_cols());
     encoded += bytes;
     largest = std::max(largest, bytes);
+    // Rounded plainly: the embedding, what no grid describes.
+    if (o.method != "gptq" || i == embedding || quant::format(types[i]).grid == nullptr) continue;
     const auto n = static_cast<double>(tensor.n_cols());
-    rounding += n * n * static_cast<double>(tensor.n_rows()) * (1 + o.sweeps);
+    rounding +=
+        n * static_cast<double>(tensor.n_rows()) * (n * (0.5 + o.sweeps) + kPassOverWeight * (1 + o.sweeps));
   }
   // The embedding is looked up decoded; at the end two heads are compared.
   const bool choosing = o.target_bytes > 0;
@@ -98,14 +105,14 @@ Expected<Plan> make_plan(const CalibratedOptions& o, const BlockLoader& loader, 
              static_cast<uint64_t>(1 + rounds) * encoded + (activations > left ? activations - left : 0), 0}};
   // q, k, v, gate and up are computed twice: to know what the next projection reads, and to go on. Second moments are
   // half a product each.
-  double once = tokens * 1.8 * block_multiply_adds(loader) + rounding;
+  double once = tokens * 1.8 * block_multiply_adds(loader, o.seq_len) + rounding;
   for (const models::LayerShape& layer : h.layers) {
     const double n_ff = layer.n_ff, n_q = static_cast<double>(layer.n_head) * h.head_dim, n_embd = h.n_embd;
     for (const double n : {n_embd, n_q, n_embd, n_ff}) once += n * n * (tokens / 2 + n * 2);
   }
   const double checked = static_cast<double>(kCheckSamples * o.seq_len);
   const double models = choosing ? 3.5 * h.n_layer : 2;
-  once += checked * models * (block_multiply_adds(loader) + 2 * head_multiply_adds(loader));
+  once += checked * models * (block_multiply_adds(loader, o.seq_len) + 2 * head_multiply_adds(loader));
   plan.estimate.multiply_adds = once * rounds;
   return plan;
 }

@@ -532,8 +532,8 @@ Status plan_memory(const HealOptions& o, const BlockLoader& student, const Block
     plan.estimate.disk_bytes += static_cast<uint64_t>((plan.n_training + plan.n_validation) * o.cutoff) * h.n_embd * c10::elementSize(plan.compute.dtype);
   }
   // Forward, again for the backward pass, and back to the inputs; weights themselves get no gradient.
-  const double per_token = 3 * block_multiply_adds(student) + 2 * head_multiply_adds(student) +
-                           (teacher == nullptr ? 0 : block_multiply_adds(*teacher) + head_multiply_adds(*teacher));
+  const double per_token = 3 * block_multiply_adds(student, o.cutoff) + 2 * head_multiply_adds(student) +
+                           (teacher == nullptr ? 0 : block_multiply_adds(*teacher, o.cutoff) + head_multiply_adds(*teacher));
   plan.estimate.multiply_adds = static_cast<double>(plan.n_steps) * static_cast<double>(step_tokens) * per_token;
   return {};
 }

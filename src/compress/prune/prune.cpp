@@ -210,7 +210,7 @@ Status plan_memory(const PruneOptions& o, const BlockLoader& loader, const std::
   plan.estimate.memory_bytes = needed + std::min(plan.store_bytes, activations) + (plan.resident ? loader.total_bytes() : 0);
   plan.estimate.disk_bytes = loader.checkpoint().weights->file_bytes() + saved + (activations > plan.store_bytes ? activations - plan.store_bytes : 0);
   const double checked = o.check ? 2.0 * static_cast<double>(kCheckSamples * plan.seq_len) : 0;
-  plan.estimate.multiply_adds = estimated_work(plan, evidence, h, block_multiply_adds(loader) / h.n_layer, head_multiply_adds(loader), checked);
+  plan.estimate.multiply_adds = estimated_work(plan, evidence, h, block_multiply_adds(loader, plan.seq_len) / h.n_layer, head_multiply_adds(loader), checked);
   return {};
 }
 

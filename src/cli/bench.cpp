@@ -9,6 +9,7 @@
 #include "cli/bench_power.h"
 #include "cli/bench_report.h"
 #include "cli/command.h"
+#include "cli/model_option.h"
 #include "cli/session_flags.h"
 
 namespace shoehorn::cli {
@@ -150,7 +151,7 @@ CLI::Option* add_list(CLI::App& app, const std::string& name, std::vector<T>& va
 std::function<Status()> define_bench(CLI::App& app) {
   const auto o = std::make_shared<Options>();
   const CLI::Range length(0, 1 << 24), positive(1, 1 << 24);
-  app.add_option("-m,--model", o->model_path, "GGUF file")->required();
+  add_model_option(app, "-m,--model", o->model_path, "GGUF file")->required();
   add_list(app, "-p,--n-prompt", o->n_prompt, "Prompt tokens to read, 0: none")->check(length);
   add_list(app, "-n,--n-gen", o->n_gen, "Tokens to generate, 0: none")->check(length);
   add_list(app, "--prompt-gen", o->prompt_gen, "PROMPT,GEN: both timed together (also -pg)")->check(length);

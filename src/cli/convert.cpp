@@ -1,13 +1,14 @@
 #include <memory>
 
 #include "cli/command.h"
+#include "cli/model_option.h"
 #include "cli/write_model.h"
 
 namespace shoehorn::cli {
 std::function<Status()> define_convert(CLI::App& app) {
   const auto o = std::make_shared<WriteOptions>();
   o->type = "f16";
-  app.add_option("MODEL", o->in, "Checkpoint directory (config.json, weights, tokenizer)")->required();
+  add_model_option(app, "MODEL", o->in, "Checkpoint directory (config.json, weights, tokenizer)")->required();
   app.add_option("OUT", o->out, "GGUF to write")->required();
   app.add_option("--type,--outtype", o->type, "Type of the matrices")
       ->check(CLI::IsMember({"f16", "bf16", "f32"}, CLI::ignore_case))

@@ -5,6 +5,7 @@
 
 #include "cli/answers_file.h"
 #include "cli/command.h"
+#include "cli/model_option.h"
 #include "cli/session_flags.h"
 #include "eval/task.h"
 
@@ -232,9 +233,9 @@ std::function<Status()> define_eval(CLI::App& app) {
       ->capture_default_str();
   auto* chat = app.add_flag("--chat-template", o->chat, "Put gsm8k's questions into the model's chat template");
   app.add_flag("--no-chat-template", o->no_chat, "Give the prompts of the task answers as they are")->excludes(chat);
-  app.add_option("--kl-base", o->kl_base,
-                 "perplexity, answers: compare the probabilities with this GGUF's, the uncompressed model");
-  app.add_option("--compare", o->compare_path, "Evaluate this GGUF too, and compare item by item");
+  add_model_option(app, "--kl-base", o->kl_base,
+                   "perplexity, answers: compare the probabilities with those of the uncompressed model, a GGUF or checkpoint");
+  add_model_option(app, "--compare", o->compare_path, "Compare item by item with this GGUF or checkpoint");
   app.add_option("--answers", o->answers_path, "Write all prompts, answers and scores here, one JSON object a line");
   auto* paired = app.add_option("--paired", o->paired, "Compare two files of answers, without a model")->expected(2);
   app.add_option("--seed", o->bootstrap.seed, "Seed of the bootstrap's draws")->capture_default_str();

@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "cli/command.h"
+#include "cli/model_option.h"
 #include "cli/workshop_flags.h"
 
 namespace shoehorn::cli {
@@ -86,10 +87,10 @@ Status run(Options& o) {
 std::function<Status()> define_heal(CLI::App& app) {
   const auto o = std::make_shared<Options>();
   compress::HealOptions& h = o->heal;
-  app.add_option("MODEL", h.model, "Checkpoint directory")->required();
+  add_model_option(app, "MODEL", h.model, "Checkpoint directory")->required();
   app.add_option("-o,--output", h.out, "Directory to write: the merged model, and the adapter in adapter/");
   app.add_option("--data", h.data, "Examples: .json or .jsonl with instruction, input and output, or with text; or a plain text file");
-  app.add_option("--teacher", h.teacher, "Checkpoint whose predictions are learned (KL divergence) in place of the data's next tokens");
+  add_model_option(app, "--teacher", h.teacher, "What is learned (KL divergence) in place of the data's next tokens: predictions of this checkpoint");
   app.add_flag("--teacher-cache", h.teacher_cache, "Keep what the teacher made of each example on disk for the next epoch");
   app.add_option("--rank", h.lora.rank, "Rank of the adapters")->capture_default_str();
   app.add_option("--alpha", h.lora.alpha, "Adapters are scaled by alpha / rank")->capture_default_str();

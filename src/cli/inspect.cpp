@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "cli/command.h"
+#include "cli/model_option.h"
 #include "convert/model_source.h"
 #include "report/model_layers.h"
 #include "tokenizer/vocab.h"
@@ -138,7 +139,7 @@ Status inspect(const Options& o) {
 
 std::function<Status()> define_inspect(CLI::App& app) {
   const auto o = std::make_shared<Options>();
-  app.add_option("MODEL", o->model, "Checkpoint directory or GGUF file")->required();
+  add_model_option(app, "MODEL", o->model, "Checkpoint directory or GGUF file")->required();
   app.add_flag("--tensors", o->tensors, "List every tensor");
   app.add_flag("--json", o->json, "Print one JSON object, tensors included");
   app.footer("Example: shoehorn inspect models/fable-10m\n\n"

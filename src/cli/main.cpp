@@ -13,6 +13,7 @@
 
 #include "base/cpu.h"
 #include "cli/command.h"
+#include "cli/model_option.h"
 #include "cli/recipe.h"
 
 namespace shoehorn::cli {
@@ -108,7 +109,8 @@ int run(int argc, char** argv) {
   }
   for (const auto& [sub, execute] : work) {
     if (!sub->parsed()) continue;
-    const Status status = execute();
+    Status status = fetch_models();
+    if (status) status = execute();
     return status ? kExitOk : report(sub->get_name(), status.error());
   }
   return kExitUsage;

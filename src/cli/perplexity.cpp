@@ -5,6 +5,7 @@
 
 #include "base/output_file.h"
 #include "cli/command.h"
+#include "cli/model_option.h"
 #include "cli/session_flags.h"
 
 namespace shoehorn::cli {
@@ -65,7 +66,7 @@ std::function<Status()> define_perplexity(CLI::App& app) {
   o->session.add_to(app, 512, "Tokens per chunk");
   app.add_option("-f,--file", o->text_path, "Text to measure on (UTF-8)")->required();
   app.add_option("--chunks", o->max_chunks, "At most this many chunks (default: all)");
-  app.add_option("--kl-base", o->kl_base, "Compare with this GGUF or checkpoint: KL(base || model) and top-1 agreement");
+  add_model_option(app, "--kl-base", o->kl_base, "Measure KL(base || model) and top-1 agreement: the base, a GGUF or checkpoint");
   app.add_flag("--json", o->json, "Print one JSON object");
   app.footer("Example: shoehorn perplexity -m model-Q4_K_M.gguf -f wiki.test.raw --kl-base model-F16.gguf\n\n"
              "The protocol is llama.cpp's: whole chunks, the second half of each is predicted.");

@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "cli/command.h"
+#include "cli/model_option.h"
 #include "cli/workshop_flags.h"
 
 namespace shoehorn::cli {
@@ -82,7 +83,7 @@ Status run(Options& o) {
 std::function<Status()> define_prune(CLI::App& app) {
   const auto o = std::make_shared<Options>();
   compress::PruneOptions& p = o->prune;
-  app.add_option("MODEL", p.model, "Checkpoint directory")->required();
+  add_model_option(app, "MODEL", p.model, "Checkpoint directory")->required();
   app.add_option("-o,--output", p.out, "Directory to write")->required();
   app.add_option("--method", p.method, method_list())->capture_default_str();
   app.add_option("--target", o->targets, "What goes, with commas: mlp (neurons), attention (KV heads with their query heads), heads (one "

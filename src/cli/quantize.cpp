@@ -1,6 +1,7 @@
 #include <memory>
 
 #include "cli/command.h"
+#include "cli/model_option.h"
 #include "cli/size_option.h"
 #include "cli/workshop_flags.h"
 #include "cli/write_model.h"
@@ -39,7 +40,7 @@ std::function<Status()> define_quantize(CLI::App& app) {
   const auto o = std::make_shared<Options>();
   WriteOptions& w = o->write;
   compress::CalibratedOptions& g = o->calibrated;
-  app.add_option("IN", w.in, "Checkpoint directory or GGUF")->required();
+  add_model_option(app, "IN", w.in, "Checkpoint directory or GGUF")->required();
   app.add_option("OUT", w.out, "GGUF to write")->required();
   app.add_option("TYPE", w.type, "Mix: " + mix_names() + "; with a target also auto")->required();
   g.method = "rtn";

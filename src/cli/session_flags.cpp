@@ -1,6 +1,7 @@
 #include "cli/session_flags.h"
 
 #include "cli/command.h"
+#include "cli/model_option.h"
 #include "cli/open_model.h"
 
 namespace shoehorn::cli {
@@ -25,7 +26,7 @@ Expected<quant::Type> parse_cache_type(const std::string& name) {
 
 void SessionFlags::add_to(CLI::App& app, int64_t default_ctx, const std::string& ctx_help) {
   n_ctx = default_ctx;
-  app.add_option("-m,--model", model_path, "GGUF file, or a checkpoint's directory")->required();
+  add_model_option(app, "-m,--model", model_path, "GGUF file, or a checkpoint's directory")->required();
   app.add_option("-c,--ctx-size", n_ctx, ctx_help)->check(CLI::Range(int64_t{0}, int64_t{1} << 24));
   app.add_option("-t,--threads", n_threads, "Threads (default: the CPUs this process may use)")->check(CLI::Range(1, 1024));
   app.add_option("-C,--cpu-mask", cpu_mask, "CPUs that the threads stay on, hexadecimal")->check(checked_by(parse_cpu_mask));

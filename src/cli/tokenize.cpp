@@ -4,6 +4,7 @@
 
 #include "base/output_file.h"
 #include "cli/command.h"
+#include "cli/model_option.h"
 #include "io/gguf.h"
 #include "models/hf_config.h"
 #include "tokenizer/tokenizer.h"
@@ -56,7 +57,7 @@ Status tokenize(const Options& o, bool has_prompt) {
 
 std::function<Status()> define_tokenize(CLI::App& app) {
   const auto o = std::make_shared<Options>();
-  app.add_option("-m,--model", o->model, "GGUF file or checkpoint directory")->required();
+  add_model_option(app, "-m,--model", o->model, "GGUF file or checkpoint directory")->required();
   auto* input = app.add_option_group("input");
   auto* prompt = input->add_option("-p,--prompt", o->prompt, "Text");
   input->add_option("-f,--file", o->file, "Text file, - for standard input");

@@ -2,6 +2,7 @@
 
 #include "base/memory.h"
 #include "cli/command.h"
+#include "cli/model_option.h"
 #include "convert/check.h"
 
 namespace shoehorn::cli {
@@ -37,7 +38,7 @@ Status verify(const Options& o) {
 
 std::function<Status()> define_verify(CLI::App& app) {
   const auto o = std::make_shared<Options>();
-  app.add_option("FILE", o->file, "GGUF file or checkpoint directory")->required();
+  add_model_option(app, "FILE", o->file, "GGUF file or checkpoint directory")->required();
   app.add_option("-t,--threads", o->n_threads, "Threads (default: the CPUs this process may use)")->check(CLI::Range(1, 1024));
   app.add_flag("--json", o->json, "Print one JSON object");
   app.footer("Checks structure, bounds, types, shapes, tokenizer and that every weight is finite. Exit 1 and the reason when bad.\n"

@@ -20,6 +20,7 @@ namespace fs = std::filesystem;
 // Each room with the rooms right below it; what those may include, it may include too.
 const std::map<std::string, std::vector<std::string>> kRoomsBelow = {
     {"base", {}},
+    {"hub", {"base"}},
     {"quant", {"base"}},
     {"kernels", {"quant"}},
     {"io", {"quant"}},
@@ -32,7 +33,7 @@ const std::map<std::string, std::vector<std::string>> kRoomsBelow = {
     {"report", {"convert"}},
     {"serve", {"engine"}},
     {"fit", {"compress", "eval"}},
-    {"cli", {"fit", "serve", "report"}},
+    {"cli", {"fit", "serve", "report", "hub"}},
 };
 
 // System headers that belong to some folders only, with the prefixes of the paths that may include them.

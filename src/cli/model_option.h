@@ -1,0 +1,21 @@
+// What a user calls a model: a path, or hf:owner/name[@revision][:file] of the hub.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "base/status.h"
+#include "hub/pull.h"
+
+namespace shoehorn::cli {
+
+/// Adds an option that names a model. A reference to the hub is replaced by a path before the command's work begins.
+CLI::Option* add_model_option(CLI::App& app, const std::string& names, std::string& model, const std::string& help);
+
+/// Fetches what the options of the parsed command name on the hub.
+Status fetch_models();
+
+/// Brings a model of the hub here, as the environment says (HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE).
+Expected<hub::Pulled> pull_model(const hub::Reference& reference, const std::string& cache, int n_parallel);
+
+}  // namespace shoehorn::cli

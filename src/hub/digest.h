@@ -1,0 +1,40 @@
+// The digests that the hub names contents by.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "base/status.h"
+
+namespace shoehorn::hub {
+
+/// A running digest of a file's bytes. The hub calls files in large-file storage by their SHA-256, all others by git's object id:
+/// SHA-1 of "blob SIZE\0" and the contents.
+class Digest {
+ public:
+  enum class Kind { kSha256, kGitBlob };
+
+  /// `size`: of the whole file, part of git's id.
+  Digest(Kind kind, uint64_t size);
+  Digest(Digest&&) noexcept;
+  Digest& operator=(Digest&&) noexcept;
+  ~Digest();
+
+  void add(std::span<const std::byte> bytes);
+  /// In lower-case hexadecimal digits; ends the digest.
+  std::string hex();
+
+ private:
+  struct Context;
+  std::unique_ptr<Context> context_;
+};
+
+/// Of a file in the file system. Fails with kIo or kNotFound.
+Expected<std::string> file_digest(const std::string& path, Digest::Kind kind);
+
+/// True for `n_digits` lower-case hexadecimal digits.
+bool is_hex(std::string_view text, size_t n_digits);
+
+}  // namespace shoehorn::hub

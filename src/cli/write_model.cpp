@@ -87,7 +87,7 @@ Status write_model(const WriteOptions& o, const ModelWriter& writer) {
     return convert::write_gguf(source, o.out, output, p);
   };
   SHOEHORN_TRY(const auto report, writer ? writer(options, *progress) : stream(options, *progress));
-  const double mb_per_second = 1e-6 * static_cast<double>(report.input_bytes) / report.seconds;
+  const double mb_per_second = 1e-6 * static_cast<double>(report.input_bytes) / report.write_seconds;
   remark(fmt::format("read {} at {:.1f} MB/s", format_bytes(report.input_bytes), mb_per_second));
   if (o.json) {
     Json tensors = Json::array();

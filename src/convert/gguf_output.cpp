@@ -233,7 +233,7 @@ Expected<OutputReport> write_gguf(const ModelSource& source, const std::string& 
   }
   SHOEHORN_RETURN_IF_ERROR(await_written());
   progress.end();
-  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  report.write_seconds = report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (options.check) {
     SHOEHORN_TRY(const std::string unnamed, writer.readable_path());
     SHOEHORN_TRY(const Remarks found, options.check(unnamed));

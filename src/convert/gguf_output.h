@@ -68,7 +68,8 @@ struct OutputReport {
   uint64_t input_bytes = 0;    ///< of tensor data that was read
   double bits_per_weight = 0;  ///< of tensor data
   std::optional<MeasuredCosts> costs = {};  ///< where types were chosen by them
-  double seconds = 0;          ///< without the check
+  double write_seconds = 0;    ///< reading, encoding and writing, without the check
+  double seconds = 0;          ///< the same, and what went before
 };
 
 /// The type that every tensor of the source gets. Fails when an override is no regular expression or its type does not

@@ -27,6 +27,7 @@ std::string with_error(double value, double error) {
 /// How a model was made: what points of one colour have in common.
 std::string family(const Variant& v) {
   if (!v.gguf) return "checkpoints";
+  if (v.format == "F16" || v.format == "BF16" || v.format == "F32") return "not quantized";
   if (v.method.empty()) return "rounded to nearest";
   return v.method;
 }

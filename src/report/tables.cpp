@@ -415,7 +415,7 @@ Table efficiency_table(const Run& run) {
   Table table{"Table 6. Hardware efficiency",
               "Every test of bench: pp N reads a prompt of N tokens, tg N generates N. MBU: the share of the measured "
               "read bandwidth that weights and KV cache take "
-              "at that rate. ± is the deviation between repetitions.",
+              "at that rate; above 100 % the caches hold part of a small model. ± is the deviation between repetitions.",
               {"model", "test", "tokens/s", "TTFT (s)", "TTLM (s)", "MBU", "bandwidth read"},
               {}};
   const Settings all_settings(run);

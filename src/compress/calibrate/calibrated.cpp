@@ -1,6 +1,7 @@
 #include "compress/calibrate/calibrated.h"
 
 #include <algorithm>
+#include <chrono>
 #include <set>
 
 #include "base/memory.h"
@@ -323,6 +324,7 @@ class Calibrated {
 Expected<convert::OutputReport> quantize_calibrated(const CalibratedOptions& options, convert::OutputOptions output,
                                                     Progress& progress) {
   return guarded("quantize", [&]() -> Expected<convert::OutputReport> {
+    const auto start = std::chrono::steady_clock::now();
     CalibratedOptions o = options;
     set_torch_threads(output.n_threads);
     output.calibrated = true;
@@ -361,7 +363,9 @@ Expected<convert::OutputReport> quantize_calibrated(const CalibratedOptions& opt
     SHOEHORN_TRY(const QuantizedModel quantized, QuantizedModel::open(task, work));
     output.types = task.types;
     output.encoded = [&](const std::string& name) { return quantized.blocks(name); };
+    const std::chrono::duration<double> before = std::chrono::steady_clock::now() - start;
     SHOEHORN_TRY(auto report, convert::write_gguf(source, o.out, output, progress));
+    report.seconds += before.count();
     report.costs = calibrated.costs();
     work.discard();
     return report;

@@ -29,9 +29,14 @@ uint64_t sum_of(const std::string& path, std::initializer_list<std::string_view>
   return sum;
 }
 
+/// UINT64_MAX when the group has none.
+uint64_t limit_of(const CgroupDirectory& group) {
+  return read_number(group.path + (group.v2 ? "/memory.max" : "/memory.limit_in_bytes"), UINT64_MAX);
+}
+
 /// What a group has left below its limit; UINT64_MAX when it has no limit.
 uint64_t left_in(const CgroupDirectory& group) {
-  const uint64_t limit = read_number(group.path + (group.v2 ? "/memory.max" : "/memory.limit_in_bytes"), UINT64_MAX);
+  const uint64_t limit = limit_of(group);
   if (limit == UINT64_MAX) return UINT64_MAX;
   const uint64_t used = read_number(group.path + (group.v2 ? "/memory.current" : "/memory.usage_in_bytes"), 0);
   const std::string stat = group.path + "/memory.stat";
@@ -41,17 +46,28 @@ uint64_t left_in(const CgroupDirectory& group) {
   return limit - std::min(limit, held);
 }
 
-}  // namespace
-
-uint64_t available_memory(const std::string& root) {
-  uint64_t available = UINT64_MAX;
+/// A line of /proc/meminfo in bytes; UINT64_MAX when it is not there.
+uint64_t meminfo(const std::string& root, std::string_view wanted) {
   std::ifstream in(root + "/proc/meminfo");
   for (std::string key, unit; in >> key;) {
     uint64_t kib = 0;
     if (!(in >> kib)) break;
     std::getline(in, unit);
-    if (key == "MemAvailable:") available = kib * 1024;
+    if (key == wanted) return kib * 1024;
   }
+  return UINT64_MAX;
+}
+
+}  // namespace
+
+uint64_t memory_limit(const std::string& root) {
+  uint64_t limit = meminfo(root, "MemTotal:");
+  for (const CgroupDirectory& group : cgroup_directories("memory", root)) limit = std::min(limit, limit_of(group));
+  return limit;
+}
+
+uint64_t available_memory(const std::string& root) {
+  uint64_t available = meminfo(root, "MemAvailable:");
   for (const CgroupDirectory& group : cgroup_directories("memory", root)) available = std::min(available, left_in(group));
   return available;
 }

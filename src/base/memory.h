@@ -10,6 +10,9 @@ namespace shoehorn {
 /// above it have left, counting their page cache as free. Reads ROOT/proc and ROOT/sys; "" is this machine.
 uint64_t available_memory(const std::string& root = "");
 
+/// Bytes that this process may have at all: MemTotal, and not more than the limit of its cgroup and those above it.
+uint64_t memory_limit(const std::string& root = "");
+
 /// The peak resident set of this process so far, bytes, mapped files included (ru_maxrss).
 uint64_t peak_resident_bytes();
 

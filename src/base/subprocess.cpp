@@ -2,7 +2,9 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -64,6 +66,52 @@ Expected<std::string> run_program(const std::vector<std::string>& arguments, std
   // A tool that hangs in a driver may not end at all: it is not waited for.
   while (waitpid(pid, &status, text ? 0 : WNOHANG) < 0 && errno == EINTR) continue;
   if (text && (!WIFEXITED(status) || WEXITSTATUS(status) != 0)) {
+    return fail(ErrorCode::kIo, "{} {} {}", name, WIFEXITED(status) ? "exits with" : "dies of signal",
+                WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
+  }
+  return text;
+}
+
+Expected<std::string> run_in_front(const std::vector<std::string>& arguments, FunctionRef<bool()> cancelled, size_t max_bytes) {
+  constexpr int kPollMs = 100, kNoProgram = 127;
+  const std::string& name = arguments.front();
+  if (access(name.c_str(), X_OK) != 0) return fail(ErrorCode::kNotFound, "{}: {}", name, std::strerror(errno));
+  std::vector<char*> argv;
+  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return fail(ErrorCode::kIo, "{}: {}", name, std::strerror(errno));
+  const pid_t parent = getpid(), pid = fork();
+  if (pid == 0) {
+    // Between fork and exec only what is safe in a signal handler. The parent may be gone before the wish is known.
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != parent) _exit(kNoProgram);
+    const int nothing = open("/dev/null", O_RDONLY);
+    dup2(nothing, STDIN_FILENO);
+    dup2(ends[1], STDOUT_FILENO);
+    execv(argv[0], argv.data());
+    _exit(kNoProgram);
+  }
+  close(ends[1]);
+  std::string text;
+  bool stopped = false;
+  for (bool open = pid > 0; open;) {
+    if (!stopped && (cancelled() || text.size() > max_bytes)) stopped = kill(pid, SIGTERM) == 0;
+    pollfd wait = {.fd = ends[0], .events = POLLIN, .revents = 0};
+    if (poll(&wait, 1, kPollMs) <= 0) continue;
+    char buffer[1 << 16];
+    const ssize_t n = read(ends[0], buffer, sizeof buffer);
+    if (n < 0 && errno == EINTR) continue;
+    open = n > 0;
+    if (n > 0 && text.size() <= max_bytes) text.append(buffer, static_cast<size_t>(n));
+  }
+  close(ends[0]);
+  if (pid < 0) return fail(ErrorCode::kIo, "{}: {}", name, std::strerror(errno));
+  int status = 0;
+  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
+  if (stopped && text.size() <= max_bytes) return fail(ErrorCode::kCancelled, "stopped");
+  if (text.size() > max_bytes) return fail(ErrorCode::kIo, "{} writes more than {} bytes", name, max_bytes);
+  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
     return fail(ErrorCode::kIo, "{} {} {}", name, WIFEXITED(status) ? "exits with" : "dies of signal",
                 WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
   }

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/function_ref.h"
 #include "base/status.h"
 
 namespace shoehorn {
@@ -15,5 +16,10 @@ namespace shoehorn {
 /// most programs.
 Expected<std::string> run_program(const std::vector<std::string>& arguments, std::chrono::milliseconds timeout,
                                   size_t max_bytes = 1 << 20);
+
+/// Runs a program, named by its path, for as long as it takes and returns what it writes to stdout; its stderr is ours, its stdin /dev/null.
+/// It is asked to end (SIGTERM) when `cancelled` says so, and when this process dies. Fails with kNotFound when there is no such program, kCancelled,
+/// kIo when it exits with another code than 0 or writes more than max_bytes.
+Expected<std::string> run_in_front(const std::vector<std::string>& arguments, FunctionRef<bool()> cancelled, size_t max_bytes = size_t{64} << 20);
 
 }  // namespace shoehorn

@@ -128,6 +128,22 @@ Expected<ModelSource> ModelSource::from_checkpoint(const std::string& directory,
   return out;
 }
 
+ModelSource ModelSource::outline(const models::Architecture& architecture, const models::Hparams& hparams, const std::string& name,
+                                 const io::GgufMetadata& metadata) {
+  ModelSource out;
+  out.path_ = name;
+  out.architecture_ = &architecture;
+  out.hparams_ = hparams;
+  give_bare_attention_an_mlp(out.hparams_);
+  write_general_names(parse_model_name(name, models::count_parameters(architecture, out.hparams_)), out.metadata_);
+  models::write_gguf_hparams(architecture, out.hparams_, out.metadata_);
+  for (const auto& [key, value] : metadata.entries()) out.metadata_.set(key, value);
+  for (const TensorSpec& spec : models::tensor_specs(architecture, out.hparams_)) {
+    out.tensors_.push_back({spec.gguf_name, spec.gguf_name, spec.shape, "", std::nullopt, {}, nullptr, false, {}, {}, {}});
+  }
+  return out;
+}
+
 Expected<ModelSource> ModelSource::from_file(const std::string& path) {
   ModelSource out;
   out.path_ = path;

@@ -42,6 +42,11 @@ class ModelSource {
   /// right shape and a floating dtype, and that none is left over; remarks go to progress.note().
   static Expected<ModelSource> open(const std::string& path, Progress& progress);
 
+  /// What a checkpoint of these dimensions becomes, without weights: tensors have names and shapes and cannot be read. `metadata`: further
+  /// keys, such as the tokenizer's.
+  static ModelSource outline(const models::Architecture& architecture, const models::Hparams& hparams, const std::string& name,
+                             const io::GgufMetadata& metadata);
+
   const io::GgufMetadata& metadata() const { return metadata_; }
   const std::vector<SourceTensor>& tensors() const { return tensors_; }
   const models::Architecture& architecture() const { return *architecture_; }

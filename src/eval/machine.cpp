@@ -46,7 +46,8 @@ uint64_t read_chunk(const std::byte* chunk) {
   return folded;
 }
 
-/// Bytes of the largest cache of CPU 0; 0 when the system does not say.
+}  // namespace
+
 uint64_t last_level_cache_bytes() {
   uint64_t largest = 0;
   for (int index = 0; index < 8; ++index) {
@@ -56,8 +57,6 @@ uint64_t last_level_cache_bytes() {
   }
   return largest;
 }
-
-}  // namespace
 
 Expected<double> measure_read_bandwidth(int n_threads) {
   const uint64_t wanted = std::max(kDefaultBuffer, 4 * last_level_cache_bytes()), limit = available_memory() / 4;

@@ -1,6 +1,7 @@
 // What the machine can do at most: the ceilings that measured rates are compared with.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "base/status.h"
@@ -24,6 +25,9 @@ struct Ceilings {
 
 /// Both of the above.
 Expected<Ceilings> measure_ceilings(const kernels::KernelTable& table, int n_threads);
+
+/// Bytes of the largest cache of CPU 0; 0 when the system does not say.
+uint64_t last_level_cache_bytes();
 
 /// The processor's name as the system gives it; "unknown" when it gives none.
 std::string cpu_name();

@@ -32,8 +32,8 @@ const std::map<std::string, std::vector<std::string>> kRoomsBelow = {
     {"eval", {"engine"}},
     {"report", {"convert"}},
     {"serve", {"engine"}},
-    {"fit", {"compress", "eval"}},
-    {"cli", {"fit", "serve", "report", "hub"}},
+    {"fit", {"convert", "eval"}},
+    {"cli", {"fit", "compress", "serve", "report", "hub"}},
 };
 
 // System headers that belong to some folders only, with the prefixes of the paths that may include them.

@@ -27,24 +27,34 @@ struct Options {
 };
 
 std::string seconds_text(double seconds) {
-  return seconds < 90 ? fmt::format("{:.3g} s", seconds) : seconds < 5400 ? fmt::format("{:.1f} min", seconds / 60) : fmt::format("{:.1f} h", seconds / 3600);
+  return seconds < 90     ? fmt::format("{:.3g} s", seconds)
+         : seconds < 5400 ? fmt::format("{:.1f} min", seconds / 60)
+                          : fmt::format("{:.1f} h", seconds / 3600);
 }
 
 std::string width_text(double width) { return width == 1 ? "all" : fmt::format("{:.4g} %", 100 * width); }
 
 std::string plan_table(const fit::Plan& plan) {
-  std::vector<std::vector<std::string>> rows = {{"", "type", "MLP", "parameters", "file", "memory", "tokens/s", "first token", "last token", "loss"}};
+  std::vector<std::vector<std::string>> rows = {
+      {"", "type", "MLP", "parameters", "file", "memory", "tokens/s", "first token", "last token", "loss"}};
   for (size_t i = 0; i < plan.choices.size(); ++i) {
     const fit::Choice& c = plan.choices[i];
-    const char* mark = plan.recommended == i ? "->" : !c.fits ? "too large" : !c.fast_enough ? "too slow" : c.pareto ? "*" : "";
-    rows.push_back({mark, std::string(c.mix->name), width_text(c.width), fmt::format("{:.2f}e9", static_cast<double>(c.parameters) / 1e9),
-                    format_bytes(c.file_bytes), format_bytes(c.ram_bytes), fmt::format("{:.3g}", c.tokens_per_s), seconds_text(c.ttft_s),
-                    seconds_text(c.ttlt_s), c.published_loss ? fmt::format("{:.1f} % published", 100 * *c.published_loss) : "unknown"});
+    const char* mark = plan.recommended == i ? "->"
+                       : !c.fits             ? "too large"
+                       : !c.fast_enough      ? "too slow"
+                       : c.pareto            ? "*"
+                                             : "";
+    rows.push_back({mark, std::string(c.mix->name), width_text(c.width),
+                    fmt::format("{:.2f}e9", static_cast<double>(c.parameters) / 1e9), format_bytes(c.file_bytes),
+                    format_bytes(c.ram_bytes), fmt::format("{:.3g}", c.tokens_per_s), seconds_text(c.ttft_s),
+                    seconds_text(c.ttlt_s),
+                    c.published_loss ? fmt::format("{:.1f} % published", 100 * *c.published_loss) : "unknown"});
   }
   return format_table(rows);
 }
 
-Json plan_json(const fit::ModelFacts& model, const fit::Device& device, const fit::Plan& plan, const fit::PlanOptions& o) {
+Json plan_json(const fit::ModelFacts& model, const fit::Device& device, const fit::Plan& plan,
+               const fit::PlanOptions& o) {
   Json choices = Json::array();
   for (const fit::Choice& c : plan.choices) {
     choices.push_back({{"type", std::string(c.mix->name)},
@@ -83,7 +93,8 @@ Expected<fit::Device> device_of(const Options& o, Progress& progress) {
 /// A name that a file may have.
 std::string file_name_of(const std::string& name) {
   std::string out;
-  for (const char c : name) out += std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_' || c == '.' ? c : '-';
+  for (const char c : name)
+    out += std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_' || c == '.' ? c : '-';
   while (!out.empty() && (out.front() == '.' || out.front() == '-')) out.erase(0, 1);
   return out.empty() ? "model" : out;
 }
@@ -113,7 +124,11 @@ fit::Recipe recipe_of(const fit::ModelFacts& model, const fit::Choice& choice) {
     std::ranges::transform(type, type.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
     out.stages.push_back({"convert", name + "-" + std::string(choice.mix->name), in, "", 0, {{"type", type}}});
   } else {
-    out.stages.push_back({"quantize", name + "-" + std::string(choice.mix->name), in, std::string(choice.mix->name), 0,
+    out.stages.push_back({"quantize",
+                          name + "-" + std::string(choice.mix->name),
+                          in,
+                          std::string(choice.mix->name),
+                          0,
                           {{"method", "gptq"}, {"calib", "@calib"}}});
   }
   return out;
@@ -133,7 +148,10 @@ Status give_inputs(const Options& o, fit::Recipe& recipe) {
     std::error_code error;
     fs::create_directories(o.out + "/texts", error);
     input = o.out + "/texts/" + name;
-    remark(fmt::format("no {} given: the bundled pages of old novels are used, which are generic; text like the model's use makes a better model and an honester figure", what));
+    remark(
+        fmt::format("no {} given: the bundled pages of old novels are used, which are generic; text like the model's "
+                    "use makes a better model and an honester figure",
+                    what));
     return fs::exists(input, error) ? Status() : write_file(input, std::string(text));
   };
   SHOEHORN_RETURN_IF_ERROR(bundled(recipe.calib, "calib.txt", eval::bundled_calibration_text(), "--calib"));
@@ -182,8 +200,9 @@ std::string error_text(double predicted, double measured) {
 
 /// The seeds' table of a run, and results.json.
 Status conclude(const Options& o, const std::vector<fit::Result>& results, const std::optional<fit::Device>& device) {
-  std::vector<std::vector<std::string>> rows = {{"", "size", "parameters", "bits", "perplexity", "KL", "same top-1", "TTFT", "TTLT", "tokens/s", "MBU", "memory",
-                                                 "predicted TTFT", "tokens/s"}};
+  std::vector<std::vector<std::string>> rows = {{"", "size", "parameters", "bits", "perplexity", "KL", "same top-1",
+                                                 "TTFT", "TTLT", "tokens/s", "MBU", "memory", "predicted TTFT",
+                                                 "tokens/s"}};
   Json all = Json::array();
   std::string last;
   for (const fit::Result& r : results) {
@@ -203,7 +222,8 @@ Status conclude(const Options& o, const std::vector<fit::Result>& results, const
           if (extension == ".safetensors" || extension == ".bin") bytes += fs::file_size(file.path(), gone);
         }
       }
-      row = {r.name, format_bytes(bytes), fmt::format("{}", parameters), fmt::format("{:.3f}", 8.0 * static_cast<double>(bytes) / static_cast<double>(parameters))};
+      row = {r.name, format_bytes(bytes), fmt::format("{}", parameters),
+             fmt::format("{:.3f}", 8.0 * static_cast<double>(bytes) / static_cast<double>(parameters))};
       json["bytes"] = bytes;
       json["parameters"] = parameters;
     }
@@ -213,8 +233,9 @@ Status conclude(const Options& o, const std::vector<fit::Result>& results, const
     if (r.name != "source") json.update({{"kld_mean", r.kl}, {"kld_err", r.kl_err}, {"top1", r.top1}});
     if (r.is_gguf) {
       SHOEHORN_TRY(const Rates rates, rates_of(r, device));
-      row.insert(row.end(), {seconds_text(rates.prompt_s), seconds_text(rates.ttlt_s), fmt::format("{:.4g}", rates.tokens_per_s),
-                             fmt::format("{:.0f} %", 100 * rates.mbu), format_bytes(rates.memory), error_text(rates.predicted_prompt_s, rates.prompt_s),
+      row.insert(row.end(), {seconds_text(rates.prompt_s), seconds_text(rates.ttlt_s),
+                             fmt::format("{:.4g}", rates.tokens_per_s), fmt::format("{:.0f} %", 100 * rates.mbu),
+                             format_bytes(rates.memory), error_text(rates.predicted_prompt_s, rates.prompt_s),
                              error_text(rates.predicted_tokens_per_s, rates.tokens_per_s)});
       json.update({{"ttft_s", rates.prompt_s},
                    {"ttlt_s", rates.ttlt_s},
@@ -239,7 +260,8 @@ Status conclude(const Options& o, const std::vector<fit::Result>& results, const
     return {};
   }
   print(format_table(rows));
-  print(fmt::format("{}: the page of this run. Perplexity and KL on {} predictions each.", page, results.front().tokens));
+  print(
+      fmt::format("{}: the page of this run. Perplexity and KL on {} predictions each.", page, results.front().tokens));
   if (!last.empty()) print(fmt::format("On the device: shoehorn run -m {}", fs::path(last).filename().string()));
   return {};
 }
@@ -285,22 +307,28 @@ Status fit_model(const Options& o) {
     print_json(plan_json(model, device, plan, o.plan));
     return {};
   }
-  const std::string head =
-      fmt::format("{} on {}: {} of memory for a context of {}; prompts of {} tokens, answers of {}. {}", model.name, device.name,
-                  format_bytes(o.plan.ram > 0 ? o.plan.ram : device.usable_ram()), o.plan.n_ctx, o.plan.n_prompt, o.plan.n_answer,
-                  device.measured() ? "Times are predicted from the device's measured rates." : "Times are at best, from the device's data sheet.");
+  const std::string head = fmt::format(
+      "{} on {}: {} of memory for a context of {}; prompts of {} tokens, answers of {}. {}", model.name, device.name,
+      format_bytes(o.plan.ram > 0 ? o.plan.ram : device.usable_ram()), o.plan.n_ctx, o.plan.n_prompt, o.plan.n_answer,
+      device.measured() ? "Times are predicted from the device's measured rates."
+                        : "Times are at best, from the device's data sheet.");
   if (o.only_plan) {
     print(head);
     print(plan_table(plan));
-    print(fmt::format("-> recommended, * nothing else that fits is better in all respects. Loss: perplexity over F16's, published for {}; unknown: only a run tells.",
-                      fit::kPublishedSource));
-    if (!model.has_tokenizer) print("No tokenizer was there to be measured: file sizes are off by as much as a few megabytes.");
+    print(
+        fmt::format("-> recommended, * nothing else that fits is better in all respects. Loss: perplexity over F16's, "
+                    "published for {}; unknown: only a run tells.",
+                    fit::kPublishedSource));
+    if (!model.has_tokenizer)
+      print("No tokenizer was there to be measured: file sizes are off by as much as a few megabytes.");
   } else {
     remark(head);
   }
   if (!plan.recommended) return fail(ErrorCode::kTooLarge, "{}", plan.reason);
   const fit::Choice& choice = plan.choices[*plan.recommended];
-  const std::string verdict = fmt::format("{}{}: {}", choice.mix->name, choice.width < 1 ? ", MLPs pruned to " + width_text(choice.width) : "", plan.reason);
+  const std::string verdict =
+      fmt::format("{}{}: {}", choice.mix->name, choice.width < 1 ? ", MLPs pruned to " + width_text(choice.width) : "",
+                  plan.reason);
   if (o.only_plan) {
     print(verdict);
     return {};
@@ -316,18 +344,24 @@ Status fit_model(const Options& o) {
 
 std::function<Status()> define_fit(CLI::App& app) {
   const auto o = std::make_shared<Options>();
-  add_model_option(app, "MODEL", o->model, "Checkpoint directory, a config.json alone for --plan, or a recipe (.toml)")->required();
-  app.add_option("--device", o->device, "What it is for: one of devices/ by its name, or a file of shoehorn probe (default: this machine, measured now)");
-  add_size_option(app, "--ram", o->plan.ram, "Memory that the model may take there (default: the device's usable share)");
+  add_model_option(app, "MODEL", o->model, "Checkpoint directory, a config.json alone for --plan, or a recipe (.toml)")
+      ->required();
+  app.add_option(
+      "--device", o->device,
+      "What it is for: one of devices/ by its name, or a file of shoehorn probe (default: this machine, measured now)");
+  add_size_option(app, "--ram", o->plan.ram,
+                  "Memory that the model may take there (default: the device's usable share)");
   app.add_option("-c,--ctx-size,--ctx", o->plan.n_ctx, "Context to make room for")->capture_default_str();
   app.add_option("--min-tps", o->plan.min_tokens_per_s, "Tokens per second that are to be reached");
   app.add_option("--max-ttft", o->plan.max_ttft_s, "Seconds to the first token after a prompt of 512, at most");
-  app.add_option("--calib", o->calib, "Text to learn from (default: the recipe's, or pages that come with the program)");
+  app.add_option("--calib", o->calib,
+                 "Text to learn from (default: the recipe's, or pages that come with the program)");
   app.add_option("--data", o->data, "Examples to heal with (default: the text to learn from)");
   app.add_option("--eval", o->eval, "Text to measure on (default: the recipe's, or pages that come with the program)");
   app.add_option("--chunks", o->eval_chunks, "Chunks of 512 tokens of it (default: 20)")->check(CLI::Range(1, 1000000));
   app.add_option("-o,--output", o->out, "Folder of the run");
-  app.add_option("-t,--threads", o->run.n_threads, "Threads (default: the CPUs this process may use)")->check(CLI::Range(1, 1024));
+  app.add_option("-t,--threads", o->run.n_threads, "Threads (default: the CPUs this process may use)")
+      ->check(CLI::Range(1, 1024));
   add_size_option(app, "--work-ram", o->run.ram, "Memory that the stages may take here (default: what is free)");
   app.add_flag("--resume", o->run.resume, "Go on with the run in the folder");
   app.add_flag("--keep", o->run.keep, "Keep checkpoints that later stages have read");
@@ -338,7 +372,8 @@ std::function<Status()> define_fit(CLI::App& app) {
       "  shoehorn fit Llama-3.1-8B --device rpi5-8g --plan\n"
       "  shoehorn fit Llama-3.1-8B --device rpi4-4g --ram 3G --calib text.txt --eval other.txt -o run\n"
       "  shoehorn fit recipe.toml -o run --resume\n\n"
-      "Plans, makes, measures: the folder then has the GGUF, recipe.toml, report.html, results.json, run.log and what every stage printed.");
+      "Plans, makes, measures: the folder then has the GGUF, recipe.toml, report.html, results.json, run.log and what "
+      "every stage printed.");
   return [o] { return fit_model(*o); };
 }
 

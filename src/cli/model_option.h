@@ -15,7 +15,8 @@ CLI::Option* add_model_option(CLI::App& app, const std::string& names, std::stri
 /// Fetches what the options of the parsed command name on the hub.
 Status fetch_models();
 
-/// Brings a model of the hub here, as the environment says (HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE).
+/// Brings a model of the hub here, as the environment says (HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE,
+/// HF_HUB_OFFLINE).
 Expected<hub::Pulled> pull_model(const hub::Reference& reference, const std::string& cache, int n_parallel);
 
 }  // namespace shoehorn::cli

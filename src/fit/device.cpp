@@ -48,7 +48,8 @@ class Reader {
 
   Status done() const {
     for (const auto& [key, node] : table_) {
-      if (!asked_.contains(key.str())) return fail(ErrorCode::kInvalid, "{}{}: there is no such key", where_, key.str());
+      if (!asked_.contains(key.str()))
+        return fail(ErrorCode::kInvalid, "{}{}: there is no such key", where_, key.str());
     }
     return {};
   }
@@ -86,7 +87,8 @@ Status read_attention(const toml::table& table, const std::string& source, Devic
     const std::string where = fmt::format("{}: [attention.{}] ", source, key.str());
     const int head_dim = std::atoi(std::string(key.str()).c_str());
     const auto* rates = node.as_table();
-    if (head_dim <= 0 || rates == nullptr) return fail(ErrorCode::kInvalid, "{}is no number of elements of a head", where);
+    if (head_dim <= 0 || rates == nullptr)
+      return fail(ErrorCode::kInvalid, "{}is no number of elements of a head", where);
     Reader reader(*rates, where);
     AttentionRates& out = device.attention[head_dim];
     SHOEHORN_TRY(out.macs, reader.number("gmacs", 1e-6, 1e9));
@@ -117,7 +119,8 @@ std::string quoted(const std::string& text) {
 Expected<Device> parse_device(std::string_view text, const std::string& source) {
   const toml::parse_result parsed = toml::parse(text, source);
   if (!parsed) {
-    return fail(ErrorCode::kInvalid, "{}:{}: {}", source, parsed.error().source().begin.line, parsed.error().description());
+    return fail(ErrorCode::kInvalid, "{}:{}: {}", source, parsed.error().source().begin.line,
+                parsed.error().description());
   }
   Reader reader(parsed.table(), source + ": ");
   Device device;
@@ -145,7 +148,8 @@ Expected<Device> parse_device(std::string_view text, const std::string& source) 
     device.steps.rope_s *= 1e-9;
     SHOEHORN_RETURN_IF_ERROR(costs.done());
   }
-  if (const toml::table* formats = reader.table("format")) SHOEHORN_RETURN_IF_ERROR(read_formats(*formats, source, device));
+  if (const toml::table* formats = reader.table("format"))
+    SHOEHORN_RETURN_IF_ERROR(read_formats(*formats, source, device));
   if (const toml::table* attention = reader.table("attention")) {
     SHOEHORN_RETURN_IF_ERROR(read_attention(*attention, source, device));
   }
@@ -154,19 +158,21 @@ Expected<Device> parse_device(std::string_view text, const std::string& source) 
 }
 
 std::string to_toml(const Device& d) {
-  std::string out = fmt::format("name = {}\nabout = {}\nisa = {}\ncores = {}\nram_gib = {}\nusable = {}\nread_gbs = {}\ngmacs = {}\n", quoted(d.name),
-                                quoted(d.about), quoted(d.isa), d.cores, digits(static_cast<double>(d.ram) / kGibi), digits(d.usable),
-                                digits(d.read / kGiga), digits(d.macs / kGiga));
+  std::string out =
+      fmt::format("name = {}\nabout = {}\nisa = {}\ncores = {}\nram_gib = {}\nusable = {}\nread_gbs = {}\ngmacs = {}\n",
+                  quoted(d.name), quoted(d.about), quoted(d.isa), d.cores, digits(static_cast<double>(d.ram) / kGibi),
+                  digits(d.usable), digits(d.read / kGiga), digits(d.macs / kGiga));
   if (d.storage > 0) out += fmt::format("storage_mbs = {}\n", digits(d.storage / 1e6));
   if (!d.measured()) return out;
-  out += fmt::format("\n[steps]\nstep_us = {}\nnorm_ns = {}\nrope_ns = {}\n", digits(d.steps.step_s * 1e6), digits(d.steps.norm_s * 1e9),
-                     digits(d.steps.rope_s * 1e9));
+  out += fmt::format("\n[steps]\nstep_us = {}\nnorm_ns = {}\nrope_ns = {}\n", digits(d.steps.step_s * 1e6),
+                     digits(d.steps.norm_s * 1e9), digits(d.steps.rope_s * 1e9));
   for (const auto& [head_dim, rates] : d.attention) {
-    out += fmt::format("\n[attention.{}]\ngmacs = {}\nread_gbs = {}\ncall_us = {}\n", head_dim, digits(rates.macs / kGiga), digits(rates.read / kGiga),
-                       digits(rates.call_s * 1e6));
+    out += fmt::format("\n[attention.{}]\ngmacs = {}\nread_gbs = {}\ncall_us = {}\n", head_dim,
+                       digits(rates.macs / kGiga), digits(rates.read / kGiga), digits(rates.call_s * 1e6));
   }
   for (const auto& [type, rates] : d.formats) {
-    out += fmt::format("\n[format.{}]\nread_gbs = {}\ngmacs = {}\n", quant::format(type).name, digits(rates.read / kGiga), digits(rates.macs / kGiga));
+    out += fmt::format("\n[format.{}]\nread_gbs = {}\ngmacs = {}\n", quant::format(type).name,
+                       digits(rates.read / kGiga), digits(rates.macs / kGiga));
   }
   return out;
 }
@@ -176,7 +182,8 @@ const std::map<std::string, Device>& known_devices() {
     std::map<std::string, Device> out;
     for (const BundledDevice& bundled : bundled_devices()) {
       // A test reads each of them: one that cannot be read is not there.
-      if (auto device = parse_device(bundled.toml, std::string(bundled.name))) out.emplace(bundled.name, std::move(*device));
+      if (auto device = parse_device(bundled.toml, std::string(bundled.name)))
+        out.emplace(bundled.name, std::move(*device));
     }
     return out;
   }();
@@ -189,7 +196,8 @@ Expected<Device> find_device(const std::string& name_or_path) {
   if (!std::filesystem::exists(name_or_path, ignored)) {
     std::string names;
     for (const auto& [name, device] : known_devices()) names += (names.empty() ? "" : ", ") + name;
-    return fail(ErrorCode::kNotFound, "{}: neither a file (shoehorn probe -o FILE writes one) nor one of {}", name_or_path, names);
+    return fail(ErrorCode::kNotFound, "{}: neither a file (shoehorn probe -o FILE writes one) nor one of {}",
+                name_or_path, names);
   }
   SHOEHORN_TRY(const std::string text, read_file(name_or_path, kMaxFileBytes));
   return parse_device(text, name_or_path);

@@ -25,14 +25,14 @@ struct Published {
 };
 
 /// llama.cpp, examples/quantize/README.md and discussion of Llama-3: files without an importance matrix.
-constexpr std::array kPublished = {Published{"F16", 0.0}, Published{"Q4_K_M", 6.407 / 6.233 - 1}, Published{"Q3_K_M", 6.888 / 6.233 - 1},
-                                   Published{"Q2_K", 9.752 / 6.233 - 1}};
+constexpr std::array kPublished = {Published{"F16", 0.0}, Published{"Q4_K_M", 6.407 / 6.233 - 1},
+                                   Published{"Q3_K_M", 6.888 / 6.233 - 1}, Published{"Q2_K", 9.752 / 6.233 - 1}};
 
 constexpr size_t kBatch = 512;
-constexpr uint64_t kProgramBytes = uint64_t{14} << 20;   // the program itself
-constexpr uint64_t kBytesPerToken = 260;                 // of a vocabulary that is open
-constexpr uint64_t kMetadataPerToken = 60;               // of a tokenizer that was not there to be looked at
-constexpr double kLeastGoodBits = 2.9;                   // below, bits cost more than width (published and docs/quantization.md)
+constexpr uint64_t kProgramBytes = uint64_t{14} << 20;  // the program itself
+constexpr uint64_t kBytesPerToken = 260;                // of a vocabulary that is open
+constexpr uint64_t kMetadataPerToken = 60;              // of a tokenizer that was not there to be looked at
+constexpr double kLeastGoodBits = 2.9;  // below, bits cost more than width (published and docs/quantization.md)
 
 std::optional<double> published(const quant::Mix& mix) {
   for (const Published& entry : kPublished) {
@@ -57,8 +57,10 @@ models::Hparams narrowed(models::Hparams h, double width) {
   return h;
 }
 
-/// Resident memory: what of the file a conversation touches, keys and values, a pass's buffers (engine/forward, products).
-uint64_t resident_bytes(const convert::ModelSource& source, uint64_t file_bytes, const std::vector<quant::Type>& types, size_t n_ctx) {
+/// Resident memory: what of the file a conversation touches, keys and values, a pass's buffers (engine/forward,
+/// products).
+uint64_t resident_bytes(const convert::ModelSource& source, uint64_t file_bytes, const std::vector<quant::Type>& types,
+                        size_t n_ctx) {
   const models::Hparams& h = source.hparams();
   uint64_t bytes = kProgramBytes + h.n_vocab * kBytesPerToken + file_bytes;
   for (size_t i = 0; i < types.size(); ++i) {
@@ -77,12 +79,15 @@ uint64_t resident_bytes(const convert::ModelSource& source, uint64_t file_bytes,
 
 /// Larger in bits and width, and faster or as fast.
 bool beats(const Choice& a, const Choice& b) {
-  const bool as_good = a.bits_per_weight() >= b.bits_per_weight() && a.width >= b.width && a.tokens_per_s >= b.tokens_per_s && a.ttft_s <= b.ttft_s;
-  return as_good && (a.bits_per_weight() > b.bits_per_weight() || a.width > b.width || a.tokens_per_s > b.tokens_per_s || a.ttft_s < b.ttft_s);
+  const bool as_good = a.bits_per_weight() >= b.bits_per_weight() && a.width >= b.width &&
+                       a.tokens_per_s >= b.tokens_per_s && a.ttft_s <= b.ttft_s;
+  return as_good && (a.bits_per_weight() > b.bits_per_weight() || a.width > b.width ||
+                     a.tokens_per_s > b.tokens_per_s || a.ttft_s < b.ttft_s);
 }
 
 void recommend(Plan& plan, const PlanOptions& o, const Device& device) {
-  // Full width before pruned, many bits before few: what a size loses is known only when it is measured, but in this order.
+  // Full width before pruned, many bits before few: what a size loses is known only when it is measured, but in this
+  // order.
   const auto better = [&](size_t a, size_t b) {
     const Choice &x = plan.choices[a], &y = plan.choices[b];
     // Beyond 8 bits nothing is gained that could be measured.
@@ -99,10 +104,15 @@ void recommend(Plan& plan, const PlanOptions& o, const Device& device) {
     if (!plan.choices[i].fits || !plan.choices[i].fast_enough) continue;
     if (!plan.recommended || better(i, *plan.recommended)) plan.recommended = i;
   }
-  const std::string bound = device.measured() ? "" : " (bounds from the data sheet, not measurements: shoehorn probe on the device gives better ones)";
+  const std::string bound =
+      device.measured()
+          ? ""
+          : " (bounds from the data sheet, not measurements: shoehorn probe on the device gives better ones)";
   if (!plan.recommended) {
-    plan.reason = any_fits ? "nothing that fits is fast enough: lower --min-tps, raise --max-ttft, or take a smaller model" + bound
-                           : "no size fits: take a smaller model or --ctx, or a device with more memory";
+    plan.reason =
+        any_fits
+            ? "nothing that fits is fast enough: lower --min-tps, raise --max-ttft, or take a smaller model" + bound
+            : "no size fits: take a smaller model or --ctx, or a device with more memory";
     return;
   }
   const Choice& c = plan.choices[*plan.recommended];
@@ -110,12 +120,19 @@ void recommend(Plan& plan, const PlanOptions& o, const Device& device) {
     const bool for_speed = std::ranges::any_of(plan.choices, [](const Choice& other) {
       return other.width == 1 && other.fits && !other.fast_enough && other.bits_per_weight() >= kLeastGoodBits;
     });
-    plan.reason = for_speed ? "every unpruned size that fits is too slow: pruning cuts the multiplications that a prompt is bound by"
-                            : fmt::format("unpruned sizes that fit have fewer than {} bits per weight, where more width costs more than it gives", kLeastGoodBits);
+    plan.reason =
+        for_speed
+            ? "every unpruned size that fits is too slow: pruning cuts the multiplications that a prompt is bound by"
+            : fmt::format(
+                  "unpruned sizes that fit have fewer than {} bits per weight, where more width costs more than it "
+                  "gives",
+                  kLeastGoodBits);
   } else {
     plan.reason = "the most bits per weight that fit";
     if (o.min_tokens_per_s > 0 || o.max_ttft_s > 0) plan.reason += " and are fast enough";
-    plan.reason += "; unpruned, because down to 2.9 bits a weight fewer bits lose less than fewer neurons: prune only for the prompt's speed";
+    plan.reason +=
+        "; unpruned, because down to 2.9 bits a weight fewer bits lose less than fewer neurons: prune only for the "
+        "prompt's speed";
   }
   plan.reason += bound;
 }
@@ -151,13 +168,15 @@ Expected<ModelFacts> read_model_facts(const std::string& path) {
   return out;
 }
 
-Expected<Choice> evaluate_choice(const ModelFacts& model, const Device& device, const PlanOptions& o, const quant::Mix& mix, double width) {
+Expected<Choice> evaluate_choice(const ModelFacts& model, const Device& device, const PlanOptions& o,
+                                 const quant::Mix& mix, double width) {
   const models::Hparams h = width < 1 ? narrowed(model.hparams, width) : model.hparams;
   const models::Architecture* architecture = model.architecture;
   if (!h.uniform() && !architecture->per_layer_keys) {
     architecture = architecture->jagged_as == nullptr ? nullptr : models::find_architecture(architecture->jagged_as);
     if (architecture == nullptr) {
-      return fail(ErrorCode::kUnsupported, "{}: stock llama.cpp reads no {} whose layers differ in width", model.name, model.architecture->name);
+      return fail(ErrorCode::kUnsupported, "{}: stock llama.cpp reads no {} whose layers differ in width", model.name,
+                  model.architecture->name);
     }
   }
   const auto source = convert::ModelSource::outline(*architecture, h, model.name, model.tokenizer);
@@ -195,7 +214,8 @@ Expected<Plan> make_plan(const ModelFacts& model, const Device& device, const Pl
     std::vector<Choice> choices;
     for (const quant::Mix& mix : quant::mixes()) {
       // Ternary types are for models that were trained so.
-      const bool unsuited = mix.base == quant::Type::TQ1_0 || mix.base == quant::Type::TQ2_0 || mix.base == quant::Type::F32;
+      const bool unsuited =
+          mix.base == quant::Type::TQ1_0 || mix.base == quant::Type::TQ2_0 || mix.base == quant::Type::F32;
       const bool wanted = width == 1 || std::ranges::find(kPrunedMixes, mix.name) != kPrunedMixes.end();
       if (unsuited || !wanted) continue;
       const auto choice = evaluate_choice(model, device, o, mix, width);
@@ -207,7 +227,9 @@ Expected<Plan> make_plan(const ModelFacts& model, const Device& device, const Pl
     plan.choices.insert(plan.choices.end(), choices.begin(), choices.end());
   }
   for (Choice& choice : plan.choices) {
-    choice.pareto = choice.fits && std::ranges::none_of(plan.choices, [&](const Choice& other) { return other.fits && beats(other, choice); });
+    choice.pareto = choice.fits && std::ranges::none_of(plan.choices, [&](const Choice& other) {
+                      return other.fits && beats(other, choice);
+                    });
   }
   recommend(plan, o, device);
   return plan;

@@ -39,10 +39,18 @@ struct Pass {
   std::array<eval::ProfileEntry, engine::kStepCount> steps;
   const eval::ProfileEntry& operator[](Step step) const { return steps[static_cast<size_t>(step)]; }
 
-  double product_seconds() const { return sum([](const eval::ProfileEntry& e) { return e.seconds; }); }
-  double product_bytes() const { return sum([](const eval::ProfileEntry& e) { return static_cast<double>(e.bytes); }); }
-  double product_macs() const { return sum([](const eval::ProfileEntry& e) { return static_cast<double>(e.macs); }); }
-  double product_calls() const { return sum([](const eval::ProfileEntry& e) { return static_cast<double>(e.calls); }); }
+  double product_seconds() const {
+    return sum([](const eval::ProfileEntry& e) { return e.seconds; });
+  }
+  double product_bytes() const {
+    return sum([](const eval::ProfileEntry& e) { return static_cast<double>(e.bytes); });
+  }
+  double product_macs() const {
+    return sum([](const eval::ProfileEntry& e) { return static_cast<double>(e.macs); });
+  }
+  double product_calls() const {
+    return sum([](const eval::ProfileEntry& e) { return static_cast<double>(e.calls); });
+  }
 
  private:
   template <class Of>
@@ -56,7 +64,8 @@ struct Pass {
 /// Passes over one model at places of its context.
 class Timed {
  public:
-  static Expected<Timed> create(const ProbeShape& shape, uint32_t n_layer, quant::Type type, const ProbeWeights& weights, int n_threads) {
+  static Expected<Timed> create(const ProbeShape& shape, uint32_t n_layer, quant::Type type,
+                                const ProbeWeights& weights, int n_threads) {
     SHOEHORN_TRY(auto model, probe_model(shape, n_layer, type, weights));
     engine::SessionOptions options;
     options.n_ctx = kManyPositions + kBatch;
@@ -135,23 +144,28 @@ Status measure_steps(const ProbeWeights& weights, int n_threads, Device& device,
     const auto entry = [](const std::vector<Pass>& passes, Step step) { return passes.front()[step]; };
 
     AttentionRates& rates = device.attention[static_cast<int>(head_dim)];
-    const double batch_macs = static_cast<double>(entry(late, Step::kAttention).macs + entry(first, Step::kAttention).macs) / kLayers;
-    rates.macs = batch_macs / (median_of(first, seconds(Step::kAttention)) + median_of(late, seconds(Step::kAttention)));
+    const double batch_macs =
+        static_cast<double>(entry(late, Step::kAttention).macs + entry(first, Step::kAttention).macs) / kLayers;
+    rates.macs =
+        batch_macs / (median_of(first, seconds(Step::kAttention)) + median_of(late, seconds(Step::kAttention)));
     const double few_s = median_of(few, seconds(Step::kAttention)), many_s = median_of(many, seconds(Step::kAttention));
     const double few_bytes = static_cast<double>(entry(few, Step::kAttention).bytes) / kLayers,
                  many_bytes = static_cast<double>(entry(many, Step::kAttention).bytes) / kLayers;
     rates.read = (many_bytes - few_bytes) / std::max(many_s - few_s, 1e-9);
     rates.call_s = std::max(0.0, few_s - few_bytes / rates.read);
     if (head_dim != kHeadDims.front()) continue;
-    const Line norm = line_through(median_of(few, seconds(Step::kFfnNorm)), median_of(first, seconds(Step::kFfnNorm)), shape.n_embd);
+    const Line norm =
+        line_through(median_of(few, seconds(Step::kFfnNorm)), median_of(first, seconds(Step::kFfnNorm)), shape.n_embd);
     const double rotated = (shape.n_head + 2.0 * shape.n_head_kv) * head_dim;
-    const Line rope = line_through(median_of(few, seconds(Step::kRope)), median_of(first, seconds(Step::kRope)), rotated);
+    const Line rope =
+        line_through(median_of(few, seconds(Step::kRope)), median_of(first, seconds(Step::kRope)), rotated);
     device.steps = {(norm.call_s + rope.call_s) / 2, norm.element_s, rope.element_s};
   }
   return {};
 }
 
-Status measure_format(const quant::Format& format, ProbeWeights& weights, int n_threads, Device& device, Progress& progress) {
+Status measure_format(const quant::Format& format, ProbeWeights& weights, int n_threads, Device& device,
+                      Progress& progress) {
   weights.fill(format);
   const ProbeShape shape;
   const uint64_t layer_bytes = quant::row_bytes(format, shape.layer_weights());
@@ -160,12 +174,14 @@ Status measure_format(const quant::Format& format, ProbeWeights& weights, int n_
   {
     SHOEHORN_TRY(Timed timed, Timed::create(shape, n_layer, format.type, weights, n_threads));
     SHOEHORN_TRY(const auto passes, timed.passes(0, 1, kSinglePasses, progress));
-    rates.read = passes.front().product_bytes() /
-                 median_of(passes, [&](const Pass& pass) { return pass.product_seconds() - pass.product_calls() * device.steps.step_s; });
+    rates.read = passes.front().product_bytes() / median_of(passes, [&](const Pass& pass) {
+                   return pass.product_seconds() - pass.product_calls() * device.steps.step_s;
+                 });
   }
   SHOEHORN_TRY(Timed timed, Timed::create(shape, 1, format.type, weights, n_threads));
   SHOEHORN_TRY(const auto passes, timed.passes(0, kBatch, kBatchPasses, progress));
-  rates.macs = passes.front().product_macs() / median_of(passes, [](const Pass& pass) { return pass.product_seconds(); });
+  rates.macs =
+      passes.front().product_macs() / median_of(passes, [](const Pass& pass) { return pass.product_seconds(); });
   device.formats[format.type] = rates;
   return {};
 }
@@ -193,14 +209,17 @@ Expected<Device> probe(const ProbeOptions& o, Progress& progress) {
 
   std::vector<const quant::Format*> formats;
   for (const quant::Format& format : quant::formats()) {
-    const bool wanted = o.formats.empty() || std::find(o.formats.begin(), o.formats.end(), format.type) != o.formats.end();
+    const bool wanted =
+        o.formats.empty() || std::find(o.formats.begin(), o.formats.end(), format.type) != o.formats.end();
     if (wanted && format.encode != nullptr) formats.push_back(&format);
   }
-  const uint64_t wanted = o.weight_bytes > 0 ? o.weight_bytes : std::max(kLeastWeights, 4 * eval::last_level_cache_bytes());
+  const uint64_t wanted =
+      o.weight_bytes > 0 ? o.weight_bytes : std::max(kLeastWeights, 4 * eval::last_level_cache_bytes());
   const uint64_t bytes = std::min(wanted, available_memory() / 2);
   // A layer of floats, the largest format.
   if (const uint64_t least = std::max(kFewestWeights, ProbeShape().layer_weights() * 4); bytes < least) {
-    return fail(ErrorCode::kTooLarge, "measuring takes {} of memory, half of what is free is {}", format_bytes(least), format_bytes(bytes));
+    return fail(ErrorCode::kTooLarge, "measuring takes {} of memory, half of what is free is {}", format_bytes(least),
+                format_bytes(bytes));
   }
   SHOEHORN_TRY(ProbeWeights weights, ProbeWeights::allocate(bytes));
   progress.begin("measuring", formats.size() + 2);

@@ -13,12 +13,14 @@ struct ProbeOptions {
   int n_threads = 0;                      ///< 0: default_thread_count()
   std::vector<quant::Type> formats = {};  ///< empty: all that can be encoded
   std::string storage = {};               ///< folder whose disk is read; "": none is
-  uint64_t weight_bytes = 0;              ///< memory of weights to read; 0: four times the last-level cache, half a GiB at least, as far as there is room
+  uint64_t weight_bytes = 0;  ///< memory of weights to read; 0: four times the last-level cache, half a GiB at least,
+                              ///< as far as there is room
 };
 
-/// Times the engine's products for each format, attention and the steps between with matrices of no meaning in memory that no cache holds: one
-/// token and batches of 512, medians of several passes. Takes about a second per format on a server and some on a board. The device
-/// has this machine's memory, cores and name. kTooLarge when there is too little memory to measure with, kCancelled.
+/// Times the engine's products for each format, attention and the steps between with matrices of no meaning in memory
+/// that no cache holds: one token and batches of 512, medians of several passes. Takes about a second per format on a
+/// server and some on a board. The device has this machine's memory, cores and name. kTooLarge when there is too little
+/// memory to measure with, kCancelled.
 Expected<Device> probe(const ProbeOptions& options, Progress& progress);
 
 }  // namespace shoehorn::fit

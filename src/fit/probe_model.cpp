@@ -40,7 +40,8 @@ void ProbeWeights::Unmap::operator()(std::byte* memory) const { munmap(memory, s
 
 Expected<ProbeWeights> ProbeWeights::allocate(size_t bytes) {
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) return fail(ErrorCode::kTooLarge, "there are no {} of memory to measure with", format_bytes(bytes));
+  if (memory == MAP_FAILED)
+    return fail(ErrorCode::kTooLarge, "there are no {} of memory to measure with", format_bytes(bytes));
 #ifdef MADV_HUGEPAGE
   madvise(memory, bytes, MADV_HUGEPAGE);
 #endif
@@ -59,7 +60,8 @@ void ProbeWeights::fill(const quant::Format& format) {
   }
   std::vector<std::byte> tile(quant::row_bytes(format, kTileWeights));
   format.encode(values.data(), nullptr, tile.data(), kTileWeights);
-  for (size_t at = 0; at < size_; at += tile.size()) std::memcpy(memory_.get() + at, tile.data(), std::min(tile.size(), size_ - at));
+  for (size_t at = 0; at < size_; at += tile.size())
+    std::memcpy(memory_.get() + at, tile.data(), std::min(tile.size(), size_ - at));
 }
 
 uint64_t ProbeShape::layer_weights() const {
@@ -91,7 +93,8 @@ Expected<std::shared_ptr<const engine::Model>> probe_model(const ProbeShape& sha
     if (spec.layer < 0 || spec.shape.size() == 1) {
       size_t n = 1;
       for (const uint64_t extent : spec.shape) n *= extent;
-      tensors.push_back({spec.gguf_name, quant::Type::F32, spec.shape, std::as_bytes(std::span(*ones).first(n)), nullptr});
+      tensors.push_back(
+          {spec.gguf_name, quant::Type::F32, spec.shape, std::as_bytes(std::span(*ones).first(n)), nullptr});
       continue;
     }
     const size_t bytes = spec.shape[1] * quant::row_bytes(quant::format(type), spec.shape[0]);

@@ -37,8 +37,8 @@ struct ProbeShape {
   uint64_t layer_weights() const;
 };
 
-/// A Llama of `n_layer` layers whose matrices lie one behind the other in `weights`, which has room for them and outlives it; with a
-/// vocabulary of the 256 bytes.
+/// A Llama of `n_layer` layers whose matrices lie one behind the other in `weights`, which has room for them and
+/// outlives it; with a vocabulary of the 256 bytes.
 Expected<std::shared_ptr<const engine::Model>> probe_model(const ProbeShape& shape, uint32_t n_layer, quant::Type type,
                                                            const ProbeWeights& weights);
 

@@ -37,9 +37,11 @@ std::optional<std::string> value_text(const toml::node& node) {
 }
 
 bool is_name(std::string_view name) {
-  return !name.empty() && name.size() <= 100 && name.front() != '.' && name.front() != '-' && std::ranges::all_of(name, [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
-  });
+  return !name.empty() && name.size() <= 100 && name.front() != '.' && name.front() != '-' &&
+         std::ranges::all_of(name, [](char c) {
+           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' ||
+                  c == '.';
+         });
 }
 
 Expected<Stage> read_stage(const toml::table& table, const std::string& where) {
@@ -47,7 +49,9 @@ Expected<Stage> read_stage(const toml::table& table, const std::string& where) {
   for (const auto& [key_node, node] : table) {
     const std::string key(key_node.str());
     const auto value = value_text(node);
-    if (!value) return fail(ErrorCode::kInvalid, "{}: {}: a number, a text, true, false or a list of these is expected", where, key);
+    if (!value)
+      return fail(ErrorCode::kInvalid, "{}: {}: a number, a text, true, false or a list of these is expected", where,
+                  key);
     if (key == "command") {
       out.command = *value;
     } else if (key == "name") {
@@ -58,7 +62,8 @@ Expected<Stage> read_stage(const toml::table& table, const std::string& where) {
       out.type = *value;
     } else if (key == "max_kl") {
       const auto number = node.value<double>();
-      if (!number || !(*number >= 0)) return fail(ErrorCode::kInvalid, "{}: max_kl is \"{}\", a number from 0 is expected", where, *value);
+      if (!number || !(*number >= 0))
+        return fail(ErrorCode::kInvalid, "{}: max_kl is \"{}\", a number from 0 is expected", where, *value);
       out.max_kl = *number;
     } else if (std::ranges::find(kReserved, key) != kReserved.end()) {
       return fail(ErrorCode::kInvalid, "{}: {} is not for a recipe to say", where, key);
@@ -72,11 +77,15 @@ Expected<Stage> read_stage(const toml::table& table, const std::string& where) {
 /// Checks a stage against those before it and fills in what it leaves open.
 Status complete(Stage& stage, const Recipe& before, const std::string& where) {
   if (std::ranges::find(kCommands, stage.command) == kCommands.end()) {
-    return fail(ErrorCode::kInvalid, "{}: command is \"{}\"; there are {}", where, stage.command, fmt::join(kCommands, ", "));
+    return fail(ErrorCode::kInvalid, "{}: command is \"{}\"; there are {}", where, stage.command,
+                fmt::join(kCommands, ", "));
   }
-  if (stage.command == "quantize" && stage.type.empty()) return fail(ErrorCode::kInvalid, "{}: quantize needs a type, such as \"Q4_K_M\"", where);
+  if (stage.command == "quantize" && stage.type.empty())
+    return fail(ErrorCode::kInvalid, "{}: quantize needs a type, such as \"Q4_K_M\"", where);
   if (stage.name.empty()) stage.name = stage.command == "quantize" ? stage.type : stage.command;
-  if (!is_name(stage.name)) return fail(ErrorCode::kInvalid, "{}: \"{}\" is no name of letters, digits, \"-\", \"_\" and \".\"", where, stage.name);
+  if (!is_name(stage.name))
+    return fail(ErrorCode::kInvalid, "{}: \"{}\" is no name of letters, digits, \"-\", \"_\" and \".\"", where,
+                stage.name);
   const auto find = [&](std::string_view name) { return std::ranges::find(before.stages, name, &Stage::name); };
   if (std::ranges::find(kInputs, stage.name) != kInputs.end() || find(stage.name) != before.stages.end()) {
     return fail(ErrorCode::kInvalid, "{}: the name {} is taken", where, stage.name);
@@ -89,15 +98,18 @@ Status complete(Stage& stage, const Recipe& before, const std::string& where) {
   }
   if (stage.in != "model") {
     const auto in = find(stage.in);
-    if (in == before.stages.end()) return fail(ErrorCode::kInvalid, "{}: in is \"{}\", which no stage before it makes", where, stage.in);
-    const bool fits = stage.writes_checkpoint() || stage.command == "convert" ? in->writes_checkpoint() : in->command != "imatrix";
+    if (in == before.stages.end())
+      return fail(ErrorCode::kInvalid, "{}: in is \"{}\", which no stage before it makes", where, stage.in);
+    const bool fits =
+        stage.writes_checkpoint() || stage.command == "convert" ? in->writes_checkpoint() : in->command != "imatrix";
     if (!fits) return fail(ErrorCode::kInvalid, "{}: {} cannot read what {} makes", where, stage.command, in->command);
   }
   for (const auto& [key, value] : stage.options) {
     if (!value.starts_with('@')) continue;
     const std::string_view name = std::string_view(value).substr(1);
     if (std::ranges::find(kInputs, name) == kInputs.end() && find(name) == before.stages.end()) {
-      return fail(ErrorCode::kInvalid, "{}: {} is \"{}\", which is no input and no stage before it makes", where, key, value);
+      return fail(ErrorCode::kInvalid, "{}: {} is \"{}\", which is no input and no stage before it makes", where, key,
+                  value);
     }
   }
   return {};
@@ -117,7 +129,8 @@ std::string quoted(const std::string& text) {
 Expected<Recipe> parse_recipe(std::string_view text, const std::string& source) {
   const toml::parse_result parsed = toml::parse(text, source);
   if (!parsed) {
-    return fail(ErrorCode::kInvalid, "{}:{}: {}", source, parsed.error().source().begin.line, parsed.error().description());
+    return fail(ErrorCode::kInvalid, "{}:{}: {}", source, parsed.error().source().begin.line,
+                parsed.error().description());
   }
   Recipe out;
   const toml::array* stages = nullptr;
@@ -129,14 +142,21 @@ Expected<Recipe> parse_recipe(std::string_view text, const std::string& source) 
     }
     if (key == "eval_chunks") {
       const auto chunks = node.value<int64_t>();
-      if (!chunks || *chunks < 1 || *chunks > 1'000'000) return fail(ErrorCode::kInvalid, "{}: eval_chunks: a number from 1 to 1000000 is expected", source);
+      if (!chunks || *chunks < 1 || *chunks > 1'000'000)
+        return fail(ErrorCode::kInvalid, "{}: eval_chunks: a number from 1 to 1000000 is expected", source);
       out.eval_chunks = static_cast<int>(*chunks);
       continue;
     }
-    std::string* const input = key == "model" ? &out.model : key == "calib" ? &out.calib : key == "data" ? &out.data : key == "eval" ? &out.eval : nullptr;
+    std::string* const input = key == "model"   ? &out.model
+                               : key == "calib" ? &out.calib
+                               : key == "data"  ? &out.data
+                               : key == "eval"  ? &out.eval
+                                                : nullptr;
     const auto* value = node.as_string();
     if (input == nullptr || value == nullptr) {
-      return fail(ErrorCode::kInvalid, "{}: {}: there are model, calib, data and eval, which are texts, eval_chunks and [[stage]]", source, key.str());
+      return fail(ErrorCode::kInvalid,
+                  "{}: {}: there are model, calib, data and eval, which are texts, eval_chunks and [[stage]]", source,
+                  key.str());
     }
     *input = value->get();
   }
@@ -171,7 +191,8 @@ std::string to_toml(const Recipe& recipe) {
     add("in", stage.in);
     add("type", stage.type);
     if (stage.max_kl > 0) out += fmt::format("max_kl = {}\n", stage.max_kl);
-    for (const auto& [key, value] : stage.options) out += value == "true" ? fmt::format("{} = true\n", key) : fmt::format("{} = {}\n", key, quoted(value));
+    for (const auto& [key, value] : stage.options)
+      out += value == "true" ? fmt::format("{} = true\n", key) : fmt::format("{} = {}\n", key, quoted(value));
   }
   return out;
 }

@@ -11,14 +11,15 @@
 
 namespace shoehorn::fit {
 
-/// A command of this program and its options. Values may be "@NAME": the output of the stage of that name, or one of the recipe's inputs
+/// A command of this program and its options. Values may be "@NAME": the output of the stage of that name, or one of
+/// the recipe's inputs
 /// (@model, @calib, @data, @eval).
 struct Stage {
-  std::string command;   ///< prune, heal, convert, imatrix or quantize
-  std::string name;      ///< of the output in the run's folder; unique
-  std::string in;        ///< a stage's name or "model"; not given: the last checkpoint
-  std::string type;      ///< quantize: the mix
-  double max_kl = 0;     ///< KL divergence from the model to the output beyond which the run stops; 0: any
+  std::string command;  ///< prune, heal, convert, imatrix or quantize
+  std::string name;     ///< of the output in the run's folder; unique
+  std::string in;       ///< a stage's name or "model"; not given: the last checkpoint
+  std::string type;     ///< quantize: the mix
+  double max_kl = 0;    ///< KL divergence from the model to the output beyond which the run stops; 0: any
   std::vector<std::pair<std::string, std::string>> options;  ///< without the dashes; "true": a flag
 
   /// prune and heal write a checkpoint, convert and quantize a GGUF, imatrix what quantize reads.
@@ -32,8 +33,8 @@ struct Recipe {
   std::vector<Stage> stages;
 };
 
-/// Reads a recipe (TOML; docs/fit.md). Fails with kInvalid and the line, stage or key: unknown commands and keys, names that are used twice or before
-/// they are made, stages that take what they cannot.
+/// Reads a recipe (TOML; docs/fit.md). Fails with kInvalid and the line, stage or key: unknown commands and keys, names
+/// that are used twice or before they are made, stages that take what they cannot.
 Expected<Recipe> parse_recipe(std::string_view text, const std::string& source);
 
 /// The same as a file has it.

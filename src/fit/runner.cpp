@@ -40,7 +40,8 @@ std::string shell_line(const std::vector<std::string>& words) {
 }
 
 Status append(const std::string& path, const std::string& text) {
-  SHOEHORN_TRY(std::string old, fs::exists(path) ? read_file(path, kMaxRecordBytes) : Expected<std::string>(std::string()));
+  SHOEHORN_TRY(std::string old,
+               fs::exists(path) ? read_file(path, kMaxRecordBytes) : Expected<std::string>(std::string()));
   return write_file(path, old + text);
 }
 
@@ -68,7 +69,8 @@ bool is_model(const Stage& stage) { return stage.writes_checkpoint() || stage.wr
 
 class Run {
  public:
-  Run(const Recipe& recipe, const RunOptions& options, Progress& progress) : recipe_(recipe), o_(options), progress_(progress) {
+  Run(const Recipe& recipe, const RunOptions& options, Progress& progress)
+      : recipe_(recipe), o_(options), progress_(progress) {
     paths_ = {{"model", recipe.model}, {"calib", recipe.calib}, {"data", recipe.data}, {"eval", recipe.eval}};
     for (const Stage& stage : recipe.stages) paths_[stage.name] = output(stage);
   }
@@ -82,7 +84,8 @@ class Run {
     results.push_back(source);
     for (size_t i = 0; i < recipe_.stages.size(); ++i) {
       const Stage& stage = recipe_.stages[i];
-      const std::string where = fmt::format("stage {} of {}, {} ({})", i + 1, recipe_.stages.size(), stage.name, stage.command);
+      const std::string where =
+          fmt::format("stage {} of {}, {} ({})", i + 1, recipe_.stages.size(), stage.name, stage.command);
       progress_.note(where);
       if (auto done = make(i); !done) return annotate(std::move(done).error(), where);
       if (is_model(stage)) {
@@ -149,7 +152,8 @@ class Run {
   }
 
   static bool reads(const Stage& stage, const std::string& name) {
-    return stage.in == name || std::ranges::any_of(stage.options, [&](const auto& option) { return option.second == "@" + name; });
+    return stage.in == name ||
+           std::ranges::any_of(stage.options, [&](const auto& option) { return option.second == "@" + name; });
   }
 
   /// Runs a command and keeps what it prints.
@@ -164,8 +168,8 @@ class Run {
     words.insert(words.begin(), o_.program);
     const auto said = run_in_front(words, [&] { return progress_.cancelled(); });
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begun;
-    SHOEHORN_RETURN_IF_ERROR(
-        append(log, fmt::format("{} {} after {:.1f} s\n", now_text(), said ? "done" : said.error().message, seconds.count())));
+    SHOEHORN_RETURN_IF_ERROR(append(
+        log, fmt::format("{} {} after {:.1f} s\n", now_text(), said ? "done" : said.error().message, seconds.count())));
     if (!said) return tl::unexpected(said.error());
     // The record last: without it the command counts as not run.
     SHOEHORN_RETURN_IF_ERROR(write_file(origin(name), of.dump(2)));
@@ -178,7 +182,8 @@ class Run {
     std::error_code error;
     if (o_.resume && is_over(i)) return {};
     if (fs::exists(out, error)) {
-      if (!o_.resume) return fail(ErrorCode::kInvalid, "{} is there already: --resume goes on with it, or take another folder", out);
+      if (!o_.resume)
+        return fail(ErrorCode::kInvalid, "{} is there already: --resume goes on with it, or take another folder", out);
       // Made of something else, or killed before it was said that it is made.
       fs::remove_all(out, error);
     }
@@ -187,7 +192,8 @@ class Run {
 
   /// Perplexity, and with `against_source` the distance from the recipe's model.
   Expected<Result> measure(const std::string& name, const std::string& model, bool against_source) {
-    std::vector<std::string> words = {"perplexity", "-m", model, "-f", recipe_.eval, "-c", "512", "--chunks", std::to_string(recipe_.eval_chunks)};
+    std::vector<std::string> words = {
+        "perplexity", "-m", model, "-f", recipe_.eval, "-c", "512", "--chunks", std::to_string(recipe_.eval_chunks)};
     if (against_source) words.insert(words.end(), {"--kl-base", recipe_.model});
     const std::string key = name + "-perplexity";
     if (!o_.resume || !has_record(key, words, "")) SHOEHORN_RETURN_IF_ERROR(command(key, std::move(words), "", false));
@@ -207,7 +213,8 @@ class Run {
   /// The papers' test: a prompt of 512 tokens, an answer of 128.
   Status time(Result& result) {
     const std::string key = result.name + "-bench";
-    std::vector<std::string> words = {"bench", "-m", result.path, "-p", "512", "-n", "128", "-pg", "512,128", "-r", "3", "-o", "json"};
+    std::vector<std::string> words = {"bench", "-m",      result.path, "-p", "512", "-n",  "128",
+                                      "-pg",   "512,128", "-r",        "3",  "-o",  "json"};
     if (o_.n_threads > 0) words.insert(words.end(), {"-t", std::to_string(o_.n_threads)});
     if (!o_.resume || !has_record(key, words, "")) SHOEHORN_RETURN_IF_ERROR(command(key, std::move(words), "", false));
     SHOEHORN_TRY(result.bench, read_json(record(key)));
@@ -215,9 +222,11 @@ class Run {
   }
 
   static Status gate(const Stage& stage, const Result& result) {
-    if (!std::isfinite(result.ppl) || result.ppl <= 0) return fail(ErrorCode::kInvalid, "its perplexity is {}", result.ppl);
+    if (!std::isfinite(result.ppl) || result.ppl <= 0)
+      return fail(ErrorCode::kInvalid, "its perplexity is {}", result.ppl);
     if (stage.max_kl > 0 && !(result.kl <= stage.max_kl)) {
-      return fail(ErrorCode::kInvalid, "its KL divergence from the model is {:.4f}, the recipe allows {}", result.kl, stage.max_kl);
+      return fail(ErrorCode::kInvalid, "its KL divergence from the model is {:.4f}, the recipe allows {}", result.kl,
+                  stage.max_kl);
     }
     return {};
   }
@@ -229,7 +238,8 @@ class Run {
       const Stage& stage = recipe_.stages[made];
       if (!stage.writes_checkpoint()) continue;
       const auto begin = recipe_.stages.begin() + static_cast<std::ptrdiff_t>(i) + 1;
-      const bool needed = std::any_of(begin, recipe_.stages.end(), [&](const Stage& later) { return reads(later, stage.name); });
+      const bool needed =
+          std::any_of(begin, recipe_.stages.end(), [&](const Stage& later) { return reads(later, stage.name); });
       std::error_code error;
       if (!needed) fs::remove_all(output(stage), error);
     }
@@ -243,7 +253,8 @@ class Run {
 
 }  // namespace
 
-std::vector<std::string> command_of(const Stage& stage, const std::map<std::string, std::string>& paths, const std::string& out) {
+std::vector<std::string> command_of(const Stage& stage, const std::map<std::string, std::string>& paths,
+                                    const std::string& out) {
   std::vector<std::string> words = {stage.command};
   const std::string& in = paths.at(stage.in);
   if (stage.command == "imatrix") {

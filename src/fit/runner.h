@@ -24,22 +24,24 @@ struct RunOptions {
 
 /// A file that a run leaves, measured.
 struct Result {
-  std::string name;       ///< of the stage
+  std::string name;  ///< of the stage
   std::string path;
   double ppl = 0, ppl_err = 0, kl = 0, kl_err = 0, top1 = 0;
-  int64_t tokens = 0;     ///< predictions that it was measured on
+  int64_t tokens = 0;  ///< predictions that it was measured on
   bool is_gguf = false;
-  Json bench;             ///< of a GGUF: llama-bench's array of pp512, tg128 and pp512+tg128
+  Json bench;  ///< of a GGUF: llama-bench's array of pp512, tg128 and pp512+tg128
 };
 
-/// Runs `recipe`, whose inputs must all be given, in its folder: OUTPUT of each stage by its name (prune, heal: a folder, others NAME.gguf), records/NAME.json
-/// what the stage printed, records/NAME-perplexity.json how far it is from the model, run.log what was run when. Every checkpoint and GGUF is measured on the same
-/// chunks of the recipe's eval text. Fails naming the stage: with its exit status, or when a KL divergence is beyond the recipe's; what is done stays, and
-/// `resume` goes on in the middle of the stage.
+/// Runs `recipe`, whose inputs must all be given, in its folder: OUTPUT of each stage by its name (prune, heal: a
+/// folder, others NAME.gguf), records/NAME.json what the stage printed, records/NAME-perplexity.json how far it is from
+/// the model, run.log what was run when. Every checkpoint and GGUF is measured on the same chunks of the recipe's eval
+/// text. Fails naming the stage: with its exit status, or when a KL divergence is beyond the recipe's; what is done
+/// stays, and `resume` goes on in the middle of the stage.
 Expected<std::vector<Result>> run_recipe(const Recipe& recipe, const RunOptions& options, Progress& progress);
 
-/// The command line of a stage after the program's name, without what is said to keep it quiet; `paths`: of the inputs and earlier outputs by
-/// name, `out`: of its own.
-std::vector<std::string> command_of(const Stage& stage, const std::map<std::string, std::string>& paths, const std::string& out);
+/// The command line of a stage after the program's name, without what is said to keep it quiet; `paths`: of the inputs
+/// and earlier outputs by name, `out`: of its own.
+std::vector<std::string> command_of(const Stage& stage, const std::map<std::string, std::string>& paths,
+                                    const std::string& out);
 
 }  // namespace shoehorn::fit

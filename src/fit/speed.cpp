@@ -22,7 +22,9 @@ FormatRates rates_of(const Device& device, quant::Type type) {
 /// Of the head size nearest to the model's.
 AttentionRates attention_of(const Device& device, int head_dim) {
   if (device.attention.empty()) return {device.macs * kFloatShareOfInt8, device.read, 0};
-  const auto nearer = [&](const auto& a, const auto& b) { return std::abs(a.first - head_dim) < std::abs(b.first - head_dim); };
+  const auto nearer = [&](const auto& a, const auto& b) {
+    return std::abs(a.first - head_dim) < std::abs(b.first - head_dim);
+  };
   return std::min_element(device.attention.begin(), device.attention.end(), nearer)->second;
 }
 
@@ -37,7 +39,10 @@ int layer_of(std::string_view name) {
 }  // namespace
 
 Speed::Speed(const Device& device, const convert::ModelSource& source, const std::vector<quant::Type>& types)
-    : device_(device), h_(source.hparams()), attention_(attention_of(device, static_cast<int>(h_.head_dim))), layers_(h_.n_layer) {
+    : device_(device),
+      h_(source.hparams()),
+      attention_(attention_of(device, static_cast<int>(h_.head_dim))),
+      layers_(h_.n_layer) {
   for (size_t i = 0; i < types.size(); ++i) {
     const convert::SourceTensor& tensor = source.tensors()[i];
     if (tensor.shape.size() != 2) continue;
@@ -49,7 +54,8 @@ Speed::Speed(const Device& device, const convert::ModelSource& source, const std
     Matrices& all = layer < 0 ? output_ : layers_[static_cast<size_t>(layer)];
     all.token_s += rows * static_cast<double>(quant::row_bytes(quant::format(types[i]), tensor.n_cols())) / rates.read;
     all.batch_s += rows * cols / rates.macs;
-    if (tensor.name.ends_with("attn_k.weight") || tensor.name.ends_with("attn_v.weight")) all.last_batch_s += rows * cols / rates.macs;
+    if (tensor.name.ends_with("attn_k.weight") || tensor.name.ends_with("attn_v.weight"))
+      all.last_batch_s += rows * cols / rates.macs;
   }
 }
 
@@ -71,7 +77,8 @@ double Speed::token_seconds(size_t n_past) const {
     const models::LayerShape& shape = h_.layers[i];
     seconds += layers_[i].token_s;
     if (shape.n_head > 0) {
-      seconds += 4 * costs.step_s + h_.n_embd * costs.norm_s + (shape.n_head + 2.0 * shape.n_head_kv) * h_.head_dim * costs.rope_s;
+      seconds += 4 * costs.step_s + h_.n_embd * costs.norm_s +
+                 (shape.n_head + 2.0 * shape.n_head_kv) * h_.head_dim * costs.rope_s;
       seconds += attention_token_seconds(shape, n_past);
     }
     if (shape.n_ff > 0) seconds += 3 * costs.step_s + h_.n_embd * costs.norm_s;
@@ -87,9 +94,11 @@ double Speed::batch_seconds(size_t n_past, size_t n, bool logits) const {
     const models::LayerShape& shape = h_.layers[i];
     const bool last = i + 1 == layers_.size();
     // After the last layer only the token whose logits are asked for is looked at.
-    seconds += tokens * (last ? layers_[i].last_batch_s : layers_[i].batch_s) + (last && logits ? layers_[i].token_s : 0);
+    seconds +=
+        tokens * (last ? layers_[i].last_batch_s : layers_[i].batch_s) + (last && logits ? layers_[i].token_s : 0);
     if (shape.n_head > 0) {
-      seconds += tokens * (h_.n_embd * costs.norm_s + (shape.n_head + 2.0 * shape.n_head_kv) * h_.head_dim * costs.rope_s);
+      seconds +=
+          tokens * (h_.n_embd * costs.norm_s + (shape.n_head + 2.0 * shape.n_head_kv) * h_.head_dim * costs.rope_s);
       seconds += last ? 0 : attention_batch_seconds(shape, n_past, n);
     }
     if (shape.n_ff > 0 && !last) seconds += tokens * h_.n_embd * costs.norm_s;

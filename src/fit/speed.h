@@ -9,9 +9,10 @@
 
 namespace shoehorn::fit {
 
-/// Predicts from a device's rates and a model's shapes alone: what each step of a pass reads and multiplies, divided by how fast the
-/// device reads and multiplies it. Of a device that was not measured the rates are its memory's and its multipliers' (the roofline; Williams
-/// et al. 2009): a bound that no program exceeds. Keys and values are F16. Models that fit into a cache are faster.
+/// Predicts from a device's rates and a model's shapes alone: what each step of a pass reads and multiplies, divided by
+/// how fast the device reads and multiplies it. Of a device that was not measured the rates are its memory's and its
+/// multipliers' (the roofline; Williams et al. 2009): a bound that no program exceeds. Keys and values are F16. Models
+/// that fit into a cache are faster.
 class Speed {
  public:
   /// types: of every tensor of the source, which must outlive this.
@@ -27,9 +28,10 @@ class Speed {
  private:
   /// The matrices of a layer, or the output, together.
   struct Matrices {
-    double token_s = 0;        ///< to read them for one token
-    double batch_s = 0;        ///< a token's part in a batch
-    double last_batch_s = 0;   ///< the same of what the last layer computes for tokens whose logits nobody asks for: keys and values
+    double token_s = 0;  ///< to read them for one token
+    double batch_s = 0;  ///< a token's part in a batch
+    double last_batch_s =
+        0;  ///< the same of what the last layer computes for tokens whose logits nobody asks for: keys and values
   };
 
   double batch_seconds(size_t n_past, size_t n, bool logits) const;

@@ -8,8 +8,8 @@
 
 namespace shoehorn::fit {
 
-/// Bytes per second that come from the disk that `folder` is on: a file of 64 MiB without a name is written there, the system asked to let
-/// go of it, and it is read from its beginning to its end. Fails with kIo.
+/// Bytes per second that come from the disk that `folder` is on: a file of 64 MiB without a name is written there, the
+/// system asked to let go of it, and it is read from its beginning to its end. Fails with kIo.
 Expected<double> storage_rate(const std::string& folder, Progress& progress);
 
 }  // namespace shoehorn::fit

@@ -31,7 +31,8 @@ Expected<std::string> default_cache() {
   if (const std::string home = environment("HF_HOME"); !home.empty()) return home + "/hub";
   if (const std::string xdg = environment("XDG_CACHE_HOME"); !xdg.empty()) return xdg + "/huggingface/hub";
   if (const std::string home = environment("HOME"); !home.empty()) return home + "/.cache/huggingface/hub";
-  return fail(ErrorCode::kNotFound, "no place to keep downloads: none of HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME and HOME is set");
+  return fail(ErrorCode::kNotFound,
+              "no place to keep downloads: none of HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME and HOME is set");
 }
 
 RepositoryCache::RepositoryCache(const std::string& cache, const std::string& repository)

@@ -29,13 +29,15 @@ class RepositoryCache {
   std::string incomplete(const std::string& etag) const { return blob(etag) + ".incomplete"; }
   std::string lock(const std::string& etag) const { return locks_ + "/" + etag + ".lock"; }
 
-  /// The commit of a revision as it was known last: the revision itself when it is a commit, nothing when it never was asked for.
+  /// The commit of a revision as it was known last: the revision itself when it is a commit, nothing when it never was
+  /// asked for.
   std::optional<std::string> known_commit(const std::string& revision) const;
   Status remember(const std::string& revision, const std::string& commit) const;
 
   /// Paths of a snapshot's files whose contents are there, sorted.
   std::vector<std::string> files(const std::string& commit) const;
-  /// Puts contents that are there under their path in a snapshot. Where the file system has no links, the contents move.
+  /// Puts contents that are there under their path in a snapshot. Where the file system has no links, the contents
+  /// move.
   Status link(const std::string& commit, const std::string& path, const std::string& etag) const;
 
  private:

@@ -10,8 +10,8 @@
 
 namespace shoehorn::hub {
 
-/// A running digest of a file's bytes. The hub calls files in large-file storage by their SHA-256, all others by git's object id:
-/// SHA-1 of "blob SIZE\0" and the contents.
+/// A running digest of a file's bytes. The hub calls files in large-file storage by their SHA-256, all others by git's
+/// object id: SHA-1 of "blob SIZE\0" and the contents.
 class Digest {
  public:
   enum class Kind { kSha256, kGitBlob };

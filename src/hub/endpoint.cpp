@@ -41,7 +41,8 @@ Endpoint endpoint_from_environment() {
   while (out.url.ends_with('/')) out.url.pop_back();
   out.token = token();
   std::string offline = environment("HF_HUB_OFFLINE");
-  std::transform(offline.begin(), offline.end(), offline.begin(), [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  std::transform(offline.begin(), offline.end(), offline.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
   out.offline = offline == "1" || offline == "ON" || offline == "YES" || offline == "TRUE";
   return out;
 }
@@ -49,7 +50,8 @@ Endpoint endpoint_from_environment() {
 std::string url_path(const std::string& path) {
   std::string out;
   for (const char c : path) {
-    if (std::isalnum(static_cast<unsigned char>(c)) != 0 || std::string_view("-._~/").find(c) != std::string_view::npos) {
+    if (std::isalnum(static_cast<unsigned char>(c)) != 0 ||
+        std::string_view("-._~/").find(c) != std::string_view::npos) {
       out += c;
     } else {
       out += fmt::format("%{:02X}", static_cast<unsigned char>(c));

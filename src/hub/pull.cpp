@@ -110,7 +110,8 @@ Expected<Pulled> pull(const PullOptions& o, Progress& progress) {
   const auto cached = from_cache(cache, o.reference);
   if (cached && (o.endpoint.offline || cached->commit == o.reference.revision)) return *cached;
   if (o.endpoint.offline) {
-    return fail(ErrorCode::kNotFound, "{}: not, or not wholly, in {}, and HF_HUB_OFFLINE forbids to ask for it", name, o.cache);
+    return fail(ErrorCode::kNotFound, "{}: not, or not wholly, in {}, and HF_HUB_OFFLINE forbids to ask for it", name,
+                o.cache);
   }
   auto listing = list_repository(o.reference, o.endpoint, o.patience, progress);
   if (!listing && listing.error().code == ErrorCode::kIo && cached) {
@@ -144,7 +145,8 @@ Expected<Pulled> pull(const PullOptions& o, Progress& progress) {
   std::vector<Download> downloads;
   uint64_t missing = 0;
   for (const RemoteFile* file : wanted) {
-    const bool there = has_size(cache.blob(file->digest), file->size) || has_size(folder + "/" + file->path, file->size);
+    const bool there =
+        has_size(cache.blob(file->digest), file->size) || has_size(folder + "/" + file->path, file->size);
     if (there || digests.erase(file->digest) == 0) continue;
     const std::string partial = cache.incomplete(file->digest);
     std::error_code error;
@@ -152,17 +154,19 @@ Expected<Pulled> pull(const PullOptions& o, Progress& progress) {
     missing += file->size - (error ? 0 : std::min(has, file->size));
     out.fetched += file->size;
     downloads.push_back({fmt::format("hf:{}:{}", o.reference.repository, file->path),
-                         fmt::format("{}/{}/resolve/{}/{}", o.endpoint.url, o.reference.repository, listing->commit, url_path(file->path)),
+                         fmt::format("{}/{}/resolve/{}/{}", o.endpoint.url, o.reference.repository, listing->commit,
+                                     url_path(file->path)),
                          partial, cache.blob(file->digest), file->size, file->kind, file->digest});
   }
   std::error_code error;
   const fs::space_info space = fs::space(cache.folder(), error);
   if (!error && space.available < missing) {
-    return fail(ErrorCode::kTooLarge, "{}: {} are missing, {} has {} free; HF_HUB_CACHE names another folder", name, format_bytes(missing),
-                o.cache, format_bytes(space.available));
+    return fail(ErrorCode::kTooLarge, "{}: {} are missing, {} has {} free; HF_HUB_CACHE names another folder", name,
+                format_bytes(missing), o.cache, format_bytes(space.available));
   }
   // Large ones first: at the end there is less to wait for alone.
-  std::stable_sort(downloads.begin(), downloads.end(), [](const Download& a, const Download& b) { return a.size > b.size; });
+  std::stable_sort(downloads.begin(), downloads.end(),
+                   [](const Download& a, const Download& b) { return a.size > b.size; });
   if (!downloads.empty()) {
     SHOEHORN_RETURN_IF_ERROR(fetch_files(downloads, o.endpoint.token, o.n_parallel, o.patience, progress));
   }

@@ -12,7 +12,8 @@ bool is_name_character(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
 }
 
-/// A part of a repository's id (huggingface_hub's validate_repo_id): no "--" and no "..", for they stand for "/" in the cache.
+/// A part of a repository's id (huggingface_hub's validate_repo_id): no "--" and no "..", for they stand for "/" in the
+/// cache.
 bool is_name(std::string_view part) {
   return !part.empty() && part.size() <= 96 && std::all_of(part.begin(), part.end(), is_name_character) &&
          part.find("--") == part.npos && part.find("..") == part.npos && part.front() != '-' && part.front() != '.' &&
@@ -50,16 +51,20 @@ Expected<Reference> parse_reference(std::string_view text) {
   if (const size_t colon = text.find(':'); colon != text.npos) {
     out.file = text.substr(colon + 1);
     text = text.substr(0, colon);
-    if (!is_safe_path(out.file)) return fail(ErrorCode::kInvalid, "{}: after \":\" a file of the repository or a type is expected", all);
+    if (!is_safe_path(out.file))
+      return fail(ErrorCode::kInvalid, "{}: after \":\" a file of the repository or a type is expected", all);
   }
   if (const size_t at = text.find('@'); at != text.npos) {
     out.revision = text.substr(at + 1);
     text = text.substr(0, at);
-    if (!is_safe_path(out.revision)) return fail(ErrorCode::kInvalid, "{}: after \"@\" a branch, tag or commit is expected", all);
+    if (!is_safe_path(out.revision))
+      return fail(ErrorCode::kInvalid, "{}: after \"@\" a branch, tag or commit is expected", all);
   }
   if (!is_repository(text)) {
     return fail(ErrorCode::kInvalid,
-                "{}: a model of the hub is hf:OWNER/NAME[@REVISION][:FILE], its parts of letters, digits, \"-\", \"_\" and \".\"", all);
+                "{}: a model of the hub is hf:OWNER/NAME[@REVISION][:FILE], its parts of letters, digits, \"-\", \"_\" "
+                "and \".\"",
+                all);
   }
   out.repository = text;
   return out;

@@ -15,7 +15,8 @@ constexpr uint64_t kMaxFileBytes = uint64_t{1} << 44;
 constexpr size_t kNamesInError = 12;
 
 std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return text;
 }
 
@@ -61,7 +62,8 @@ std::vector<std::string> of_type(const std::vector<std::string>& ggufs, const st
   return out;
 }
 
-/// The name of a split file (gguf-split: NAME-00001-of-00003.gguf) without what tells its parts apart; "" for a whole one.
+/// The name of a split file (gguf-split: NAME-00001-of-00003.gguf) without what tells its parts apart; "" for a whole
+/// one.
 std::string split_name(const std::string& path) {
   static const std::regex kPart("(.*)-[0-9]{5}(-of-[0-9]{5}\\.gguf)", std::regex::icase);
   std::smatch match;
@@ -80,10 +82,12 @@ Selection whole(const std::string& gguf, const std::vector<std::string>& all) {
   return out;
 }
 
-Expected<Selection> one_gguf(const std::vector<std::string>& fitting, const std::vector<std::string>& all, const Reference& reference) {
+Expected<Selection> one_gguf(const std::vector<std::string>& fitting, const std::vector<std::string>& all,
+                             const Reference& reference) {
   if (fitting.size() == 1) return whole(fitting.front(), all);
-  return fail(ErrorCode::kNotFound, "{}: {} GGUF file{} fit{}; name one as hf:{}:FILE: {}", to_string(reference), fitting.empty() ? "no" : "several",
-              fitting.empty() ? "" : "s", fitting.empty() ? "s" : "", reference.repository, some(fitting.empty() ? all : fitting));
+  return fail(ErrorCode::kNotFound, "{}: {} GGUF file{} fit{}; name one as hf:{}:FILE: {}", to_string(reference),
+              fitting.empty() ? "no" : "several", fitting.empty() ? "" : "s", fitting.empty() ? "s" : "",
+              reference.repository, some(fitting.empty() ? all : fitting));
 }
 
 }  // namespace
@@ -102,8 +106,10 @@ Expected<Listing> parse_listing(const std::string& body, const std::string& name
   for (const Json& sibling : *siblings) {
     RemoteFile file;
     file.path = json_or(sibling, "rfilename", std::string());
-    if (!is_safe_path(file.path)) return fail(ErrorCode::kInvalid, "{}: the hub names a file \"{}\", which is no path inside it", name, file.path);
-    if (!sibling.is_object()) return fail(ErrorCode::kInvalid, "{}: the hub's list of files holds something else", name);
+    if (!is_safe_path(file.path))
+      return fail(ErrorCode::kInvalid, "{}: the hub names a file \"{}\", which is no path inside it", name, file.path);
+    if (!sibling.is_object())
+      return fail(ErrorCode::kInvalid, "{}: the hub's list of files holds something else", name);
     file.size = size_in(sibling);
     file.digest = json_or(sibling, "blobId", std::string());
     size_t n_digits = 40;
@@ -114,19 +120,22 @@ Expected<Listing> parse_listing(const std::string& body, const std::string& name
       n_digits = 64;
     }
     if (!is_hex(file.digest, n_digits) || file.size > kMaxFileBytes) {
-      return fail(ErrorCode::kInvalid, "{}: the hub gives \"{}\" the size {} and the digest \"{}\"", name, file.path, file.size, file.digest);
+      return fail(ErrorCode::kInvalid, "{}: the hub gives \"{}\" the size {} and the digest \"{}\"", name, file.path,
+                  file.size, file.digest);
     }
     out.files.push_back(std::move(file));
   }
   return out;
 }
 
-Expected<Listing> list_repository(const Reference& reference, const Endpoint& endpoint, const Patience& patience, Progress& progress) {
+Expected<Listing> list_repository(const Reference& reference, const Endpoint& endpoint, const Patience& patience,
+                                  Progress& progress) {
   const std::string name = to_string({reference.repository, reference.revision, ""});
   std::string revision = url_path(reference.revision);
   // A slash in a branch's name is part of it.
   for (size_t at = 0; (at = revision.find('/', at)) != revision.npos;) revision.replace(at, 1, "%2F");
-  const std::string url = fmt::format("{}/api/models/{}/revision/{}?blobs=true", endpoint.url, reference.repository, revision);
+  const std::string url =
+      fmt::format("{}/api/models/{}/revision/{}?blobs=true", endpoint.url, reference.repository, revision);
   SHOEHORN_TRY(const Text answer, fetch_text(url, endpoint.token, kMaxListing, patience, progress));
   if (answer.status == 200) return parse_listing(answer.body, name);
   return tl::unexpected(refusal(name, answer.status));
@@ -145,8 +154,8 @@ Expected<Selection> select_files(const std::vector<std::string>& paths, const Re
       if (path.starts_with("model")) model_safetensors.push_back(path);
     } else if (path.starts_with("pytorch_model") && path.ends_with(".bin")) {
       pickles.push_back(path);
-    } else if (path.ends_with(".json") || path.ends_with(".model") || path.ends_with(".txt") || path.ends_with(".jinja") ||
-               path.ends_with(".tiktoken")) {
+    } else if (path.ends_with(".json") || path.ends_with(".model") || path.ends_with(".txt") ||
+               path.ends_with(".jinja") || path.ends_with(".tiktoken")) {
       others.push_back(path);
     }
   }
@@ -156,14 +165,17 @@ Expected<Selection> select_files(const std::vector<std::string>& paths, const Re
     }
     return one_gguf(of_type(ggufs, reference.file), all_ggufs, reference);
   }
-  const std::vector<std::string>& weights = !model_safetensors.empty() ? model_safetensors : !safetensors.empty() ? safetensors : pickles;
+  const std::vector<std::string>& weights = !model_safetensors.empty() ? model_safetensors
+                                            : !safetensors.empty()     ? safetensors
+                                                                       : pickles;
   if (weights.empty() && !ggufs.empty()) {
     return one_gguf(ggufs.size() == 1 ? ggufs : of_type(ggufs, "Q4_K_M"), all_ggufs, reference);
   }
   // A pickled model object brings its configuration along.
   const bool configured = std::find(paths.begin(), paths.end(), "config.json") != paths.end() || &weights == &pickles;
   if (weights.empty() || !configured) {
-    return fail(ErrorCode::kNotFound, "{}: neither config.json with weights (*.safetensors, pytorch_model*.bin) nor a GGUF is there, but {}",
+    return fail(ErrorCode::kNotFound,
+                "{}: neither config.json with weights (*.safetensors, pytorch_model*.bin) nor a GGUF is there, but {}",
                 to_string(reference), some(paths));
   }
   Selection out{others, ""};

@@ -89,7 +89,12 @@ class Attempts {
 class Transfer {
  public:
   Transfer(const Download& download, const std::string& token, const Patience& patience, Progress& progress)
-      : d_(download), token_(token), patience_(patience), progress_(progress), attempts_(patience), digest_(d_.kind, d_.size) {}
+      : d_(download),
+        token_(token),
+        patience_(patience),
+        progress_(progress),
+        attempts_(patience),
+        digest_(d_.kind, d_.size) {}
   ~Transfer() {
     if (fd_ >= 0) ::close(fd_);
   }
@@ -131,7 +136,8 @@ class Transfer {
   /// What came of the request: whole, or not yet (then wait until next_try()), or an error.
   Status answered(CURLcode code) {
     const long status = easy_->status();
-    if (failure_ && (failure_->code != ErrorCode::kInvalid || std::exchange(mistaken_, true))) return tl::unexpected(*failure_);
+    if (failure_ && (failure_->code != ErrorCode::kInvalid || std::exchange(mistaken_, true)))
+      return tl::unexpected(*failure_);
     if (at_ >= asked_at_ + kProgress) attempts_.succeeded();
     if (code == CURLE_OK && status / 100 == 2 && whole()) return {};
     const std::string why = what_went_wrong(code, status);
@@ -140,7 +146,8 @@ class Transfer {
       return tl::unexpected(refusal(d_.name, status));
     }
     if (!attempts_.again()) {
-      return fail(ErrorCode::kIo, "{}; {} of {} bytes are there, the same command goes on from them", why, at_, d_.size);
+      return fail(ErrorCode::kIo, "{}; {} of {} bytes are there, the same command goes on from them", why, at_,
+                  d_.size);
     }
     const double pause = attempts_.pause(*easy_);
     next_ = Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(pause));
@@ -155,12 +162,15 @@ class Transfer {
     if (digest != d_.digest) {
       SHOEHORN_RETURN_IF_ERROR(restart());
       if (std::exchange(mistaken_, true)) {
-        return fail(ErrorCode::kInvalid, "{}: what comes has the digest {}, the hub names {}", d_.name, digest, d_.digest);
+        return fail(ErrorCode::kInvalid, "{}: what comes has the digest {}, the hub names {}", d_.name, digest,
+                    d_.digest);
       }
-      progress_.note(fmt::format("{}: the digest is not the one that the hub names; once more from the beginning", d_.name));
+      progress_.note(
+          fmt::format("{}: the digest is not the one that the hub names; once more from the beginning", d_.name));
       return false;
     }
-    if (::fdatasync(fd_) != 0 || ::rename(d_.partial.c_str(), d_.path.c_str()) != 0) return tl::unexpected(system_error().error());
+    if (::fdatasync(fd_) != 0 || ::rename(d_.partial.c_str(), d_.path.c_str()) != 0)
+      return tl::unexpected(system_error().error());
     return true;
   }
 
@@ -173,7 +183,8 @@ class Transfer {
   }
 
   static size_t take_for(char* data, size_t size, size_t count, void* self) {
-    return static_cast<Transfer*>(self)->take(std::as_bytes(std::span(data, size * count))) ? size * count : CURL_WRITEFUNC_ERROR;
+    return static_cast<Transfer*>(self)->take(std::as_bytes(std::span(data, size * count))) ? size * count
+                                                                                            : CURL_WRITEFUNC_ERROR;
   }
 
   bool take(std::span<const std::byte> bytes) {
@@ -188,10 +199,12 @@ class Transfer {
     }
     if (bytes.size() > d_.size - at_) {
       if (const Status done = restart(); !done) return refuse(done.error());
-      return refuse({ErrorCode::kInvalid, fmt::format("{}: the server sends more than the {} bytes that the hub names", d_.name, d_.size)});
+      return refuse({ErrorCode::kInvalid,
+                     fmt::format("{}: the server sends more than the {} bytes that the hub names", d_.name, d_.size)});
     }
     for (size_t written = 0; written < bytes.size();) {
-      const ssize_t n = ::pwrite(fd_, bytes.data() + written, bytes.size() - written, static_cast<off_t>(at_ + written));
+      const ssize_t n =
+          ::pwrite(fd_, bytes.data() + written, bytes.size() - written, static_cast<off_t>(at_ + written));
       if (n < 0 && errno == EINTR) continue;
       if (n < 0) return refuse(system_error().error());
       written += static_cast<size_t>(n);
@@ -233,9 +246,11 @@ class Transfer {
 /// All transfers, some of them running.
 class Transfers {
  public:
-  Transfers(std::span<const Download> downloads, const std::string& token, int n_parallel, const Patience& patience, Progress& progress)
+  Transfers(std::span<const Download> downloads, const std::string& token, int n_parallel, const Patience& patience,
+            Progress& progress)
       : n_parallel_(static_cast<size_t>(std::max(1, n_parallel))), progress_(progress) {
-    for (const Download& download : downloads) waiting_.push_back(std::make_unique<Transfer>(download, token, patience, progress));
+    for (const Download& download : downloads)
+      waiting_.push_back(std::make_unique<Transfer>(download, token, patience, progress));
     std::reverse(waiting_.begin(), waiting_.end());
   }
   ~Transfers() {
@@ -301,7 +316,8 @@ class Transfers {
       if (message->msg != CURLMSG_DONE) continue;
       CURL* handle = message->easy_handle;
       const CURLcode code = message->data.result;
-      const auto it = std::find_if(running_.begin(), running_.end(), [&](const auto& entry) { return entry.first == handle; });
+      const auto it =
+          std::find_if(running_.begin(), running_.end(), [&](const auto& entry) { return entry.first == handle; });
       auto transfer = std::move(it->second);
       curl_multi_remove_handle(multi_.get(), handle);
       running_.erase(it);
@@ -343,18 +359,26 @@ int ask_progress(void* progress, curl_off_t, curl_off_t, curl_off_t, curl_off_t)
 }  // namespace
 
 Error refusal(const std::string& name, long status) {
-  const auto says = [&](ErrorCode code, std::string_view what) { return Error{code, fmt::format("{}: {}", name, what)}; };
+  const auto says = [&](ErrorCode code, std::string_view what) {
+    return Error{code, fmt::format("{}: {}", name, what)};
+  };
   switch (status) {
-    case 401: return says(ErrorCode::kNotFound, "not there, or not for everyone (401): set HF_TOKEN to an access token of one who may have it");
-    case 403: return says(ErrorCode::kNotFound, "the token does not give access (403): the model's page says what it asks for");
-    case 404: return says(ErrorCode::kNotFound, "the hub has no such model, revision or file (404)");
-    case 429: return says(ErrorCode::kIo, "the hub asks for fewer requests (429): try again later, or set HF_TOKEN");
-    default: return says(ErrorCode::kIo, fmt::format("the hub answers {}", status));
+    case 401:
+      return says(ErrorCode::kNotFound,
+                  "not there, or not for everyone (401): set HF_TOKEN to an access token of one who may have it");
+    case 403:
+      return says(ErrorCode::kNotFound, "the token does not give access (403): the model's page says what it asks for");
+    case 404:
+      return says(ErrorCode::kNotFound, "the hub has no such model, revision or file (404)");
+    case 429:
+      return says(ErrorCode::kIo, "the hub asks for fewer requests (429): try again later, or set HF_TOKEN");
+    default:
+      return says(ErrorCode::kIo, fmt::format("the hub answers {}", status));
   }
 }
 
-Status fetch_files(std::span<const Download> downloads, const std::string& token, int n_parallel, const Patience& patience,
-                   Progress& progress) {
+Status fetch_files(std::span<const Download> downloads, const std::string& token, int n_parallel,
+                   const Patience& patience, Progress& progress) {
   set_up_curl();
   uint64_t total = 0;
   for (const Download& download : downloads) total += download.size;
@@ -365,8 +389,8 @@ Status fetch_files(std::span<const Download> downloads, const std::string& token
   return status;
 }
 
-Expected<Text> fetch_text(const std::string& url, const std::string& token, uint64_t max_bytes, const Patience& patience,
-                          Progress& progress) {
+Expected<Text> fetch_text(const std::string& url, const std::string& token, uint64_t max_bytes,
+                          const Patience& patience, Progress& progress) {
   set_up_curl();
   for (Attempts attempts(patience);;) {
     Easy easy(url, token, patience);

@@ -49,7 +49,11 @@ no-check = true
 )");
   }
   std::vector<std::string> command(const std::string& out, bool resume) const {
-    std::vector<std::string> words = {"fit", dir_ + "/recipe.toml", "-o", dir_ + "/" + out, "--calib", model_ + "/calib.txt", "--eval", model_ + "/eval.txt", "--json", "-q"};
+    std::vector<std::string> words = {"fit",     dir_ + "/recipe.toml",
+                                      "-o",      dir_ + "/" + out,
+                                      "--calib", model_ + "/calib.txt",
+                                      "--eval",  model_ + "/eval.txt",
+                                      "--json",  "-q"};
     if (resume) words.push_back("--resume");
     return words;
   }
@@ -84,7 +88,8 @@ TEST_F(Fit, KillsInEveryStageChangeNothing) {
     Program program(command("killed", resume));
     resume = true;
     const std::string waited = dir_ + "/killed/records/" + record + ".json";
-    for (int i = 0; i < 6000 && !fs::exists(waited) && program.running(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    for (int i = 0; i < 6000 && !fs::exists(waited) && program.running(); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
     // Somewhere in what comes next.
     std::this_thread::sleep_for(std::chrono::milliseconds(150));
     program.signal(SIGKILL);

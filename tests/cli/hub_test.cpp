@@ -20,10 +20,13 @@ class HubModel : public ::testing::Test {
       hub_.add(file, read_text(directory_ + "/" + file), false);
     }
     hub_.add("model.safetensors", read_text(directory_ + "/model.safetensors"), true);
-    environment_ = {{"HF_ENDPOINT", hub_.url()}, {"HF_HUB_CACHE", temp_dir()}, {"HF_TOKEN", ""}, {"HF_HUB_OFFLINE", ""}};
+    environment_ = {
+        {"HF_ENDPOINT", hub_.url()}, {"HF_HUB_CACHE", temp_dir()}, {"HF_TOKEN", ""}, {"HF_HUB_OFFLINE", ""}};
   }
 
-  Result run(std::vector<std::string> arguments) const { return Program(std::move(arguments), "", environment_).wait(); }
+  Result run(std::vector<std::string> arguments) const {
+    return Program(std::move(arguments), "", environment_).wait();
+  }
 
   const std::string directory_ = source_dir() + "/models/fable-10m";
   const std::string name_ = std::string("hf:") + hub::FakeHub::kRepository;
@@ -67,10 +70,12 @@ TEST_F(HubModel, AKillInTheMiddleIsGoneOnFrom) {
   program.wait();
   const Result pulled = run({"pull", name_, "-q"});
   ASSERT_EQ(pulled.exit_code, 0) << pulled.err;
-  EXPECT_EQ(read_text(pulled.out.substr(0, pulled.out.find('\n')) + "/model.safetensors"), read_text(directory_ + "/model.safetensors"));
+  EXPECT_EQ(read_text(pulled.out.substr(0, pulled.out.find('\n')) + "/model.safetensors"),
+            read_text(directory_ + "/model.safetensors"));
   std::string last;
   for (const hub::HttpRequest& request : hub_.server().requests()) {
-    if (request.path.ends_with("model.safetensors") && request.headers.contains("range")) last = request.headers.at("range");
+    if (request.path.ends_with("model.safetensors") && request.headers.contains("range"))
+      last = request.headers.at("range");
   }
   EXPECT_EQ(last, "bytes=15000000-");
 }

@@ -15,7 +15,8 @@ TEST(Device, AllThatComeAlongAreRead) {
     EXPECT_EQ(device.name, bundled.name);
     names.insert(device.name);
   }
-  for (const char* name : {"rpi4-4g", "rpi4-8g", "rpi5-8g", "rpi5-16g", "jetson-nano", "apple-m1", "apple-m2", "ryzen-5600g", "nuc-i5-1240p", "generic"}) {
+  for (const char* name : {"rpi4-4g", "rpi4-8g", "rpi5-8g", "rpi5-16g", "jetson-nano", "apple-m1", "apple-m2",
+                           "ryzen-5600g", "nuc-i5-1240p", "generic"}) {
     EXPECT_TRUE(names.contains(name)) << name;
     EXPECT_TRUE(find_device(name).has_value());
   }
@@ -62,9 +63,13 @@ TEST(Device, WhatIsNoDeviceIsRefusedByKey) {
   EXPECT_NE(refused("name = \"x").find("board.toml:1"), std::string::npos);
   EXPECT_NE(refused("speed = 3\n" + good).find("speed"), std::string::npos);
   EXPECT_NE(refused(good + "\n[format.Q9_Z]\nread_gbs = 1\ngmacs = 1\n").find("Q9_Z"), std::string::npos);
-  EXPECT_NE(refused(good + "\n[attention.x]\nread_gbs = 1\ngmacs = 1\ncall_us = 1\n").find("attention.x"), std::string::npos);
-  for (const auto& [from, to] : {std::pair{"cores = 4", "cores = 0"}, {"cores = 4", "cores = \"four\""}, {"usable = 0.8", "usable = nan"},
-                                 {"read_gbs = 12.5", "read_gbs = -1"}, {"ram_gib = 8", "ram_gib = 1e300"}}) {
+  EXPECT_NE(refused(good + "\n[attention.x]\nread_gbs = 1\ngmacs = 1\ncall_us = 1\n").find("attention.x"),
+            std::string::npos);
+  for (const auto& [from, to] : {std::pair{"cores = 4", "cores = 0"},
+                                 {"cores = 4", "cores = \"four\""},
+                                 {"usable = 0.8", "usable = nan"},
+                                 {"read_gbs = 12.5", "read_gbs = -1"},
+                                 {"ram_gib = 8", "ram_gib = 1e300"}}) {
     std::string text = good;
     text.replace(text.find(from), std::string(from).size(), to);
     EXPECT_NE(refused(text).find(std::string(from).substr(0, std::string(from).find(' '))), std::string::npos) << to;

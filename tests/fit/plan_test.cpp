@@ -9,7 +9,8 @@
 namespace shoehorn::fit {
 namespace {
 
-constexpr const char* kLlama8b = R"({"architectures":["LlamaForCausalLM"],"hidden_size":4096,"intermediate_size":14336,"num_attention_heads":32,
+constexpr const char* kLlama8b =
+    R"({"architectures":["LlamaForCausalLM"],"hidden_size":4096,"intermediate_size":14336,"num_attention_heads":32,
   "num_hidden_layers":32,"num_key_value_heads":8,"max_position_embeddings":131072,"rms_norm_eps":1e-5,"rope_theta":500000.0,"tie_word_embeddings":false,
   "rope_scaling":{"factor":8.0,"low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":8192,"rope_type":"llama3"},
   "model_type":"llama","vocab_size":128256})";
@@ -56,10 +57,13 @@ TEST(Plan, FilesAreAsLargeAsTheyBecome) {
     const std::string path = test::temp_dir() + "/" + type + ".gguf";
     ASSERT_EXPECTED(const auto report, convert::write_gguf(source, path, {.mix = &mix(type)}, progress));
     // The name of the run's folder may differ.
-    EXPECT_NEAR(static_cast<double>(choice_of(facts, type, 1).file_bytes), static_cast<double>(report.file_bytes), 512) << type;
+    EXPECT_NEAR(static_cast<double>(choice_of(facts, type, 1).file_bytes), static_cast<double>(report.file_bytes), 512)
+        << type;
     // The same from the file's header.
     ASSERT_EXPECTED(const ModelFacts from_file, read_model_facts(path));
-    EXPECT_NEAR(static_cast<double>(choice_of(from_file, type, 1).file_bytes), static_cast<double>(report.file_bytes), 512) << type;
+    EXPECT_NEAR(static_cast<double>(choice_of(from_file, type, 1).file_bytes), static_cast<double>(report.file_bytes),
+                512)
+        << type;
   }
 }
 
@@ -114,7 +118,8 @@ TEST(Plan, PrunesOnlyForSpeed) {
 
 TEST(Plan, AContextTakesMemory) {
   const ModelFacts model = llama8b();
-  const uint64_t few = choice_of(model, "Q4_K_M", 1, {.n_ctx = 4096}).ram_bytes, many = choice_of(model, "Q4_K_M", 1, {.n_ctx = 8192}).ram_bytes;
+  const uint64_t few = choice_of(model, "Q4_K_M", 1, {.n_ctx = 4096}).ram_bytes,
+                 many = choice_of(model, "Q4_K_M", 1, {.n_ctx = 8192}).ram_bytes;
   EXPECT_EQ(many - few, 4096u * 32 * 2 * 8 * 128 * 2);
 }
 

@@ -72,7 +72,9 @@ TEST(Recipe, MistakesAreNamed) {
     EXPECT_FALSE(recipe.has_value()) << text;
     return recipe ? std::string() : recipe.error().message;
   };
-  const auto has = [&](const std::string& text, const std::string& word) { EXPECT_NE(refused(text).find(word), std::string::npos) << refused(text); };
+  const auto has = [&](const std::string& text, const std::string& word) {
+    EXPECT_NE(refused(text).find(word), std::string::npos) << refused(text);
+  };
   has("", "[[stage]]");
   has("[[stage]\n", "r.toml:1");
   has("colour = \"red\"\n" + std::string(kGood), "colour");

@@ -10,13 +10,15 @@ namespace shoehorn::fit {
 namespace {
 namespace fs = std::filesystem;
 
-/// A program that makes what the commands make, of the right names, and says the figures that a file tells it. It counts its runs.
+/// A program that makes what the commands make, of the right names, and says the figures that a file tells it. It
+/// counts its runs.
 class Runner : public ::testing::Test {
  protected:
   Runner() {
     test::write_text(dir_ + "/program", R"(#!/bin/sh
 echo "$*" >> ")" + dir_ + R"(/calls"
-for word; do case $word in */failing.gguf) [ -e ")" + dir_ + R"(/broken" ] && exit 3 ;; esac; done
+for word; do case $word in */failing.gguf) [ -e ")" +
+                                            dir_ + R"(/broken" ] && exit 3 ;; esac; done
 case $1 in
   prune|heal) mkdir -p "$4" && echo "$1" > "$4/config.json"; echo '{}' ;;
   convert|quantize) echo "$1" > "$3"; echo '{}' ;;
@@ -35,8 +37,11 @@ esac
 
   void figures(const std::string& json) { test::write_text(dir_ + "/figures", json); }
   Recipe recipe(const std::string& more = "") const {
-    auto parsed = parse_recipe("[[stage]]\ncommand = \"prune\"\ncalib = \"@calib\"\n[[stage]]\ncommand = \"heal\"\nteacher = \"@model\"\n"
-                               "[[stage]]\ncommand = \"quantize\"\ntype = \"Q4_K_M\"\n" + more, "test");
+    auto parsed = parse_recipe(
+        "[[stage]]\ncommand = \"prune\"\ncalib = \"@calib\"\n[[stage]]\ncommand = \"heal\"\nteacher = \"@model\"\n"
+        "[[stage]]\ncommand = \"quantize\"\ntype = \"Q4_K_M\"\n" +
+            more,
+        "test");
     EXPECT_TRUE(parsed.has_value()) << parsed.error().message;
     parsed->model = dir_ + "/model";
     parsed->calib = parsed->data = dir_ + "/calib";
@@ -59,7 +64,8 @@ using Calls = std::vector<std::string>;
 
 TEST_F(Runner, StagesThenRates) {
   ASSERT_EXPECTED(const auto results, run_recipe(recipe(), options_, progress_));
-  EXPECT_EQ(calls(), (Calls{"perplexity", "prune", "perplexity", "heal", "perplexity", "quantize", "perplexity", "bench"}));
+  EXPECT_EQ(calls(),
+            (Calls{"perplexity", "prune", "perplexity", "heal", "perplexity", "quantize", "perplexity", "bench"}));
   ASSERT_EQ(results.size(), 4u);
   EXPECT_EQ(results[3].name, "Q4_K_M");
   EXPECT_DOUBLE_EQ(results[3].kl, 0.02);
@@ -86,7 +92,8 @@ TEST_F(Runner, WhatIsDoneIsNotDoneAgain) {
   EXPECT_EQ(calls().size(), before);
   EXPECT_EQ(results.size(), 4u);
   // A stage that is new needs a checkpoint that was dropped: it is made again.
-  ASSERT_TRUE(run_recipe(recipe("[[stage]]\ncommand = \"convert\"\nin = \"prune\"\n"), options_, progress_).has_value());
+  ASSERT_TRUE(
+      run_recipe(recipe("[[stage]]\ncommand = \"convert\"\nin = \"prune\"\n"), options_, progress_).has_value());
   const Calls all = calls();
   EXPECT_EQ(std::count(all.begin(), all.end(), "prune"), 2);
   EXPECT_EQ(std::count(all.begin(), all.end(), "convert"), 1);
@@ -107,14 +114,16 @@ TEST_F(Runner, AFailureNamesTheStageAndIsGoneOnFrom) {
   const std::string more = "[[stage]]\ncommand = \"convert\"\nname = \"failing\"\n";
   const auto failed = run_recipe(recipe(more), options_, progress_);
   ASSERT_FALSE(failed.has_value());
-  EXPECT_NE(failed.error().message.find("stage 4 of 4, failing (convert)"), std::string::npos) << failed.error().message;
+  EXPECT_NE(failed.error().message.find("stage 4 of 4, failing (convert)"), std::string::npos)
+      << failed.error().message;
   EXPECT_NE(failed.error().message.find("exits with 3"), std::string::npos);
   fs::remove(dir_ + "/broken");
   const size_t before = calls().size();
   options_.resume = true;
   ASSERT_TRUE(run_recipe(recipe(more), options_, progress_).has_value());
   const Calls all = calls();
-  EXPECT_EQ(Calls(all.begin() + static_cast<std::ptrdiff_t>(before), all.end()), (Calls{"convert", "perplexity", "bench", "bench"}));
+  EXPECT_EQ(Calls(all.begin() + static_cast<std::ptrdiff_t>(before), all.end()),
+            (Calls{"convert", "perplexity", "bench", "bench"}));
 }
 
 TEST_F(Runner, TheGateStopsTheRun) {

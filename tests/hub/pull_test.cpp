@@ -56,7 +56,8 @@ class Pull : public ::testing::Test {
   std::string cache_folder() const { return options.cache + "/models--someone--small-model"; }
   int n_incomplete() const {
     int n = 0;
-    for (const auto& entry : fs::directory_iterator(cache_folder() + "/blobs")) n += entry.path().extension() == ".incomplete";
+    for (const auto& entry : fs::directory_iterator(cache_folder() + "/blobs"))
+      n += entry.path().extension() == ".incomplete";
     return n;
   }
 
@@ -124,13 +125,15 @@ TEST_F(Pull, DroppedConnectionsGoOnWhereTheyBroke) {
   EXPECT_EQ(hub.asked_for(kFirst), 5);
   std::vector<std::string> ranges;
   for (const HttpRequest& request : hub.server().requests()) {
-    if (request.path.ends_with(kFirst) && request.headers.contains("range")) ranges.push_back(request.headers.at("range"));
+    if (request.path.ends_with(kFirst) && request.headers.contains("range"))
+      ranges.push_back(request.headers.at("range"));
   }
   EXPECT_EQ(ranges, (std::vector<std::string>{"bytes=700000-", "bytes=1400000-", "bytes=2100000-", "bytes=2800000-"}));
 }
 
 TEST_F(Pull, ServersThatBringNothingAreGivenUpAndGoneOnWithLater) {
-  hub.set_fault(kFirst, [](const HttpRequest&, int n, HttpAnswer& answer) { answer.drop_after = n == 0 ? 1'000'000 : 0; });
+  hub.set_fault(kFirst,
+                [](const HttpRequest&, int n, HttpAnswer& answer) { answer.drop_after = n == 0 ? 1'000'000 : 0; });
   const auto failed = pull();
   ASSERT_FALSE(failed.has_value());
   EXPECT_EQ(failed.error().code, ErrorCode::kIo);
@@ -145,7 +148,8 @@ TEST_F(Pull, ServersThatBringNothingAreGivenUpAndGoneOnWithLater) {
   bool resumed = false;
   for (size_t i = before; i < requests.size(); ++i) {
     const auto range = requests[i].headers.find("range");
-    resumed |= requests[i].path.ends_with(kFirst) && range != requests[i].headers.end() && range->second == "bytes=1000000-";
+    resumed |=
+        requests[i].path.ends_with(kFirst) && range != requests[i].headers.end() && range->second == "bytes=1000000-";
   }
   EXPECT_TRUE(resumed);
 }
@@ -213,9 +217,13 @@ TEST_F(Pull, TheTokenGoesToTheHubAlone) {
 }
 
 TEST_F(Pull, RedirectsWithoutEnd) {
-  hub.set_fault(kFirst, [](const HttpRequest& request, int, HttpAnswer& answer) { answer = {302, {{"Location", request.path}}, "", {}, {}}; });
+  hub.set_fault(kFirst, [](const HttpRequest& request, int, HttpAnswer& answer) {
+    answer = {302, {{"Location", request.path}}, "", {}, {}};
+  });
   EXPECT_FALSE(pull().has_value());
-  hub.set_fault(kFirst, [](const HttpRequest&, int, HttpAnswer& answer) { answer = {302, {{"Location", "file:///etc/passwd"}}, "", {}, {}}; });
+  hub.set_fault(kFirst, [](const HttpRequest&, int, HttpAnswer& answer) {
+    answer = {302, {{"Location", "file:///etc/passwd"}}, "", {}, {}};
+  });
   EXPECT_FALSE(pull().has_value());
 }
 
@@ -242,18 +250,24 @@ TEST_F(Pull, OtherContentsThanTheHubNames) {
 
 TEST_F(Pull, LiesAboutLengths) {
   // More than announced: not written beyond it.
-  hub.set_fault(kFirst, [this](const HttpRequest&, int, HttpAnswer& answer) { answer = {200, {}, first + "more", {}, {}}; });
+  hub.set_fault(kFirst, [this](const HttpRequest&, int, HttpAnswer& answer) {
+    answer = {200, {}, first + "more", {}, {}};
+  });
   auto refused = pull();
   ASSERT_FALSE(refused.has_value());
   EXPECT_EQ(refused.error().code, ErrorCode::kInvalid);
   EXPECT_NE(refused.error().message.find("more than the 3000000 bytes"), std::string::npos) << refused.error().message;
   // Less, and the connection ends as if that were all.
-  hub.set_fault(kFirst, [this](const HttpRequest&, int, HttpAnswer& answer) { answer = {200, {}, first.substr(0, 1000), {}, {}}; });
+  hub.set_fault(kFirst, [this](const HttpRequest&, int, HttpAnswer& answer) {
+    answer = {200, {}, first.substr(0, 1000), {}, {}};
+  });
   refused = pull();
   ASSERT_FALSE(refused.has_value());
   EXPECT_NE(refused.error().message.find("of 3000000 bytes"), std::string::npos) << refused.error().message;
   // A Content-Length beyond what comes.
-  hub.set_fault(kFirst, [this](const HttpRequest&, int, HttpAnswer& answer) { answer = {200, {}, first, 1u << 31, {}}; });
+  hub.set_fault(kFirst, [this](const HttpRequest&, int, HttpAnswer& answer) {
+    answer = {200, {}, first, 1u << 31, {}};
+  });
   ASSERT_EXPECTED(const Pulled pulled, pull());
   expect_whole(pulled.path);
 }
@@ -283,7 +297,8 @@ TEST_F(Pull, StopsWhenAskedAndGoesOn) {
 TEST_F(Pull, FilesComeSideBySide) {
   for (const char* path : {kFirst, kSecond}) {
     hub.set_fault(path, [this](const HttpRequest&, int, HttpAnswer&) {
-      for (int i = 0; i < 200 && hub.server().most_at_once() < 2; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      for (int i = 0; i < 200 && hub.server().most_at_once() < 2; ++i)
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
     });
   }
   ASSERT_TRUE(pull().has_value());

@@ -18,8 +18,9 @@ TEST(Reference, Parts) {
 }
 
 TEST(Reference, WhatCouldLeaveTheCacheIsRefused) {
-  for (const char* bad : {"hf:", "hf:a/b/c", "hf:../b", "hf:a/..", "hf:a//b", "hf:a/b@", "hf:a/b@../x", "hf:a/b@x/../../y", "hf:a/b:", "hf:a/b:../c",
-                          "hf:a/b:/etc/passwd", "hf:a--x/b", "hf:-a/b", "hf:a/b.", "hf:a b/c", "hf:a/b:x\\y", "hf:a/b@x\ny"}) {
+  for (const char* bad : {"hf:", "hf:a/b/c", "hf:../b", "hf:a/..", "hf:a//b", "hf:a/b@", "hf:a/b@../x",
+                          "hf:a/b@x/../../y", "hf:a/b:", "hf:a/b:../c", "hf:a/b:/etc/passwd", "hf:a--x/b", "hf:-a/b",
+                          "hf:a/b.", "hf:a b/c", "hf:a/b:x\\y", "hf:a/b@x\ny"}) {
     const auto reference = parse_reference(bad);
     ASSERT_FALSE(reference.has_value()) << bad;
     EXPECT_EQ(reference.error().code, ErrorCode::kInvalid);

@@ -11,17 +11,20 @@ Reference wanting(const std::string& file = "") { return {"a/b", "main", file}; 
 
 TEST(SelectFiles, OneFormatOfTheWeights) {
   ASSERT_EXPECTED(const Selection selection,
-                  select_files({".gitattributes", "README.md", "config.json", "consolidated.safetensors", "model-00001-of-00002.safetensors",
-                                "model-00002-of-00002.safetensors", "model.safetensors.index.json", "original/consolidated.00.pth",
-                                "pytorch_model.bin", "tokenizer.json", "tokenizer.model"},
+                  select_files({".gitattributes", "README.md", "config.json", "consolidated.safetensors",
+                                "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
+                                "model.safetensors.index.json", "original/consolidated.00.pth", "pytorch_model.bin",
+                                "tokenizer.json", "tokenizer.model"},
                                wanting()));
   EXPECT_EQ(selection.gguf, "");
-  EXPECT_EQ(selection.paths, (Paths{"config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
-                                    "model.safetensors.index.json", "tokenizer.json", "tokenizer.model"}));
+  EXPECT_EQ(selection.paths,
+            (Paths{"config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
+                   "model.safetensors.index.json", "tokenizer.json", "tokenizer.model"}));
 }
 
 TEST(SelectFiles, PicklesWhereThereIsNothingElse) {
-  ASSERT_EXPECTED(const Selection selection, select_files({"config.json", "pytorch_model.bin", "training_args.bin", "merges.txt"}, wanting()));
+  ASSERT_EXPECTED(const Selection selection,
+                  select_files({"config.json", "pytorch_model.bin", "training_args.bin", "merges.txt"}, wanting()));
   EXPECT_EQ(selection.paths, (Paths{"config.json", "merges.txt", "pytorch_model.bin"}));
 }
 
@@ -61,7 +64,8 @@ TEST(ParseListing, Digests) {
   const std::string sha1(40, 'a'), sha256(64, 'b');
   ASSERT_EXPECTED(const Listing listing,
                   parse_listing(listing_of(R"({"rfilename":"x/config.json","size":3,"blobId":")" + sha1 +
-                                           R"("},{"rfilename":"w","size":130,"blobId":"ignored","lfs":{"sha256":")" + sha256 + R"(","size":77}})"),
+                                           R"("},{"rfilename":"w","size":130,"blobId":"ignored","lfs":{"sha256":")" +
+                                           sha256 + R"(","size":77}})"),
                                 "a/b"));
   ASSERT_EQ(listing.files.size(), 2u);
   EXPECT_EQ(listing.files[0].digest, sha1);
@@ -78,9 +82,10 @@ TEST(ParseListing, WhatIsNoListingIsRefused) {
   EXPECT_TRUE(parse_listing(sibling("a/b", sha1), "a/b").has_value());
   for (const std::string& bad :
        {std::string("<html>"), std::string("[]"), std::string("null"), std::string(R"({"sha":"main","siblings":[]})"),
-        std::string(R"({"sha":"0123456789abcdef0123456789abcdef01234567"})"), listing_of("3"), listing_of("{}"), sibling("../x", sha1),
-        sibling("/etc/x", sha1), sibling("a/../../x", sha1), sibling("", sha1), sibling("x", "../../../x"), sibling("x", std::string(40, 'G')),
-        sibling("x", ""), sibling("x", sha1, "1e300"), sibling("x", sha1, "-1"), sibling("x", sha1, "99999999999999999")}) {
+        std::string(R"({"sha":"0123456789abcdef0123456789abcdef01234567"})"), listing_of("3"), listing_of("{}"),
+        sibling("../x", sha1), sibling("/etc/x", sha1), sibling("a/../../x", sha1), sibling("", sha1),
+        sibling("x", "../../../x"), sibling("x", std::string(40, 'G')), sibling("x", ""), sibling("x", sha1, "1e300"),
+        sibling("x", sha1, "-1"), sibling("x", sha1, "99999999999999999")}) {
     const auto listing = parse_listing(bad, "a/b");
     ASSERT_FALSE(listing.has_value()) << bad;
     EXPECT_EQ(listing.error().code, ErrorCode::kInvalid) << bad;

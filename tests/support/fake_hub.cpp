@@ -53,8 +53,8 @@ HttpAnswer FakeHub::answer(const HttpRequest& request) {
       if (first >= file.contents.size()) return {416, {}, "", {}, {}};
       out.status = 206;
       out.body = file.contents.substr(first);
-      out.headers["Content-Range"] =
-          "bytes " + std::to_string(first) + "-" + std::to_string(file.contents.size() - 1) + "/" + std::to_string(file.contents.size());
+      out.headers["Content-Range"] = "bytes " + std::to_string(first) + "-" + std::to_string(file.contents.size() - 1) +
+                                     "/" + std::to_string(file.contents.size());
     }
     const int n = count(path);
     if (const auto fault = faults_.find(path); fault != faults_.end()) fault->second(request, n, out);

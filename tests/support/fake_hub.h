@@ -12,7 +12,8 @@ namespace shoehorn::hub {
 
 class FakeHub {
  public:
-  /// Called before a file is sent: `answer` is what a good hub would say (200 or 206), `n` how often the file was asked for before.
+  /// Called before a file is sent: `answer` is what a good hub would say (200 or 206), `n` how often the file was asked
+  /// for before.
   using Fault = std::function<void(const HttpRequest& request, int n, HttpAnswer& answer)>;
 
   FakeHub();
@@ -20,7 +21,9 @@ class FakeHub {
   void add(const std::string& path, const std::string& contents, bool large);
   void set_fault(const std::string& path, Fault fault) { faults_[path] = std::move(fault); }
   /// In place of the answer to a question for the repository's files.
-  void set_listing_fault(std::function<void(const HttpRequest&, int n, HttpAnswer&)> fault) { listing_fault_ = std::move(fault); }
+  void set_listing_fault(std::function<void(const HttpRequest&, int n, HttpAnswer&)> fault) {
+    listing_fault_ = std::move(fault);
+  }
 
   std::string url() const { return server_.url(); }
   const HttpServer& server() const { return server_; }

@@ -36,7 +36,8 @@ HttpRequest parse(const std::string& head) {
     const size_t colon = header.find(':');
     if (colon != header.npos) {
       std::string name = header.substr(0, colon);
-      std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+      std::transform(name.begin(), name.end(), name.begin(),
+                     [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
       out.headers[name] = header.substr(header.find_first_not_of(' ', colon + 1));
     }
     at = end;

@@ -352,8 +352,12 @@ std::function<Status()> define_fit(CLI::App& app) {
   add_size_option(app, "--ram", o->plan.ram,
                   "Memory that the model may take there (default: the device's usable share)");
   app.add_option("-c,--ctx-size,--ctx", o->plan.n_ctx, "Context to make room for")->capture_default_str();
+  app.add_option("-p,--n-prompt", o->plan.n_prompt, "Tokens of a prompt, for the plan's times")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("-n,--n-gen", o->plan.n_answer, "Tokens of an answer")->check(CLI::Range(1, 1 << 20))->capture_default_str();
   app.add_option("--min-tps", o->plan.min_tokens_per_s, "Tokens per second that are to be reached");
-  app.add_option("--max-ttft", o->plan.max_ttft_s, "Seconds to the first token after a prompt of 512, at most");
+  app.add_option("--max-ttft", o->plan.max_ttft_s, "Seconds to the first token after a prompt, at most");
   app.add_option("--calib", o->calib,
                  "Text to learn from (default: the recipe's, or pages that come with the program)");
   app.add_option("--data", o->data, "Examples to heal with (default: the text to learn from)");

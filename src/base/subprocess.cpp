@@ -37,14 +37,27 @@ Expected<std::string> read_all(int fd, Clock::time_point deadline, size_t max_by
   }
 }
 
+/// As exec wants it, pointing into `arguments`.
+std::vector<char*> argv_of(const std::vector<std::string>& arguments) {
+  std::vector<char*> argv;
+  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  return argv;
+}
+
+/// What waitpid said: fails unless the program ended by itself with 0.
+Status check_exit(const std::string& name, int status) {
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
+  return fail(ErrorCode::kIo, "{} {} {}", name, WIFEXITED(status) ? "exits with" : "dies of signal",
+              WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
+}
+
 }  // namespace
 
 Expected<std::string> run_program(const std::vector<std::string>& arguments, std::chrono::milliseconds timeout,
                                   size_t max_bytes) {
   const std::string& name = arguments.front();
-  std::vector<char*> argv;
-  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
-  argv.push_back(nullptr);
+  const std::vector<char*> argv = argv_of(arguments);
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return fail(ErrorCode::kIo, "{}: {}", name, std::strerror(errno));
   posix_spawn_file_actions_t actions;
@@ -65,10 +78,7 @@ Expected<std::string> run_program(const std::vector<std::string>& arguments, std
   int status = 0;
   // A tool that hangs in a driver may not end at all: it is not waited for.
   while (waitpid(pid, &status, text ? 0 : WNOHANG) < 0 && errno == EINTR) continue;
-  if (text && (!WIFEXITED(status) || WEXITSTATUS(status) != 0)) {
-    return fail(ErrorCode::kIo, "{} {} {}", name, WIFEXITED(status) ? "exits with" : "dies of signal",
-                WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
-  }
+  if (text) SHOEHORN_RETURN_IF_ERROR(check_exit(name, status));
   return text;
 }
 
@@ -76,9 +86,7 @@ Expected<std::string> run_in_front(const std::vector<std::string>& arguments, Fu
   constexpr int kPollMs = 100, kNoProgram = 127;
   const std::string& name = arguments.front();
   if (access(name.c_str(), X_OK) != 0) return fail(ErrorCode::kNotFound, "{}: {}", name, std::strerror(errno));
-  std::vector<char*> argv;
-  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
-  argv.push_back(nullptr);
+  const std::vector<char*> argv = argv_of(arguments);
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return fail(ErrorCode::kIo, "{}: {}", name, std::strerror(errno));
   const pid_t parent = getpid(), pid = fork();
@@ -111,10 +119,7 @@ Expected<std::string> run_in_front(const std::vector<std::string>& arguments, Fu
   while (waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
   if (stopped && text.size() <= max_bytes) return fail(ErrorCode::kCancelled, "stopped");
   if (text.size() > max_bytes) return fail(ErrorCode::kIo, "{} writes more than {} bytes", name, max_bytes);
-  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-    return fail(ErrorCode::kIo, "{} {} {}", name, WIFEXITED(status) ? "exits with" : "dies of signal",
-                WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
-  }
+  SHOEHORN_RETURN_IF_ERROR(check_exit(name, status));
   return text;
 }
 

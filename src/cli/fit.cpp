@@ -6,7 +6,6 @@
 #include "cli/command.h"
 #include "cli/model_option.h"
 #include "cli/size_option.h"
-#include "convert/naming.h"
 #include "eval/bundled_text.h"
 #include "fit/plan.h"
 #include "fit/probe.h"
@@ -104,7 +103,7 @@ fit::Recipe recipe_of(const fit::ModelFacts& model, const fit::Choice& choice) {
   fit::Recipe out;
   const std::string name = file_name_of(model.name);
   if (choice.width < 1) {
-    const size_t n = model.hparams.n_layer, kept = std::min<size_t>(4, std::max<size_t>(1, n / 8));
+    const auto [first, end] = fit::pruned_layers(model.hparams.n_layer);
     out.stages.push_back({"prune",
                           "pruned",
                           "model",
@@ -112,7 +111,7 @@ fit::Recipe recipe_of(const fit::ModelFacts& model, const fit::Choice& choice) {
                           0,
                           {{"method", "obs"},
                            {"target", "mlp"},
-                           {"layers", fmt::format("{}-{}", kept, n - kept - 1)},
+                           {"layers", fmt::format("{}-{}", first, end - 1)},
                            {"ratio", fmt::format("{}", 1 - choice.width)},
                            {"calib", "@calib"}}});
     out.stages.push_back({"heal", "healed", "pruned", "", 0, {{"data", "@data"}, {"teacher", "@model"}}});
@@ -198,7 +197,7 @@ std::string error_text(double predicted, double measured) {
   return predicted > 0 && measured > 0 ? fmt::format("{:+.0f} %", 100 * (predicted / measured - 1)) : "";
 }
 
-/// The seeds' table of a run, and results.json.
+/// The table of a run, and results.json.
 Status conclude(const Options& o, const std::vector<fit::Result>& results, const std::optional<fit::Device>& device) {
   std::vector<std::vector<std::string>> rows = {{"", "size", "parameters", "bits", "perplexity", "KL", "same top-1",
                                                  "TTFT", "TTLT", "tokens/s", "MBU", "memory", "predicted TTFT",
@@ -206,7 +205,6 @@ Status conclude(const Options& o, const std::vector<fit::Result>& results, const
   Json all = Json::array();
   std::string last;
   for (const fit::Result& r : results) {
-    NoProgress silent;
     std::error_code gone;
     std::vector<std::string> row = {r.name, "", "", ""};
     Json json = {{"name", r.name}, {"path", r.path}, {"ppl", r.ppl}, {"ppl_err", r.ppl_err}, {"tokens", r.tokens}};

@@ -6,11 +6,10 @@
 #include <limits>
 #include <optional>
 #include <set>
-#define TOML_EXCEPTIONS 0
-#include <toml++/toml.h>
 
 #include "base/output_file.h"
 #include "fit/bundled_devices.h"
+#include "fit/toml_values.h"
 
 namespace shoehorn::fit {
 namespace {
@@ -104,15 +103,6 @@ Status read_attention(const toml::table& table, const std::string& source, Devic
 
 /// To four significant digits: more would be noise.
 std::string digits(double value) { return fmt::format("{:.4g}", value); }
-
-std::string quoted(const std::string& text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') out += '\\';
-    out += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
-  }
-  return out + "\"";
-}
 
 }  // namespace
 

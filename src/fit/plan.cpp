@@ -41,15 +41,9 @@ std::optional<double> published(const quant::Mix& mix) {
   return std::nullopt;
 }
 
-/// Layers whose MLPs are cut: not the first and the last ones, which matter most.
-std::pair<size_t, size_t> middle(size_t n_layer) {
-  const size_t kept = std::min<size_t>(4, std::max<size_t>(1, n_layer / 8));
-  return {kept, n_layer - std::min(n_layer, kept)};
-}
-
 models::Hparams narrowed(models::Hparams h, double width) {
   constexpr uint32_t kMultiple = 256;
-  const auto [first, end] = middle(h.layers.size());
+  const auto [first, end] = pruned_layers(h.layers.size());
   for (size_t i = first; i < end; ++i) {
     const double wanted = width * h.layers[i].n_ff / kMultiple;
     h.layers[i].n_ff = std::min(h.layers[i].n_ff, std::max(1u, static_cast<uint32_t>(std::lround(wanted))) * kMultiple);
@@ -138,6 +132,11 @@ void recommend(Plan& plan, const PlanOptions& o, const Device& device) {
 }
 
 }  // namespace
+
+std::pair<size_t, size_t> pruned_layers(size_t n_layer) {
+  const size_t kept = std::min<size_t>(4, std::max<size_t>(1, n_layer / 8));
+  return {kept, n_layer - std::min(n_layer, kept)};
+}
 
 Expected<ModelFacts> read_model_facts(const std::string& path) {
   ModelFacts out;

@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "convert/model_source.h"
@@ -55,6 +56,9 @@ struct Plan {
   std::optional<size_t> recommended;  ///< nothing fits or is fast enough otherwise
   std::string reason;
 };
+
+/// The layers whose MLPs a plan cuts, [first, end): not the first and the last ones, which matter most.
+std::pair<size_t, size_t> pruned_layers(size_t n_layer);
 
 /// The model at one size. width below 1 cuts the MLPs of all layers but the first and the last four (an eighth of the
 /// layers where these are fewer) to a multiple of 256. Fails with kUnsupported when nothing stock could read the

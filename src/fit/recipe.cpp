@@ -4,8 +4,8 @@
 #include <array>
 #include <optional>
 #include <set>
-#define TOML_EXCEPTIONS 0
-#include <toml++/toml.h>
+
+#include "fit/toml_values.h"
 
 namespace shoehorn::fit {
 namespace {
@@ -15,26 +15,6 @@ constexpr std::array<std::string_view, 4> kInputs = {"model", "calib", "data", "
 /// Said by the runner, not by a recipe.
 constexpr std::array<std::string_view, 7> kReserved = {"output", "o", "json", "quiet", "q", "resume", "recipe"};
 constexpr size_t kMaxStages = 200;
-
-std::optional<std::string> scalar_text(const toml::node& node) {
-  if (const auto* text = node.as_string()) return text->get();
-  if (const auto* number = node.as_integer()) return std::to_string(number->get());
-  if (const auto* number = node.as_floating_point()) return fmt::format("{}", number->get());
-  if (const auto* flag = node.as_boolean()) return flag->get() ? "true" : "";
-  return std::nullopt;
-}
-
-std::optional<std::string> value_text(const toml::node& node) {
-  const auto* list = node.as_array();
-  if (list == nullptr) return scalar_text(node);
-  std::string joined;
-  for (const toml::node& item : *list) {
-    const auto text = scalar_text(item);
-    if (!text) return std::nullopt;
-    joined += (joined.empty() ? "" : ",") + *text;
-  }
-  return joined;
-}
 
 bool is_name(std::string_view name) {
   return !name.empty() && name.size() <= 100 && name.front() != '.' && name.front() != '-' &&
@@ -48,7 +28,8 @@ Expected<Stage> read_stage(const toml::table& table, const std::string& where) {
   Stage out;
   for (const auto& [key_node, node] : table) {
     const std::string key(key_node.str());
-    const auto value = value_text(node);
+    const auto* flag = node.as_boolean();
+    const auto value = flag == nullptr ? value_text(node) : std::optional<std::string>(flag->get() ? "true" : "");
     if (!value)
       return fail(ErrorCode::kInvalid, "{}: {}: a number, a text, true, false or a list of these is expected", where,
                   key);
@@ -113,15 +94,6 @@ Status complete(Stage& stage, const Recipe& before, const std::string& where) {
     }
   }
   return {};
-}
-
-std::string quoted(const std::string& text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') out += '\\';
-    out += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
-  }
-  return out + "\"";
 }
 
 }  // namespace

@@ -1,22 +1,17 @@
 #include "hub/cache.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 
 #include "base/output_file.h"
 #include "hub/digest.h"
+#include "hub/endpoint.h"
 
 namespace shoehorn::hub {
 namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kCommitDigits = 40;
-
-std::string environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? "" : value;
-}
 
 std::string folder_name(std::string repository) {
   const size_t slash = repository.find('/');

@@ -14,9 +14,10 @@ std::function<Status()> define_convert(CLI::App& app) {
       ->check(CLI::IsMember({"f16", "bf16", "f32"}, CLI::ignore_case))
       ->capture_default_str();
   app.add_option("-t,--threads", o->n_threads, "Threads (default: the CPUs this process may use)")->check(CLI::Range(1, 1024));
+  app.add_flag("--estimate", o->estimate, "Only say what it would take, as one JSON object: memory, disk");
   app.add_flag("--json", o->json, "Print one JSON object");
   app.footer("Example: shoehorn convert Llama-3.2-1B model-F16.gguf --type bf16");
-  return [o] { return write_model(*o); };
+  return [o] { return write_model(*o, streaming_writer(*o)); };
 }
 
 }  // namespace shoehorn::cli

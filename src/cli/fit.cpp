@@ -1,17 +1,18 @@
 #include <filesystem>
 #include <memory>
+#include <set>
 
 #include "base/memory.h"
 #include "base/output_file.h"
 #include "cli/command.h"
+#include "cli/fit_results.h"
 #include "cli/model_option.h"
 #include "cli/size_option.h"
 #include "eval/bundled_text.h"
+#include "fit/chosen_recipe.h"
 #include "fit/plan.h"
 #include "fit/probe.h"
 #include "fit/runner.h"
-#include "fit/speed.h"
-#include "report/page.h"
 
 namespace shoehorn::cli {
 namespace {
@@ -24,12 +25,6 @@ struct Options {
   int eval_chunks = 0;
   bool only_plan = false, json = false;
 };
-
-std::string seconds_text(double seconds) {
-  return seconds < 90     ? fmt::format("{:.3g} s", seconds)
-         : seconds < 5400 ? fmt::format("{:.1f} min", seconds / 60)
-                          : fmt::format("{:.1f} h", seconds / 3600);
-}
 
 std::string width_text(double width) { return width == 1 ? "all" : fmt::format("{:.4g} %", 100 * width); }
 
@@ -81,56 +76,35 @@ Json plan_json(const fit::ModelFacts& model, const fit::Device& device, const fi
           {"reason", plan.reason}};
 }
 
-/// The device that was named, or this machine, measured.
-Expected<fit::Device> device_of(const Options& o, Progress& progress) {
-  if (!o.device.empty()) return fit::find_device(o.device);
-  fit::ProbeOptions options;
-  options.n_threads = o.run.n_threads;
-  return fit::probe(options, progress);
+/// This machine, measured with weights of some formats (empty: all); what the run measured before is not measured
+/// again.
+Expected<fit::Device> this_machine(const Options& o, const std::vector<quant::Type>& formats, Progress& progress) {
+  const std::string path = o.out + "/records/this-machine.toml";
+  if (o.run.resume) {
+    const auto before = fit::find_device(path);
+    if (before && std::ranges::all_of(formats, [&](quant::Type type) { return before->formats.contains(type); }))
+      return before;
+  }
+  SHOEHORN_TRY(const auto device, fit::probe({.n_threads = o.run.n_threads, .formats = formats}, progress));
+  if (!o.out.empty()) {
+    std::error_code error;
+    fs::create_directories(o.out + "/records", error);
+    SHOEHORN_RETURN_IF_ERROR(write_file(path, fit::to_toml(device)));
+  }
+  return device;
 }
 
-/// A name that a file may have.
-std::string file_name_of(const std::string& name) {
-  std::string out;
-  for (const char c : name)
-    out += std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_' || c == '.' ? c : '-';
-  while (!out.empty() && (out.front() == '.' || out.front() == '-')) out.erase(0, 1);
-  return out.empty() ? "model" : out;
-}
-
-/// The plan's choice as stages.
-fit::Recipe recipe_of(const fit::ModelFacts& model, const fit::Choice& choice) {
-  fit::Recipe out;
-  const std::string name = file_name_of(model.name);
-  if (choice.width < 1) {
-    const auto [first, end] = fit::pruned_layers(model.hparams.n_layer);
-    out.stages.push_back({"prune",
-                          "pruned",
-                          "model",
-                          "",
-                          0,
-                          {{"method", "obs"},
-                           {"target", "mlp"},
-                           {"layers", fmt::format("{}-{}", first, end - 1)},
-                           {"ratio", fmt::format("{}", 1 - choice.width)},
-                           {"calib", "@calib"}}});
-    out.stages.push_back({"heal", "healed", "pruned", "", 0, {{"data", "@data"}, {"teacher", "@model"}}});
+/// The formats of the files that were made.
+Expected<std::vector<quant::Type>> formats_of(const std::vector<fit::Result>& results) {
+  std::set<quant::Type> formats;
+  for (const fit::Result& result : results) {
+    if (!result.is_gguf) continue;
+    SHOEHORN_TRY(const auto file, io::GgufFile::open(result.path));
+    for (const auto& tensor : file.tensors()) {
+      if (tensor.shape.size() > 1) formats.insert(tensor.type);
+    }
   }
-  const std::string in = choice.width < 1 ? "healed" : "model";
-  const bool quantized = quant::format(choice.mix->base).quantized;
-  if (!quantized) {
-    std::string type(choice.mix->name);
-    std::ranges::transform(type, type.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    out.stages.push_back({"convert", name + "-" + std::string(choice.mix->name), in, "", 0, {{"type", type}}});
-  } else {
-    out.stages.push_back({"quantize",
-                          name + "-" + std::string(choice.mix->name),
-                          in,
-                          std::string(choice.mix->name),
-                          0,
-                          {{"method", "gptq"}, {"calib", "@calib"}}});
-  }
-  return out;
+  return std::vector<quant::Type>(formats.begin(), formats.end());
 }
 
 /// Gives the recipe its inputs: the command line's, its own, or the bundled texts.
@@ -163,121 +137,45 @@ Status give_inputs(const Options& o, fit::Recipe& recipe) {
   return {};
 }
 
-/// What bench measured of a GGUF, and what was predicted of it.
-struct Rates {
-  double prompt_s = 0, tokens_per_s = 0, ttlt_s = 0, mbu = 0;
-  uint64_t memory = 0;
-  double predicted_tokens_per_s = 0, predicted_prompt_s = 0;
-};
-
-Expected<Rates> rates_of(const fit::Result& result, const std::optional<fit::Device>& device) {
-  Rates out;
-  for (const Json& test : result.bench) {
-    const auto prompt = json_or(test, "n_prompt", int64_t{0}), gen = json_or(test, "n_gen", int64_t{0});
-    if (gen == 0) out.prompt_s = json_or(test, "ttft_ms", 0.0) / 1e3;
-    if (prompt == 0) {
-      out.tokens_per_s = json_or(test, "avg_ts", 0.0);
-      out.mbu = json_or(test, "mbu", 0.0);
-    }
-    if (prompt > 0 && gen > 0) out.ttlt_s = json_or(test, "ttlt_ms", 0.0) / 1e3;
-    out.memory = std::max(out.memory, json_or(test, "peak_rss", uint64_t{0}));
+/// What the run will take, before it takes it; a refusal when there is no room.
+Expected<fit::Needs> tell_needs(const fit::Recipe& recipe, const fit::RunOptions& options, Progress& progress) {
+  SHOEHORN_TRY(auto needs, fit::estimate_recipe(recipe, options, progress));
+  std::vector<std::vector<std::string>> rows = {{"stage", "", "writes", "disk in all", "memory", "time"}};
+  for (size_t i = 0; i < needs.stages.size(); ++i) {
+    const fit::StageNeed& need = needs.stages[i];
+    rows.push_back({need.name, recipe.stages[i].command, format_bytes(need.output_bytes), format_bytes(need.disk_bytes),
+                    format_bytes(need.memory_bytes), need.seconds > 0 ? seconds_text(need.seconds) : ""});
   }
-  if (!device) return out;
-  NoProgress silent;
-  SHOEHORN_TRY(const auto source, convert::ModelSource::open(result.path, silent));
-  std::vector<quant::Type> types;
-  for (const auto& tensor : source.tensors()) types.push_back(*tensor.type);
-  const fit::Speed speed(*device, source, types);
-  out.predicted_prompt_s = speed.prompt_seconds(512);
-  out.predicted_tokens_per_s = speed.tokens_per_second(0, 128);
-  return out;
+  remark(format_table(rows));
+  remark(
+      fmt::format("At most {} of disk and {} of memory; {} stay. Measuring between the stages reads models a layer at "
+                  "a time where they do not fit.",
+                  format_bytes(needs.disk_bytes), format_bytes(needs.memory_bytes), format_bytes(needs.left_bytes)));
+  SHOEHORN_RETURN_IF_ERROR(fit::check_disk(needs, options.directory));
+  return needs;
 }
 
-std::string error_text(double predicted, double measured) {
-  return predicted > 0 && measured > 0 ? fmt::format("{:+.0f} %", 100 * (predicted / measured - 1)) : "";
-}
-
-/// The table of a run, and results.json.
-Status conclude(const Options& o, const std::vector<fit::Result>& results, const std::optional<fit::Device>& device) {
-  std::vector<std::vector<std::string>> rows = {{"", "size", "parameters", "bits", "perplexity", "KL", "same top-1",
-                                                 "TTFT", "TTLT", "tokens/s", "MBU", "memory", "predicted TTFT",
-                                                 "tokens/s"}};
-  Json all = Json::array();
-  std::string last;
-  for (const fit::Result& r : results) {
-    std::error_code gone;
-    std::vector<std::string> row = {r.name, "", "", ""};
-    Json json = {{"name", r.name}, {"path", r.path}, {"ppl", r.ppl}, {"ppl_err", r.ppl_err}, {"tokens", r.tokens}};
-    if (fs::exists(r.path, gone)) {
-      SHOEHORN_TRY(const auto facts, fit::read_model_facts(r.path));
-      const uint64_t parameters = models::count_parameters(*facts.architecture, facts.hparams);
-      uint64_t bytes = 0;
-      if (r.is_gguf) {
-        bytes = fs::file_size(r.path, gone);
-      } else if (fs::is_directory(r.path, gone)) {
-        for (const auto& file : fs::directory_iterator(r.path, gone)) {
-          const std::string extension = file.path().extension().string();
-          if (extension == ".safetensors" || extension == ".bin") bytes += fs::file_size(file.path(), gone);
-        }
-      }
-      row = {r.name, format_bytes(bytes), fmt::format("{}", parameters),
-             fmt::format("{:.3f}", 8.0 * static_cast<double>(bytes) / static_cast<double>(parameters))};
-      json["bytes"] = bytes;
-      json["parameters"] = parameters;
-    }
-    row.push_back(fmt::format("{:.3f} +/- {:.3f}", r.ppl, r.ppl_err));
-    row.push_back(r.name == "source" ? "" : fmt::format("{:.5f} +/- {:.5f}", r.kl, r.kl_err));
-    row.push_back(r.name == "source" ? "" : fmt::format("{:.2f} %", 100 * r.top1));
-    if (r.name != "source") json.update({{"kld_mean", r.kl}, {"kld_err", r.kl_err}, {"top1", r.top1}});
-    if (r.is_gguf) {
-      SHOEHORN_TRY(const Rates rates, rates_of(r, device));
-      row.insert(row.end(), {seconds_text(rates.prompt_s), seconds_text(rates.ttlt_s),
-                             fmt::format("{:.4g}", rates.tokens_per_s), fmt::format("{:.0f} %", 100 * rates.mbu),
-                             format_bytes(rates.memory), error_text(rates.predicted_prompt_s, rates.prompt_s),
-                             error_text(rates.predicted_tokens_per_s, rates.tokens_per_s)});
-      json.update({{"ttft_s", rates.prompt_s},
-                   {"ttlt_s", rates.ttlt_s},
-                   {"tokens_per_second", rates.tokens_per_s},
-                   {"mbu", rates.mbu},
-                   {"peak_rss", rates.memory},
-                   {"predicted_ttft_s", device ? Json(rates.predicted_prompt_s) : Json()},
-                   {"predicted_tokens_per_second", device ? Json(rates.predicted_tokens_per_s) : Json()}});
-      last = r.path;
-    }
-    rows.push_back(std::move(row));
-    all.push_back(std::move(json));
-  }
-  const Json document = {{"results", all}, {"model", last}};
-  SHOEHORN_RETURN_IF_ERROR(write_file(o.out + "/results.json", document.dump(2)));
-  const auto progress = make_progress();
-  const std::string page = o.out + "/report.html";
-  SHOEHORN_TRY(const auto run, report::read_run(o.out, page, *progress));
-  SHOEHORN_RETURN_IF_ERROR(write_file(page, report::page(run)));
-  if (o.json) {
-    print_json(document);
-    return {};
-  }
-  print(format_table(rows));
-  print(
-      fmt::format("{}: the page of this run. Perplexity and KL on {} predictions each.", page, results.front().tokens));
-  if (!last.empty()) print(fmt::format("On the device: shoehorn run -m {}", fs::path(last).filename().string()));
-  return {};
-}
-
-Status run_it(const Options& o, fit::Recipe recipe, const std::optional<fit::Device>& device) {
+/// `device`: this machine, when it was probed already.
+Status run_it(const Options& o, fit::Recipe recipe, std::optional<fit::Device> device) {
   if (o.out.empty()) return fail(ErrorCode::kInvalid, "-o DIR is needed: where the run goes (--plan does without)");
   std::error_code error;
   fs::create_directories(o.out, error);
   if (error) return fail(ErrorCode::kIo, "{}: {}", o.out, error.message());
   SHOEHORN_RETURN_IF_ERROR(give_inputs(o, recipe));
-  SHOEHORN_RETURN_IF_ERROR(write_file(o.out + "/recipe.toml", fit::to_toml(recipe)));
   fit::RunOptions options = o.run;
   options.directory = o.out;
   options.program = fs::read_symlink("/proc/self/exe", error).string();
   options.quiet = common().quiet;
   const auto progress = make_progress();
+  SHOEHORN_TRY(const auto needs, tell_needs(recipe, options, *progress));
+  SHOEHORN_RETURN_IF_ERROR(write_file(o.out + "/recipe.toml", fit::to_toml(recipe)));
   SHOEHORN_TRY(const auto results, fit::run_recipe(recipe, options, *progress));
-  return conclude(o, results, device);
+  // What was planned for another machine cannot be checked on this one.
+  if (!device && o.device.empty()) {
+    SHOEHORN_TRY(const auto formats, formats_of(results));
+    SHOEHORN_TRY(device, this_machine(o, formats, *progress));
+  }
+  return conclude_run({.directory = o.out, .json = o.json}, recipe, needs, results, device);
 }
 
 Status fit_model(const Options& o) {
@@ -292,14 +190,10 @@ Status fit_model(const Options& o) {
       SHOEHORN_TRY(const auto pulled, pull_model(reference, "", 0));
       recipe.model = pulled.path;
     }
-    std::optional<fit::Device> device;
-    if (!o.device.empty()) {
-      SHOEHORN_TRY(device, fit::find_device(o.device));
-    }
-    return run_it(o, std::move(recipe), device);
+    return run_it(o, std::move(recipe), std::nullopt);
   }
   SHOEHORN_TRY(const auto model, fit::read_model_facts(o.model));
-  SHOEHORN_TRY(const auto device, device_of(o, *progress));
+  SHOEHORN_TRY(const auto device, o.device.empty() ? this_machine(o, {}, *progress) : fit::find_device(o.device));
   SHOEHORN_TRY(const auto plan, fit::make_plan(model, device, o.plan));
   if (o.only_plan && o.json) {
     print_json(plan_json(model, device, plan, o.plan));
@@ -332,9 +226,8 @@ Status fit_model(const Options& o) {
     return {};
   }
   remark(verdict);
-  fit::Recipe recipe = recipe_of(model, choice);
+  fit::Recipe recipe = fit::recipe_of(model, choice);
   recipe.model = o.model;
-  // What was predicted for another machine cannot be checked on this one.
   return run_it(o, std::move(recipe), o.device.empty() ? std::optional(device) : std::nullopt);
 }
 
@@ -353,7 +246,9 @@ std::function<Status()> define_fit(CLI::App& app) {
   app.add_option("-p,--n-prompt", o->plan.n_prompt, "Tokens of a prompt, for the plan's times")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
-  app.add_option("-n,--n-gen", o->plan.n_answer, "Tokens of an answer")->check(CLI::Range(1, 1 << 20))->capture_default_str();
+  app.add_option("-n,--n-gen", o->plan.n_answer, "Tokens of an answer")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
   app.add_option("--min-tps", o->plan.min_tokens_per_s, "Tokens per second that are to be reached");
   app.add_option("--max-ttft", o->plan.max_ttft_s, "Seconds to the first token after a prompt, at most");
   app.add_option("--calib", o->calib,

@@ -15,7 +15,7 @@ struct Options {
   compress::HealOptions heal;
   std::string targets = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj", full;
   std::string merge, gguf;
-  bool json = false;
+  bool estimate = false, json = false;
 };
 
 std::string format_hours(double seconds) {
@@ -51,6 +51,11 @@ Status run(Options& o) {
     SHOEHORN_TRY(h.lora.targets, compress::parse_projections(CLI::detail::split(o.targets, ',')));
   }
   const auto progress = make_progress();
+  if (o.estimate) {
+    SHOEHORN_TRY(const Json estimate, compress::estimate_heal(h, *progress));
+    print_json(estimate);
+    return {};
+  }
   SHOEHORN_TRY(const auto report, compress::heal(h, *progress));
   if (o.json) {
     Json json = report.json();
@@ -113,7 +118,7 @@ std::function<Status()> define_heal(CLI::App& app) {
   app.add_option("--validate-every", h.validate_every, "Steps between validations; the best adapter is kept")->check(CLI::Range(1, 1 << 30))->capture_default_str();
   app.add_option("-s,--seed", h.seed, "Order of the examples, first weights, dropout")->capture_default_str();
   app.add_option("--dtype", h.result_dtype, "Of the merged weights: bf16, f16 or f32 (default: as they are stored)")->check(CLI::IsMember({"bf16", "f16", "f32"}));
-  add_workshop_flags(app, {&h.compute_dtype, &h.device, &h.n_threads, &h.ram, &h.resume}, "--compute-dtype");
+  add_workshop_flags(app, {&h.compute_dtype, &h.device, &h.n_threads, &h.ram, &h.resume, &o->estimate}, "--compute-dtype");
   app.add_flag("--json", o->json, "Print one JSON object");
   app.footer("Examples:\n"
              "  shoehorn heal pruned -o healed --data alpaca_data_cleaned.json --teacher Llama-3.1-8B\n"

@@ -7,6 +7,7 @@
 #include "cli/command.h"
 #include "cli/model_option.h"
 #include "cli/session_flags.h"
+#include "cli/size_option.h"
 
 namespace shoehorn::cli {
 namespace {
@@ -15,8 +16,8 @@ constexpr uint64_t kMaxTextBytes = uint64_t{1} << 30;
 
 struct Options {
   SessionFlags session;
+  eval::PerplexityOptions measure;
   std::string text_path, kl_base;
-  size_t max_chunks = 0;
   bool json = false;
 };
 
@@ -28,11 +29,16 @@ Status perplexity(const Options& o) {
     SHOEHORN_TRY(base, o.session.open(o.kl_base));
   }
   const auto progress = make_progress();
-  auto result = eval::perplexity(session, base ? &*base : nullptr, text,
-                                 {.n_ctx = static_cast<size_t>(o.session.n_ctx), .max_chunks = o.max_chunks}, *progress);
+  eval::PerplexityOptions measure = o.measure;
+  measure.n_ctx = static_cast<size_t>(o.session.n_ctx);
+  auto result = eval::perplexity(session, base ? &*base : nullptr, text, measure, *progress);
   if (!result) return annotate(result.error(), o.text_path);
   if (o.json) {
-    Json json = {{"model", o.session.model_path},   {"file", o.text_path},       {"n_ctx", o.session.n_ctx},
+    const engine::Model& model = session.model();
+    Json json = {{"model", o.session.model_path},
+                 {"bytes", model.file().file_bytes()},
+                 {"parameters", models::count_parameters(model.architecture(), model.hparams())},
+                 {"file", o.text_path},       {"n_ctx", o.session.n_ctx},
                  {"ppl", result->ppl},              {"ppl_err", result->ppl_err}, {"tokens", result->tokens},
                  {"chunks", result->chunks},        {"seconds", result->seconds},
                  {"tokens_per_second", result->tokens_per_second}};
@@ -65,8 +71,14 @@ std::function<Status()> define_perplexity(CLI::App& app) {
   const auto o = std::make_shared<Options>();
   o->session.add_to(app, 512, "Tokens per chunk");
   app.add_option("-f,--file", o->text_path, "Text to measure on (UTF-8)")->required();
-  app.add_option("--chunks", o->max_chunks, "At most this many chunks (default: all)");
+  app.add_option("--chunks", o->measure.max_chunks, "At most this many chunks (default: all)");
   add_model_option(app, "--kl-base", o->kl_base, "Measure KL(base || model) and top-1 agreement: the base, a GGUF or checkpoint");
+  app.add_option("--states", o->measure.states,
+                 "File that keeps the base's last activations on this text (without a base, the model's own): the next "
+                 "comparison takes them from there");
+  add_size_option(app, "--ram", o->measure.ram,
+                  "Memory that may be used, as 6G (default: what is free); models that do not fit are read a layer at "
+                  "a time for many chunks together");
   app.add_flag("--json", o->json, "Print one JSON object");
   app.footer("Example: shoehorn perplexity -m model-Q4_K_M.gguf -f wiki.test.raw --kl-base model-F16.gguf\n\n"
              "The protocol is llama.cpp's: whole chunks, the second half of each is predicted.");

@@ -13,7 +13,7 @@ namespace {
 struct Options {
   compress::PruneOptions prune;
   std::string targets = "mlp", layers, widths = "uniform";
-  bool no_check = false, json = false;
+  bool no_check = false, estimate = false, json = false;
 };
 
 std::string method_list() {
@@ -54,6 +54,11 @@ Status run(Options& o) {
   p.check = !o.no_check;
   SHOEHORN_RETURN_IF_ERROR(parse_layers(o.layers, p.first_layer, p.last_layer));
   const auto progress = make_progress();
+  if (o.estimate) {
+    SHOEHORN_TRY(const Json estimate, compress::estimate_prune(p, *progress));
+    print_json(estimate);
+    return {};
+  }
   SHOEHORN_TRY(const auto report, compress::prune(p, *progress));
   if (o.json) {
     Json json = report.json();
@@ -101,7 +106,7 @@ std::function<Status()> define_prune(CLI::App& app) {
   app.add_option("--micro-batch", p.micro_batch, "Samples computed at once")->check(CLI::Range(1, 4096))->capture_default_str();
   app.add_flag("--no-check", o->no_check, "Do not measure the result");
   add_calibration_flags(app, {&p.calib, &p.samples, &p.seq_len, &p.seed});
-  add_workshop_flags(app, {&p.dtype, &p.device, &p.n_threads, &p.ram, &p.resume});
+  add_workshop_flags(app, {&p.dtype, &p.device, &p.n_threads, &p.ram, &p.resume, &o->estimate});
   app.add_flag("--json", o->json, "Print one JSON object");
   app.footer("Examples:\n"
              "  shoehorn prune Llama-3.1-8B -o pruned --layers 4-27 --ratio 0.25 --calib wiki.txt\n"

@@ -19,9 +19,12 @@ struct Options {
 Status quantize_calibrated(Options& o) {
   o.calibrated.model = o.write.in;
   o.calibrated.out = o.write.out;
-  return write_model(o.write, [&](const auto& output, Progress& progress) {
-    return compress::quantize_calibrated(o.calibrated, output, progress);
-  });
+  return write_model(o.write, {.write = [&](const auto& output, Progress& progress) {
+                                 return compress::quantize_calibrated(o.calibrated, output, progress);
+                               },
+                               .estimate = [&](const auto& output, Progress& progress) {
+                                 return compress::estimate_calibrated(o.calibrated, output, progress);
+                               }});
 }
 #else
 Status quantize_calibrated(Options&) { return hand_over_to_workshop(); }
@@ -31,7 +34,7 @@ Status run(Options& o) {
   const compress::CalibratedOptions& c = o.calibrated;
   const bool targeted = c.target_bytes > 0 || c.target_bpw > 0, calibrated = c.method != "rtn" || !c.calib.empty();
   o.write.choose_types = targeted;
-  return calibrated || targeted ? quantize_calibrated(o) : write_model(o.write);
+  return calibrated || targeted ? quantize_calibrated(o) : write_model(o.write, streaming_writer(o.write));
 }
 
 }  // namespace
@@ -74,7 +77,7 @@ std::function<Status()> define_quantize(CLI::App& app) {
   app.add_option("--micro-batch", g.micro_batch, "gptq: samples computed at once")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  add_workshop_flags(app, {&g.dtype, &g.device, &w.n_threads, &g.ram, &g.resume});
+  add_workshop_flags(app, {&g.dtype, &g.device, &w.n_threads, &g.ram, &g.resume, &w.estimate});
   app.add_flag("!--no-check", w.check,
                "Do not run the output beside IN on a slice of text, which tells how far it is from it, nor have it say a sentence")
       ->capture_default_str();

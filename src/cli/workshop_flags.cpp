@@ -20,6 +20,7 @@ void add_workshop_flags(CLI::App& app, WorkshopFlags flags, const char* compute_
   app.add_option("-t,--threads", *flags.n_threads, "Threads (default: the CPUs this process may use)")->check(CLI::Range(1, 1024));
   add_size_option(app, "--ram", *flags.ram, "Memory to stay within, as 6G or 600M; activations beyond it go to disk (default: what is free)");
   app.add_option("--recipe")->description("TOML file whose table of this command's name gives options that the command line does not");
+  app.add_flag("--estimate", *flags.estimate, "Only say what it would take, as one JSON object: memory, disk, time");
   app.add_flag("--resume", *flags.resume, "Go on where an interrupted run with the same options stopped");
 }
 

@@ -20,7 +20,7 @@ struct WorkshopFlags {
   std::string *dtype, *device;
   int* n_threads;
   uint64_t* ram;
-  bool* resume;
+  bool *resume, *estimate;
 };
 /// compute_dtype: the name of the option that says what is computed in; commands whose --dtype is the result's have another.
 void add_workshop_flags(CLI::App& app, WorkshopFlags flags, const char* compute_dtype = "--dtype,--compute-dtype");

@@ -11,19 +11,6 @@
 namespace shoehorn::cli {
 namespace {
 
-Expected<std::vector<convert::TypeOverride>> parse_overrides(const std::vector<std::string>& texts) {
-  std::vector<convert::TypeOverride> overrides;
-  for (const std::string& text : texts) {
-    const size_t equals = text.rfind('=');
-    const quant::Format* format = equals == std::string::npos ? nullptr : quant::find_format(text.substr(equals + 1));
-    if (format == nullptr) {
-      return fail(ErrorCode::kInvalid, "--tensor-type {}: expected REGEX=TYPE with a type such as Q4_K", text);
-    }
-    overrides.push_back({text.substr(0, equals), format->type});
-  }
-  return overrides;
-}
-
 /// A row per block, a column per matrix of a block; what belongs to no block in front.
 std::string table_of_types(const convert::OutputReport& report) {
   std::vector<std::string> columns;
@@ -60,13 +47,30 @@ std::string mix_names() {
   return names;
 }
 
+ModelWriter streaming_writer(const WriteOptions& o) {
+  const auto write = [&o](const convert::OutputOptions& output, Progress& progress) -> Expected<convert::OutputReport> {
+    SHOEHORN_TRY(const auto source, convert::ModelSource::open(o.in, progress));
+    return convert::write_gguf(source, o.out, output, progress);
+  };
+  const auto estimate = [&o](const convert::OutputOptions& output, Progress& progress) -> Expected<Json> {
+    SHOEHORN_TRY(const auto source, convert::ModelSource::open(o.in, progress));
+    SHOEHORN_TRY(const auto types, convert::choose_output_types(source, output));
+    SHOEHORN_TRY(const uint64_t bytes, convert::output_file_bytes(source, types, output));
+    return Json{{"memory_bytes", convert::kStreamingBytes}, {"output_bytes", bytes}, {"working_bytes", 0}};
+  };
+  return {write, estimate};
+}
+
 Status write_model(const WriteOptions& o, const ModelWriter& writer) {
   SHOEHORN_RETURN_IF_ERROR(refuse_same_file(o.in, o.out));
   convert::OutputOptions options;
   options.mix = quant::find_mix(o.type);
   if (options.mix == nullptr && !(o.choose_types && o.type == "auto"))
     return fail(ErrorCode::kInvalid, "unknown type {}; there are {}", o.type, mix_names());
-  SHOEHORN_TRY(options.overrides, parse_overrides(o.tensor_types));
+  for (const std::string& text : o.tensor_types) {
+    SHOEHORN_TRY(auto parsed, convert::parse_type_override(text));
+    options.overrides.push_back(std::move(parsed));
+  }
   options.allow_requantize = o.allow_requantize;
   options.n_threads = o.n_threads;
   io::Imatrix imatrix;
@@ -82,11 +86,12 @@ Status write_model(const WriteOptions& o, const ModelWriter& writer) {
     options.remarks = check.unmeasured();
     options.check = [&](const std::string& path) { return check.run(path, *progress); };
   }
-  const auto stream = [&](const convert::OutputOptions& output, Progress& p) -> Expected<convert::OutputReport> {
-    SHOEHORN_TRY(const auto source, convert::ModelSource::open(o.in, p));
-    return convert::write_gguf(source, o.out, output, p);
-  };
-  SHOEHORN_TRY(const auto report, writer ? writer(options, *progress) : stream(options, *progress));
+  if (o.estimate) {
+    SHOEHORN_TRY(const Json estimate, writer.estimate(options, *progress));
+    print_json(estimate);
+    return {};
+  }
+  SHOEHORN_TRY(const auto report, writer.write(options, *progress));
   const double mb_per_second = 1e-6 * static_cast<double>(report.input_bytes) / report.write_seconds;
   remark(fmt::format("read {} at {:.1f} MB/s", format_bytes(report.input_bytes), mb_per_second));
   if (o.json) {

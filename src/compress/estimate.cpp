@@ -21,6 +21,16 @@ std::string format_time(double seconds) {
 
 }  // namespace
 
+Json Estimate::json(const Compute& compute) const {
+  Json shapes = Json::array();
+  for (const models::LayerShape& layer : layers) shapes.push_back({layer.n_head, layer.n_head_kv, layer.n_ff});
+  return {{"memory_bytes", memory_bytes},
+          {"output_bytes", output_bytes},
+          {"working_bytes", working_bytes},
+          {"seconds", multiply_adds / measure_multiply_adds(compute)},
+          {"layers", shapes}};
+}
+
 double block_multiply_adds(const BlockLoader& loader, int64_t seq_len) {
   double n = 0;
   for (const models::LayerShape& layer : loader.hparams().layers) {
@@ -57,11 +67,11 @@ Expected<std::string> describe(const Estimate& estimate, const Compute& compute,
   fs::path parent = fs::absolute(directory, error).parent_path();
   while (!parent.empty() && !fs::exists(parent, error) && parent != parent.parent_path()) parent = parent.parent_path();
   const fs::space_info space = fs::space(parent, error);
-  if (!error && space.available < estimate.disk_bytes) {
-    return fail(ErrorCode::kTooLarge, "{} takes about {} of disk, {} has {} free", directory, format_bytes(estimate.disk_bytes), parent.string(),
+  if (!error && space.available < estimate.disk_bytes()) {
+    return fail(ErrorCode::kTooLarge, "{} takes about {} of disk, {} has {} free", directory, format_bytes(estimate.disk_bytes()), parent.string(),
                 format_bytes(space.available));
   }
-  return fmt::format("about {} of memory, {} of disk and {}", format_bytes(estimate.memory_bytes), format_bytes(estimate.disk_bytes),
+  return fmt::format("about {} of memory, {} of disk and {}", format_bytes(estimate.memory_bytes), format_bytes(estimate.disk_bytes()),
                      format_time(estimate.multiply_adds / measure_multiply_adds(compute)));
 }
 

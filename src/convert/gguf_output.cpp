@@ -144,6 +144,14 @@ Status encode_rows(const SourceTensor& tensor, uint64_t first, uint64_t count, c
 
 }  // namespace
 
+Expected<TypeOverride> parse_type_override(const std::string& text) {
+  const size_t equals = text.rfind('=');
+  const quant::Format* format = equals == std::string::npos ? nullptr : quant::find_format(text.substr(equals + 1));
+  if (format == nullptr)
+    return fail(ErrorCode::kInvalid, "--tensor-type {}: expected REGEX=TYPE with a type such as Q4_K", text);
+  return TypeOverride{text.substr(0, equals), format->type};
+}
+
 Expected<std::vector<quant::Type>> choose_output_types(const ModelSource& source, const OutputOptions& options) {
   if (!options.types.empty()) return options.types;
   std::vector<quant::MixTensor> tensors;

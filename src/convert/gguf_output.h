@@ -21,6 +21,9 @@ struct TypeOverride {
   quant::Type type;
 };
 
+/// "REGEX=TYPE". Fails with kInvalid when it is something else.
+Expected<TypeOverride> parse_type_override(const std::string& text);
+
 using Remarks = std::vector<std::pair<std::string, io::GgufValue>>;
 
 /// Keys of what a model's check found: not true of another model that is made of it.
@@ -82,6 +85,9 @@ Expected<std::vector<bool>> overridden(const ModelSource& source, const std::vec
 /// The size of the file that write_gguf would write with these types.
 Expected<uint64_t> output_file_bytes(const ModelSource& source, const std::vector<quant::Type>& types,
                                      const OutputOptions& options);
+
+/// What write_gguf takes of memory, at most, with the program and a large tokenizer (98 MB were measured on 8 B parameters).
+inline constexpr uint64_t kStreamingBytes = uint64_t{160} << 20;
 
 /// Streams the source into `path`. Memory: a chunk of rows, not the model. The file appears whole or not at all; its
 /// bytes do not depend on the number of threads. Fails naming the tensor when a weight is NaN, Inf or too large for its

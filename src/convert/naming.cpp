@@ -95,6 +95,18 @@ ModelName parse_model_name(const std::string& directory, uint64_t n_parameters) 
   return out;
 }
 
+std::string file_name(const ModelName& name, const std::string& encoding) {
+  std::vector<std::string> parts = {name.basename, name.size_label, name.finetune, name.version, encoding};
+  std::erase(parts, "");
+  std::string out;
+  for (const char c : join(parts, "-")) {
+    const bool plain = std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_' || c == '.';
+    out += plain ? c : '-';
+  }
+  out.erase(0, std::min(out.find_first_not_of(".-"), out.size()));
+  return out + ".gguf";
+}
+
 void write_general_names(const ModelName& name, io::GgufMetadata& metadata) {
   metadata.set("general.type", std::string("model"));
   metadata.set("general.name", name.name);

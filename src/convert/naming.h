@@ -20,6 +20,9 @@ struct ModelName {
 /// Splits a directory or repository name ("Llama-3.1-8B-Instruct") into its parts; the size label comes from the count.
 ModelName parse_model_name(const std::string& directory, uint64_t n_parameters);
 
+/// "Llama-3.1-8B-Instruct-Q4_K_M.gguf". What no file name may have becomes "-".
+std::string file_name(const ModelName& name, const std::string& encoding);
+
 /// "8B", "1.2B", "10M", "260K".
 std::string size_label(uint64_t n_parameters);
 

@@ -8,9 +8,9 @@
 
 #include "base/hash.h"
 #include "base/json.h"
-#include "base/memory.h"
 #include "eval/chunks.h"
 #include "eval/layer_stream.h"
+#include "eval/model_identity.h"
 
 namespace shoehorn::eval {
 namespace {
@@ -20,12 +20,7 @@ using engine::Weight;
 using models::Role;
 using tokenizer::Token;
 
-/// Chunks in a pass at most. By then reading the layers takes little of the time, and more would be lost by being
-/// stopped.
-constexpr size_t kMaxChunksPerPass = 32;
 constexpr size_t kChannelsPerTask = 256;
-/// Bytes of a file that Linux maps when one of them is touched (fault_around_bytes).
-constexpr uint64_t kFaultAround = 64 << 10;
 
 /// Adds up what the products read.
 class Collector : public engine::ProductObserver {
@@ -98,57 +93,29 @@ class Collector : public engine::ProductObserver {
   std::string not_finite_;
 };
 
-struct Plan {
-  size_t chunks_per_pass = 1;
-  bool layer_by_layer = false;  ///< pages are let go of behind a layer
-};
-
-/// Bytes that the session and the sums will come to take beside the file's pages.
-uint64_t working_bytes(const engine::Session& session) {
-  const models::Hparams& h = session.model().hparams();
-  const uint64_t q = uint64_t{h.max_n_head()} * h.head_dim, widest = std::max<uint64_t>({h.n_embd, q, h.max_n_ff()});
-  const uint64_t per_token =
-      2 * h.n_embd + 4 * q + h.max_n_ff() + 2 * widest;  // with the packed input of a product, twice
-  const uint64_t sums = uint64_t{h.n_layer} * (4 * uint64_t{h.n_embd} + q + h.max_n_ff()) * sizeof(double);
-  // The sums once more while they are saved.
-  return session.cache().bytes() + session.n_batch() * per_token * sizeof(float) + 2 * sums;
+/// Bytes of the sums, and of them once more while they are saved.
+uint64_t sum_bytes(const models::Hparams& h) {
+  return 2 * uint64_t{h.n_layer} * (4 * uint64_t{h.n_embd} + uint64_t{h.max_n_head()} * h.head_dim + h.max_n_ff()) *
+         sizeof(double);
 }
 
-Expected<Plan> make_plan(const engine::Session& session, const ImatrixOptions& options, size_t n_chunks) {
-  const models::Hparams& h = session.model().hparams();
-  const uint64_t file = session.model().file().file_bytes(), working = working_bytes(session);
-  const uint64_t chunk = uint64_t{session.n_ctx()} * h.n_embd * sizeof(float);
-  const uint64_t resident = peak_resident_bytes(), ram = options.ram > 0 ? options.ram : available_memory() + resident;
-  Plan plan{.chunks_per_pass = std::max<size_t>(1, options.chunks_per_pass),
-            .layer_by_layer = options.chunks_per_pass > 1};
-  if (options.chunks_per_pass > 0 || resident + file + working + chunk <= ram) return plan;
-  // Rows of the embedding bring their neighbours along, and are let go of before the first layer is read.
-  const Weight& rows = session.model().global()[Role::kTokenEmbd];
-  const uint64_t embedding = std::min<uint64_t>(rows.n_rows * rows.row_bytes, session.n_ctx() * kFaultAround);
-  const uint64_t layer = LayerStream::largest_layer(session.model());
-  const uint64_t fixed = resident + working + std::max(layer, embedding);
-  if (fixed + chunk > ram) {
-    return fail(ErrorCode::kTooLarge,
-                "an importance matrix of this model takes {}, a layer of {} at a time; {} are allowed (a shorter -c or "
-                "-b takes less)",
-                format_bytes(fixed + chunk), format_bytes(layer), format_bytes(ram));
-  }
-  plan.layer_by_layer = true;
-  plan.chunks_per_pass = std::min<uint64_t>({(ram - fixed) / chunk, n_chunks, kMaxChunksPerPass});
-  return plan;
+Expected<StreamPlan> make_plan(const engine::Session& session, const ImatrixOptions& options, size_t n_chunks) {
+  if (options.chunks_per_pass > 0) return StreamPlan{options.chunks_per_pass, options.chunks_per_pass > 1};
+  return plan_stream({.what = "an importance matrix",
+                      .sessions = {&session},
+                      .chunk_size = session.n_ctx(),
+                      .n_chunks = n_chunks,
+                      .extra_bytes = sum_bytes(session.model().hparams()),
+                      .ram = options.ram});
 }
 
 /// All that the sums depend on but the number of chunks, which may grow.
 std::string fingerprint(const engine::Session& session, const Chunks& chunks, const ImatrixOptions& options) {
   const engine::Model& model = session.model();
-  std::error_code error;
-  const std::string& path = model.file().path();
   Fnv1a hash;
   hash.add(std::as_bytes(std::span(chunks.tokens())));
   const Json json = {{"program", "shoehorn imatrix 1"},
-                     {"model",
-                      {fs::absolute(path, error).lexically_normal().string(), model.file().file_bytes(),
-                       fs::last_write_time(path, error).time_since_epoch().count()}},
+                     {"model", model_identity(model)},
                      {"tokens", {chunks.tokens().size(), hash.value()}},
                      {"chunks", {session.n_ctx(), options.first_chunk}},
                      {"process_output", options.process_output},
@@ -219,7 +186,7 @@ class Collection {
     if (plan_.layer_by_layer) {
       progress_.note(fmt::format("reading the model a layer at a time for {} chunks together", plan_.chunks_per_pass));
     }
-    LayerStream stream(session_, plan_.chunks_per_pass, plan_.layer_by_layer);
+    LayerStream stream(session_, session_.n_ctx(), plan_.chunks_per_pass, plan_.layer_by_layer);
     progress_.begin("imatrix", (n_chunks - done_) * n_layer);
     while (done_ < n_chunks) {
       if (progress_.cancelled()) {
@@ -240,7 +207,7 @@ class Collection {
   Status pass(LayerStream& stream, size_t first, size_t n) {
     std::vector<std::vector<Token>> chunks;
     for (size_t i = 0; i < n; ++i) chunks.push_back(chunks_[first + i]);
-    SHOEHORN_RETURN_IF_ERROR(stream.run(chunks, [&](size_t) -> Status {
+    SHOEHORN_RETURN_IF_ERROR(stream.run(chunks, 0, [&](size_t) -> Status {
       progress_.advance(1);
       // A pass of one chunk is soon over, and then it can be saved.
       if (n > 1 && progress_.cancelled()) return stopped();
@@ -285,7 +252,7 @@ class Collection {
   const std::string fingerprint_;
   Progress& progress_;
   Collector collector_;
-  Plan plan_;
+  StreamPlan plan_;
   size_t done_, saved_;     // chunks
 };
 

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <filesystem>
 
-#include "convert/gguf_output.h"
 #include "engine/kv_cache.h"
 #include "fit/speed.h"
 #include "models/gguf_hparams.h"
@@ -167,9 +166,7 @@ Expected<ModelFacts> read_model_facts(const std::string& path) {
   return out;
 }
 
-Expected<Choice> evaluate_choice(const ModelFacts& model, const Device& device, const PlanOptions& o,
-                                 const quant::Mix& mix, double width) {
-  const models::Hparams h = width < 1 ? narrowed(model.hparams, width) : model.hparams;
+Expected<convert::ModelSource> outline_of(const ModelFacts& model, const models::Hparams& h) {
   const models::Architecture* architecture = model.architecture;
   if (!h.uniform() && !architecture->per_layer_keys) {
     architecture = architecture->jagged_as == nullptr ? nullptr : models::find_architecture(architecture->jagged_as);
@@ -178,20 +175,31 @@ Expected<Choice> evaluate_choice(const ModelFacts& model, const Device& device, 
                   model.architecture->name);
     }
   }
-  const auto source = convert::ModelSource::outline(*architecture, h, model.name, model.tokenizer);
+  return convert::ModelSource::outline(*architecture, h, model.name, model.tokenizer);
+}
+
+Expected<uint64_t> file_bytes_of(const ModelFacts& model, const convert::ModelSource& outline,
+                                 const convert::OutputOptions& output, const std::vector<quant::Type>& types) {
+  SHOEHORN_TRY(const uint64_t bytes, convert::output_file_bytes(outline, types, output));
+  return model.has_tokenizer ? bytes : bytes + outline.hparams().n_vocab * kMetadataPerToken;
+}
+
+Expected<Choice> evaluate_choice(const ModelFacts& model, const Device& device, const PlanOptions& o,
+                                 const quant::Mix& mix, double width) {
+  const models::Hparams h = width < 1 ? narrowed(model.hparams, width) : model.hparams;
+  SHOEHORN_TRY(const auto source, outline_of(model, h));
   convert::OutputOptions output;
   output.mix = &mix;
   SHOEHORN_TRY(const auto types, convert::choose_output_types(source, output));
   Choice out;
   out.mix = &mix;
   out.width = width;
-  out.parameters = models::count_parameters(*architecture, h);
+  out.parameters = models::count_parameters(source.architecture(), h);
   for (size_t i = 0; i < types.size(); ++i) {
     const convert::SourceTensor& tensor = source.tensors()[i];
     out.tensor_bytes += tensor.n_rows() * quant::row_bytes(quant::format(types[i]), tensor.n_cols());
   }
-  SHOEHORN_TRY(out.file_bytes, convert::output_file_bytes(source, types, output));
-  if (!model.has_tokenizer) out.file_bytes += h.n_vocab * kMetadataPerToken;
+  SHOEHORN_TRY(out.file_bytes, file_bytes_of(model, source, output, types));
   out.ram_bytes = resident_bytes(source, out.file_bytes, types, o.n_ctx);
   const Speed speed(device, source, types);
   out.ttft_s = speed.prompt_seconds(o.n_prompt);

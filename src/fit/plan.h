@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "convert/model_source.h"
+#include "convert/gguf_output.h"
 #include "fit/device.h"
 #include "quant/mix.h"
 
@@ -25,6 +25,13 @@ struct ModelFacts {
 /// `path`: a checkpoint's folder, its config.json, or a GGUF. Weights are not looked at. Fails as read_model_config and
 /// GgufFile::open do.
 Expected<ModelFacts> read_model_facts(const std::string& path);
+
+/// The GGUF of a model with these dimensions, without weights. Fails with kUnsupported when nothing stock could read it.
+Expected<convert::ModelSource> outline_of(const ModelFacts& model, const models::Hparams& hparams);
+
+/// The size of that file. What a tokenizer that was not there takes is guessed.
+Expected<uint64_t> file_bytes_of(const ModelFacts& model, const convert::ModelSource& outline,
+                                 const convert::OutputOptions& output, const std::vector<quant::Type>& types);
 
 struct PlanOptions {
   uint64_t ram = 0;     ///< bytes that the model may take; 0: the device's usable share

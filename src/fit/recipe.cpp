@@ -98,6 +98,23 @@ Status complete(Stage& stage, const Recipe& before, const std::string& where) {
 
 }  // namespace
 
+bool Stage::reads(std::string_view output) const {
+  return in == output || std::ranges::any_of(options, [&](const auto& option) {
+           return option.second.starts_with('@') && std::string_view(option.second).substr(1) == output;
+         });
+}
+
+std::string_view Stage::option(std::string_view key) const {
+  const auto found = std::ranges::find(options, key, &std::pair<std::string, std::string>::first);
+  return found == options.end() ? std::string_view() : found->second;
+}
+
+bool Recipe::drops(size_t made, size_t done) const {
+  if (!stages[made].writes_checkpoint() || made + 1 == stages.size()) return false;
+  return std::none_of(stages.begin() + static_cast<std::ptrdiff_t>(done) + 1, stages.end(),
+                      [&](const Stage& later) { return later.reads(stages[made].name); });
+}
+
 Expected<Recipe> parse_recipe(std::string_view text, const std::string& source) {
   const toml::parse_result parsed = toml::parse(text, source);
   if (!parsed) {

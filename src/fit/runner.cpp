@@ -5,9 +5,11 @@
 #include <cmath>
 #include <ctime>
 #include <filesystem>
+#include <fstream>
 #include <set>
 
 #include "base/hash.h"
+#include "base/memory.h"
 #include "base/output_file.h"
 #include "base/subprocess.h"
 
@@ -15,7 +17,7 @@ namespace shoehorn::fit {
 namespace {
 namespace fs = std::filesystem;
 
-constexpr uint64_t kMaxRecordBytes = uint64_t{64} << 20;
+constexpr int kEvalContext = 512;
 
 std::string now_text() {
   char text[32];
@@ -40,9 +42,9 @@ std::string shell_line(const std::vector<std::string>& words) {
 }
 
 Status append(const std::string& path, const std::string& text) {
-  SHOEHORN_TRY(std::string old,
-               fs::exists(path) ? read_file(path, kMaxRecordBytes) : Expected<std::string>(std::string()));
-  return write_file(path, old + text);
+  std::ofstream out(path, std::ios::app);
+  out << text << std::flush;
+  return out ? Status() : fail(ErrorCode::kIo, "{}: cannot be written", path);
 }
 
 /// Size and time of a file, or of all in a folder: what a stage read is still the same.
@@ -100,19 +102,51 @@ class Run {
     for (Result& result : results) {
       if (result.is_gguf) SHOEHORN_RETURN_IF_ERROR(time(result));
     }
+    fs::remove(states(), error);
     return results;
   }
 
+  Expected<Needs> needs() {
+    SHOEHORN_TRY(const ModelFacts model, read_model_facts(recipe_.model));
+    const uint64_t states_bytes =
+        static_cast<uint64_t>(recipe_.eval_chunks) * kEvalContext / 2 * model.hparams.n_embd * sizeof(float);
+    return needs_of(recipe_, model, states_bytes, o_.keep, [&](const Stage& stage) { return ask(stage); });
+  }
+
  private:
+  /// The model's last activations on the text that all is measured on: every comparison needs them.
+  std::string states() const { return o_.directory + "/records/source.states"; }
   std::string record(const std::string& name) const { return o_.directory + "/records/" + name + ".json"; }
   std::string origin(const std::string& name) const { return o_.directory + "/records/" + name + ".of"; }
   std::string output(const Stage& stage) const {
     return o_.directory + "/" + stage.name + (stage.writes_checkpoint() ? "" : ".gguf");
   }
+  /// What a stage says that it would take, of the recipe's model.
+  Expected<Json> ask(const Stage& stage) const {
+    Stage as_if = stage;
+    std::map<std::string, std::string> paths = paths_;
+    for (const Stage& earlier : recipe_.stages) {
+      if (is_model(earlier)) {
+        paths[earlier.name] = recipe_.model;
+      } else {
+        // A matrix of importance changes no need.
+        std::erase_if(as_if.options, [&](const auto& option) { return option.second == "@" + earlier.name; });
+      }
+    }
+    std::vector<std::string> words = command_of(as_if, paths, output(stage));
+    add_ram(stage.command, words);
+    words.insert(words.begin(), o_.program);
+    words.insert(words.end(), {"--estimate", "-q"});
+    SHOEHORN_TRY(const std::string said, run_in_front(words, [&] { return progress_.cancelled(); }));
+    return parse_json(said);
+  }
   std::vector<std::string> words_of(const Stage& stage) const {
     std::vector<std::string> words = command_of(stage, paths_, output(stage));
-    if (o_.ram > 0 && stage.command != "convert") words.insert(words.end(), {"--ram", std::to_string(o_.ram)});
+    add_ram(stage.command, words);
     return words;
+  }
+  void add_ram(const std::string& command, std::vector<std::string>& words) const {
+    if (o_.ram > 0 && command != "convert") words.insert(words.end(), {"--ram", std::to_string(o_.ram)});
   }
 
   /// What a record is of: the command, and the state of what it reads. Inputs that are gone count as they were.
@@ -146,20 +180,16 @@ class Run {
     if (fs::exists(output(stage), error)) return true;
     if (!stage.writes_checkpoint() || o_.keep || !fs::exists(record(stage.name + "-perplexity"), error)) return false;
     for (size_t later = i + 1; later < recipe_.stages.size(); ++later) {
-      if (reads(recipe_.stages[later], stage.name) && !is_over(later)) return false;
+      if (recipe_.stages[later].reads(stage.name) && !is_over(later)) return false;
     }
     return true;
   }
 
-  static bool reads(const Stage& stage, const std::string& name) {
-    return stage.in == name ||
-           std::ranges::any_of(stage.options, [&](const auto& option) { return option.second == "@" + name; });
-  }
-
-  /// Runs a command and keeps what it prints.
-  Status command(const std::string& name, std::vector<std::string> words, const std::string& out, bool can_resume) {
+  /// Runs a command and keeps what it prints. `more` are words that make no difference to what comes out.
+  Status command(const std::string& name, std::vector<std::string> words, const std::string& out,
+                 const std::vector<std::string>& more) {
     const Json of = origin_of(words, out, Json::object());
-    if (can_resume) words.push_back("--resume");
+    words.insert(words.end(), more.begin(), more.end());
     if (words.front() != "bench") words.push_back("--json");
     if (o_.quiet) words.push_back("-q");
     const std::string log = o_.directory + "/run.log";
@@ -187,36 +217,53 @@ class Run {
       // Made of something else, or killed before it was said that it is made.
       fs::remove_all(out, error);
     }
-    return command(stage.name, words_of(stage), out, stage.command != "convert");
+    return command(stage.name, words_of(stage), out,
+                   stage.command == "convert" ? std::vector<std::string>() : std::vector<std::string>{"--resume"});
   }
 
   /// Perplexity, and with `against_source` the distance from the recipe's model.
   Expected<Result> measure(const std::string& name, const std::string& model, bool against_source) {
-    std::vector<std::string> words = {
-        "perplexity", "-m", model, "-f", recipe_.eval, "-c", "512", "--chunks", std::to_string(recipe_.eval_chunks)};
+    std::vector<std::string> words = {"perplexity",
+                                      "-m",
+                                      model,
+                                      "-f",
+                                      recipe_.eval,
+                                      "-c",
+                                      std::to_string(kEvalContext),
+                                      "--chunks",
+                                      std::to_string(recipe_.eval_chunks)};
     if (against_source) words.insert(words.end(), {"--kl-base", recipe_.model});
+    add_ram("perplexity", words);
     const std::string key = name + "-perplexity";
-    if (!o_.resume || !has_record(key, words, "")) SHOEHORN_RETURN_IF_ERROR(command(key, std::move(words), "", false));
+    if (!o_.resume || !has_record(key, words, ""))
+      SHOEHORN_RETURN_IF_ERROR(command(key, std::move(words), "", {"--states", states()}));
     SHOEHORN_TRY(const Json json, read_json(record(key)));
-    return Result{name,
-                  model,
-                  json_or(json, "ppl", 0.0),
-                  json_or(json, "ppl_err", 0.0),
-                  json_or(json, "kld_mean", 0.0),
-                  json_or(json, "kld_err", 0.0),
-                  json_or(json, "top1", 0.0),
-                  json_or(json, "tokens", int64_t{0}),
-                  false,
-                  {}};
+    return Result{.name = name,
+                  .path = model,
+                  .ppl = json_or(json, "ppl", 0.0),
+                  .ppl_err = json_or(json, "ppl_err", 0.0),
+                  .kl = json_or(json, "kld_mean", 0.0),
+                  .kl_err = json_or(json, "kld_err", 0.0),
+                  .top1 = json_or(json, "top1", 0.0),
+                  .tokens = json_or(json, "tokens", int64_t{0}),
+                  .bytes = json_or(json, "bytes", uint64_t{0}),
+                  .parameters = json_or(json, "parameters", uint64_t{0})};
   }
 
   /// The papers' test: a prompt of 512 tokens, an answer of 128.
   Status time(Result& result) {
+    const uint64_t room = o_.ram > 0 ? o_.ram : available_memory();
+    if (result.bytes >= room) {
+      progress_.note(fmt::format(
+          "{} is not timed: its {} are more than the memory, {}, and every token would read them from the disk",
+          result.path, format_bytes(result.bytes), format_bytes(room)));
+      return {};
+    }
     const std::string key = result.name + "-bench";
     std::vector<std::string> words = {"bench", "-m",      result.path, "-p", "512", "-n",  "128",
                                       "-pg",   "512,128", "-r",        "3",  "-o",  "json"};
     if (o_.n_threads > 0) words.insert(words.end(), {"-t", std::to_string(o_.n_threads)});
-    if (!o_.resume || !has_record(key, words, "")) SHOEHORN_RETURN_IF_ERROR(command(key, std::move(words), "", false));
+    if (!o_.resume || !has_record(key, words, "")) SHOEHORN_RETURN_IF_ERROR(command(key, std::move(words), "", {}));
     SHOEHORN_TRY(result.bench, read_json(record(key)));
     return {};
   }
@@ -233,15 +280,9 @@ class Run {
 
   /// Removes checkpoints that no stage after i reads.
   void drop_unneeded(size_t i) const {
-    if (o_.keep || i + 1 == recipe_.stages.size()) return;
-    for (size_t made = 0; made <= i; ++made) {
-      const Stage& stage = recipe_.stages[made];
-      if (!stage.writes_checkpoint()) continue;
-      const auto begin = recipe_.stages.begin() + static_cast<std::ptrdiff_t>(i) + 1;
-      const bool needed =
-          std::any_of(begin, recipe_.stages.end(), [&](const Stage& later) { return reads(later, stage.name); });
+    for (size_t made = 0; made <= i && !o_.keep; ++made) {
       std::error_code error;
-      if (!needed) fs::remove_all(output(stage), error);
+      if (recipe_.drops(made, i)) fs::remove_all(output(recipe_.stages[made]), error);
     }
   }
 
@@ -270,6 +311,10 @@ std::vector<std::string> command_of(const Stage& stage, const std::map<std::stri
     if (value != "true") words.push_back(value.starts_with('@') ? paths.at(value.substr(1)) : value);
   }
   return words;
+}
+
+Expected<Needs> estimate_recipe(const Recipe& recipe, const RunOptions& options, Progress& progress) {
+  return Run(recipe, options, progress).needs();
 }
 
 Expected<std::vector<Result>> run_recipe(const Recipe& recipe, const RunOptions& options, Progress& progress) {

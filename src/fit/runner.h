@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/progress.h"
 #include "base/status.h"
+#include "fit/needs.h"
 #include "fit/recipe.h"
 
 namespace shoehorn::fit {
@@ -24,13 +25,18 @@ struct RunOptions {
 
 /// A file that a run leaves, measured.
 struct Result {
-  std::string name;  ///< of the stage
-  std::string path;
+  std::string name = {};  ///< of the stage
+  std::string path = {};
   double ppl = 0, ppl_err = 0, kl = 0, kl_err = 0, top1 = 0;
   int64_t tokens = 0;  ///< predictions that it was measured on
   bool is_gguf = false;
-  Json bench;  ///< of a GGUF: llama-bench's array of pp512, tg128 and pp512+tg128
+  uint64_t bytes = 0, parameters = 0;  ///< of its weights' files
+  Json bench = {};  ///< of a GGUF that fits in the memory: llama-bench's array of pp512, tg128 and pp512+tg128
 };
+
+/// What run_recipe() will take of disk and memory, with every stage asked. Nothing is written. Fails naming the stage
+/// that refuses.
+Expected<Needs> estimate_recipe(const Recipe& recipe, const RunOptions& options, Progress& progress);
 
 /// Runs `recipe`, whose inputs must all be given, in its folder: OUTPUT of each stage by its name (prune, heal: a
 /// folder, others NAME.gguf), records/NAME.json what the stage printed, records/NAME-perplexity.json how far it is from

@@ -1,6 +1,9 @@
 // The whole way, as one command.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/mount.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <filesystem>
@@ -48,12 +51,14 @@ type = "Q3_K_M"
 no-check = true
 )");
   }
-  std::vector<std::string> command(const std::string& out, bool resume) const {
+  std::vector<std::string> command(const std::string& out, bool resume, const char* device = "generic") const {
     std::vector<std::string> words = {"fit",     dir_ + "/recipe.toml",
                                       "-o",      dir_ + "/" + out,
                                       "--calib", model_ + "/calib.txt",
                                       "--eval",  model_ + "/eval.txt",
                                       "--json",  "-q"};
+    // Otherwise this machine is measured.
+    if (device != nullptr) words.insert(words.end(), {"--device", device});
     if (resume) words.push_back("--resume");
     return words;
   }
@@ -62,7 +67,7 @@ no-check = true
 };
 
 TEST_F(Fit, ARecipeFromCheckpointToReport) {
-  const Result result = run(command("run", false));
+  const Result result = run(command("run", false, nullptr));
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const auto json = parse_json(result.out);
   ASSERT_TRUE(json.has_value());
@@ -73,11 +78,19 @@ TEST_F(Fit, ARecipeFromCheckpointToReport) {
   EXPECT_GT(results[3]["kld_mean"], 0);
   EXPECT_GT(results[4]["tokens_per_second"], 0);
   EXPECT_EQ(results[4]["bytes"], fs::file_size(dir_ + "/run/smaller.gguf"));
-  EXPECT_FALSE(fs::exists(dir_ + "/run/prune"));
+  EXPECT_GT(results[4]["predicted_tokens_per_second"], 0);
+  for (const Json& stage : {results[1], results[3], results[4]}) {
+    EXPECT_NEAR(stage["predicted_bytes"].get<double>(), stage["bytes"].get<double>(),
+                1e-3 * stage["bytes"].get<double>())
+        << stage["name"];
+  }
+  EXPECT_TRUE((*json)["tokenizer"]["small"]["same"]);
+  for (const char* gone : {"/run/prune", "/run/heal", "/run/records/source.states"})
+    EXPECT_FALSE(fs::exists(dir_ + gone)) << gone;
   EXPECT_NE(read_text(dir_ + "/run/report.html").find("smaller"), std::string::npos);
   // Nothing is done a second time.
   const std::string log = read_text(dir_ + "/run/run.log");
-  ASSERT_EQ(run(command("run", true)).exit_code, 0);
+  ASSERT_EQ(run(command("run", true, nullptr)).exit_code, 0);
   EXPECT_EQ(read_text(dir_ + "/run/run.log"), log);
 }
 
@@ -100,6 +113,72 @@ TEST_F(Fit, KillsInEveryStageChangeNothing) {
   for (const char* file : {"small.gguf", "smaller.gguf"}) {
     EXPECT_EQ(read_bytes(dir_ + "/whole/" + file), read_bytes(dir_ + "/killed/" + file)) << file;
   }
+}
+
+/// A small file system of its own.
+class SmallDisk {
+ public:
+  SmallDisk(const std::string& path, const char* size) : path_(path) {
+    fs::create_directory(path);
+    mounted_ = ::mount("shoehorn-test", path.c_str(), "tmpfs", 0, fmt::format("size={}", size).c_str()) == 0;
+  }
+  ~SmallDisk() {
+    if (mounted_) ::umount2(path_.c_str(), MNT_DETACH);
+  }
+  bool mounted() const { return mounted_; }
+  /// Takes all that is left of it, until empty().
+  void fill() const {
+    const int fd = ::open(filler().c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    for (off_t end = 0, step = 1 << 20; step >= 4096;) {
+      if (::posix_fallocate(fd, end, step) == 0) {
+        end += step;
+      } else {
+        step /= 2;
+      }
+    }
+    ::close(fd);
+  }
+  void empty() const { fs::remove(filler()); }
+
+ private:
+  std::string filler() const { return path_ + "/filler"; }
+  const std::string path_;
+  bool mounted_ = false;
+};
+
+TEST_F(Fit, AFullDiskInEveryStageChangesNothing) {
+  const SmallDisk disk(dir_ + "/disk", "200M");
+  if (!disk.mounted()) GTEST_SKIP() << "only root may mount a file system";
+  ASSERT_EQ(run(command("whole", false)).exit_code, 0);
+  bool resume = false;
+  for (const char* record : {"source-perplexity", "prune-perplexity", "heal-perplexity", "small-perplexity"}) {
+    Program program(command("disk/run", resume));
+    resume = true;
+    const std::string waited = dir_ + "/disk/run/records/" + record + ".json";
+    for (int i = 0; i < 60000 && !fs::exists(waited) && program.running(); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    // The next stage writes into this.
+    disk.fill();
+    const Result result = program.wait();
+    EXPECT_EQ(result.exit_code, 1) << record;
+    EXPECT_TRUE(result.err.find("No space left") != std::string::npos || result.err.find("free") != std::string::npos)
+        << result.err;
+    disk.empty();
+  }
+  const Result result = run(command("disk/run", true));
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  for (const char* file : {"small.gguf", "smaller.gguf"}) {
+    EXPECT_EQ(read_bytes(dir_ + "/whole/" + file), read_bytes(dir_ + "/disk/run/" + file)) << file;
+  }
+}
+
+TEST_F(Fit, ADiskThatIsTooSmallIsSaidBeforeAnythingIsDone) {
+  const SmallDisk disk(dir_ + "/disk", "20M");
+  if (!disk.mounted()) GTEST_SKIP() << "only root may mount a file system";
+  const Result result = run(command("disk/run", false));
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_NE(result.err.find("of disk at its most"), std::string::npos) << result.err;
+  EXPECT_FALSE(fs::exists(dir_ + "/disk/run/records"));
 }
 
 TEST_F(Fit, APlanNeedsNoWeights) {

@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "eval/chunks.h"
 #include "eval/text_likeness.h"
+#include "support/notes.h"
 #include "support/resume.h"
 #include "support/running_model.h"
 #include "support/support.h"
@@ -234,15 +235,10 @@ TEST_F(Collecting, AStateOfAnotherRunIsRefused) {
   expect_same_bits(collect(options, exact()), collect(fresh, exact()));
 }
 
-/// Keeps the notes.
-struct Notes : NoProgress {
-  std::string text;
-  void note(std::string_view t) override { text += std::string(t) + "\n"; }
-};
 
 TEST_F(Collecting, AModelThatDoesNotFitIsReadByLayersOrRefusedWithTheNumbers) {
   engine::Session session = open_session(path_, exact());
-  Notes notes;
+  test::Notes notes;
   const auto refused = collect_imatrix(session, text_, {.ram = 1 << 20}, notes);
   ASSERT_FALSE(refused.has_value());
   EXPECT_EQ(refused.error().code, ErrorCode::kTooLarge);
@@ -254,7 +250,7 @@ TEST_F(Collecting, AModelThatDoesNotFitIsReadByLayersOrRefusedWithTheNumbers) {
 
 TEST_F(Collecting, FewTokensAndNoTokensAreSaid) {
   engine::Session session = open_session(path_, exact());
-  Notes notes;
+  test::Notes notes;
   ASSERT_TRUE(collect_imatrix(session, text_, {.max_chunks = 2}, notes).has_value());
   EXPECT_NE(notes.text.find("48 tokens only"), std::string::npos) << notes.text;
   EXPECT_FALSE(collect_imatrix(session, "short", {}, notes).has_value());

@@ -5,8 +5,14 @@
 #include <cmath>
 #include <cstdlib>
 
+#include <filesystem>
+
 #include "base/json.h"
-#include "support/support.h"
+#include "base/memory.h"
+#include "eval/bundled_text.h"
+#include "support/notes.h"
+#include "support/running_model.h"
+#include "support/tiny_checkpoint.h"
 
 namespace shoehorn::eval {
 namespace {
@@ -59,6 +65,88 @@ TEST(Perplexity, OfAModelAgainstItselfHasNoDivergence) {
   EXPECT_EQ(result.kld_mean, 0);
   EXPECT_EQ(result.top1, 1);
   EXPECT_EQ(result.base_ppl, result.ppl);
+}
+
+/// A model whose layers are most of it, and one quantized from it.
+struct Pair {
+  std::string exact, rounded;
+};
+Pair make_pair_of_files() {
+  Json config = test::tiny_config();
+  config["num_hidden_layers"] = 24;
+  config["hidden_size"] = 256;
+  config["intermediate_size"] = 1024;
+  const std::string directory = test::make_tiny_checkpoint(config).directory;
+  return {test::to_gguf(directory, "F32"), test::to_gguf(directory, "Q4_0")};
+}
+
+TEST(Perplexity, OfModelsLargerThanTheMemoryIsTheSameALayerAtATime) {
+  const Pair files = make_pair_of_files();
+  const PerplexityOptions options = {.n_ctx = 64, .max_chunks = 5};
+  NoProgress progress;
+  auto session = test::open_session(files.rounded, {.n_ctx = 64}), base = test::open_session(files.exact, {.n_ctx = 64});
+  ASSERT_EXPECTED(const auto whole, perplexity(session, &base, bundled_text(), options, progress));
+
+  PerplexityOptions tight = options;
+  const uint64_t file = std::filesystem::file_size(files.exact);
+  ASSERT_GT(file, uint64_t{60} << 20);
+  tight.ram = peak_resident_bytes() + file / 2;
+  test::Notes notes;
+  ASSERT_EXPECTED(const auto streamed, perplexity(session, &base, bundled_text(), tight, notes));
+  EXPECT_TRUE(notes.contain("a layer at a time")) << "the files were thought to fit";
+  EXPECT_EQ(streamed.ppl, whole.ppl);
+  EXPECT_EQ(streamed.kld_mean, whole.kld_mean);
+  EXPECT_EQ(streamed.kld_p99, whole.kld_p99);
+  EXPECT_EQ(streamed.chunk_nll, whole.chunk_nll);
+
+  tight.ram = peak_resident_bytes() + 1000;
+  const auto none = perplexity(session, &base, bundled_text(), tight, progress);
+  ASSERT_FALSE(none.has_value());
+  EXPECT_EQ(none.error().code, ErrorCode::kTooLarge);
+  EXPECT_NE(none.error().message.find("a layer of"), std::string::npos) << none.error().message;
+}
+
+TEST(Perplexity, TakesTheBasesActivationsFromWhereTheyWereKept) {
+  const std::string directory = test::make_tiny_checkpoint(test::tiny_config()).directory;
+  const std::string exact = test::to_gguf(directory, "F32"), rounded = test::to_gguf(directory, "Q4_0");
+  auto session = test::open_session(rounded, {.n_ctx = 64}), base = test::open_session(exact, {.n_ctx = 64});
+  NoProgress progress;
+  PerplexityOptions options = {.n_ctx = 64, .max_chunks = 3};
+  ASSERT_EXPECTED(const auto plain, perplexity(session, &base, bundled_text(), options, progress));
+  options.states = directory + "/states";
+  for (const char* when : {"not there", "there"}) {
+    ASSERT_EXPECTED(const auto kept, perplexity(session, &base, bundled_text(), options, progress));
+    EXPECT_EQ(kept.kld_mean, plain.kld_mean) << when;
+    EXPECT_EQ(kept.base_ppl, plain.base_ppl) << when;
+  }
+  const std::string written = test::read_text(options.states);
+  EXPECT_GT(written.size(), 3u * 31 * base.model().hparams().n_embd * 4);
+
+  // The base's own measurement keeps the same.
+  PerplexityOptions own = options;
+  own.states = directory + "/own";
+  ASSERT_TRUE(perplexity(base, nullptr, bundled_text(), own, progress).has_value());
+  EXPECT_EQ(test::read_text(own.states), written);
+
+  // What is in the file is what is used: other bytes give another divergence ...
+  std::string other = written;
+  other.replace(other.size() - 400, 400, 400, '\0');
+  test::write_text(options.states, other);
+  ASSERT_EXPECTED(const auto used, perplexity(session, &base, bundled_text(), options, progress));
+  EXPECT_NE(used.kld_mean, plain.kld_mean);
+  // ... but not when they are of other chunks, of another model, or broken: then they are made again.
+  options.max_chunks = 2;
+  auto half = options;
+  half.states.clear();
+  ASSERT_EXPECTED(const auto fewer, perplexity(session, &base, bundled_text(), half, progress));
+  ASSERT_EXPECTED(const auto remade, perplexity(session, &base, bundled_text(), options, progress));
+  EXPECT_EQ(remade.kld_mean, fewer.kld_mean);
+  auto stranger = test::open_session(rounded, {.n_ctx = 64});
+  ASSERT_EXPECTED(const auto itself, perplexity(session, &stranger, bundled_text(), options, progress));
+  EXPECT_EQ(itself.kld_mean, 0);
+  test::write_text(options.states, "no file of tensors");
+  ASSERT_EXPECTED(const auto again, perplexity(session, &base, bundled_text(), options, progress));
+  EXPECT_EQ(again.kld_mean, fewer.kld_mean);
 }
 
 TEST(Perplexity, RefusesTooShortATextWithTheNumbers) {

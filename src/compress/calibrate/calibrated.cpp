@@ -101,9 +101,12 @@ Expected<Plan> make_plan(const CalibratedOptions& o, const BlockLoader& loader, 
   const uint64_t activations = std::max(static_cast<uint64_t>(n_tokens) * h.n_embd * 4 * 2,
                                         choosing ? boundary * source.tensors().size() : boundary * 3);
   const double rounds = choosing ? o.rounds : 1, tokens = static_cast<double>(n_tokens);
-  Plan plan{left,
-            {needed + std::min(left, activations),
-             static_cast<uint64_t>(1 + rounds) * encoded + (activations > left ? activations - left : 0), 0}};
+  Plan plan;
+  plan.store_bytes = left;
+  plan.estimate.memory_bytes = needed + std::min(left, activations);
+  // Each round's blocks are kept until the file is whole.
+  plan.estimate.working_bytes =
+      static_cast<uint64_t>(rounds) * encoded + (activations > left ? activations - left : 0);
   // q, k, v, gate and up are computed twice: to know what the next projection reads, and to go on. Second moments are
   // half a product each.
   double once = tokens * 1.8 * block_multiply_adds(loader, o.seq_len) + rounding;
@@ -319,37 +322,66 @@ class Calibrated {
   std::optional<convert::MeasuredCosts> costs_;
 };
 
+/// All that is known before work begins.
+struct Prepared {
+  CalibratedOptions options;        ///< with defaults filled in
+  convert::OutputOptions output;    ///< and the mix to begin with
+  convert::ModelSource source;
+  Types types;
+  std::vector<bool> pinned;
+  Compute compute;
+  Text text;
+  Json run;                         ///< the fingerprint
+  BlockLoader loader;
+  Plan plan;
+};
+
+Expected<Prepared> prepare(CalibratedOptions o, convert::OutputOptions output, Progress& progress) {
+  set_torch_threads(output.n_threads);
+  output.calibrated = true;
+  output.remarks.emplace_back("shoehorn.quantize.method", o.method);
+  if (o.method == "awq" && (o.target_bytes > 0 || o.target_bpw > 0)) {
+    return fail(ErrorCode::kInvalid,
+                "types are chosen by rtn and gptq: awq changes what the types are compared with");
+  }
+  SHOEHORN_TRY(auto source, convert::ModelSource::open(o.model, progress));
+  NoProgress said_already;
+  SHOEHORN_TRY(auto checkpoint, source.from_gguf() ? convert::open_gguf_as_checkpoint(o.model)
+                                                   : convert::open_checkpoint(o.model, said_already));
+  if (o.target_bpw > 0) {
+    SHOEHORN_TRY(o.target_bytes, bytes_for(o.target_bpw, source, output));
+  }
+  if (output.mix == nullptr) {
+    SHOEHORN_TRY(output.mix, starting_mix(source, output, o.target_bytes));
+  }
+  SHOEHORN_TRY(Types types, convert::choose_output_types(source, output));
+  SHOEHORN_TRY(auto pinned, convert::overridden(source, output.overrides));
+  SHOEHORN_TRY(const Compute compute, choose_compute(o.dtype, o.device));
+  SHOEHORN_TRY(Text text, draw_text(o, source, progress));
+  Json run = fingerprint(o, checkpoint, types, pinned, text.calibration, compute);
+  BlockLoader loader(std::move(checkpoint), compute, false);
+  SHOEHORN_TRY(Plan plan, make_plan(o, loader, source, types, text.calibration.numel()));
+  SHOEHORN_TRY(const uint64_t file_bytes, convert::output_file_bytes(source, types, output));
+  plan.estimate.output_bytes = o.target_bytes > 0 ? o.target_bytes : file_bytes;
+  return Prepared{std::move(o),       std::move(output), std::move(source), std::move(types),  std::move(pinned),
+                  compute,            std::move(text),   std::move(run),    std::move(loader), std::move(plan)};
+}
+
 }  // namespace
 
-Expected<convert::OutputReport> quantize_calibrated(const CalibratedOptions& options, convert::OutputOptions output,
+Expected<Json> estimate_calibrated(const CalibratedOptions& options, convert::OutputOptions output, Progress& progress) {
+  return guarded("quantize", [&]() -> Expected<Json> {
+    SHOEHORN_TRY(const Prepared prepared, prepare(options, std::move(output), progress));
+    return prepared.plan.estimate.json(prepared.compute);
+  });
+}
+
+Expected<convert::OutputReport> quantize_calibrated(const CalibratedOptions& options, convert::OutputOptions given,
                                                     Progress& progress) {
   return guarded("quantize", [&]() -> Expected<convert::OutputReport> {
     const auto start = std::chrono::steady_clock::now();
-    CalibratedOptions o = options;
-    set_torch_threads(output.n_threads);
-    output.calibrated = true;
-    output.remarks.emplace_back("shoehorn.quantize.method", o.method);
-    if (o.method == "awq" && (o.target_bytes > 0 || o.target_bpw > 0)) {
-      return fail(ErrorCode::kInvalid,
-                  "types are chosen by rtn and gptq: awq changes what the types are compared with");
-    }
-    SHOEHORN_TRY(const auto source, convert::ModelSource::open(o.model, progress));
-    NoProgress said_already;
-    SHOEHORN_TRY(auto checkpoint, source.from_gguf() ? convert::open_gguf_as_checkpoint(o.model)
-                                                     : convert::open_checkpoint(o.model, said_already));
-    if (o.target_bpw > 0) {
-      SHOEHORN_TRY(o.target_bytes, bytes_for(o.target_bpw, source, output));
-    }
-    if (output.mix == nullptr) {
-      SHOEHORN_TRY(output.mix, starting_mix(source, output, o.target_bytes));
-    }
-    SHOEHORN_TRY(const Types types, convert::choose_output_types(source, output));
-    SHOEHORN_TRY(const auto pinned, convert::overridden(source, output.overrides));
-    SHOEHORN_TRY(const Compute compute, choose_compute(o.dtype, o.device));
-    SHOEHORN_TRY(const Text text, draw_text(o, source, progress));
-    const Json run = fingerprint(o, checkpoint, types, pinned, text.calibration, compute);
-    BlockLoader loader(std::move(checkpoint), compute, false);
-    SHOEHORN_TRY(const Plan plan, make_plan(o, loader, source, types, text.calibration.numel()));
+    SHOEHORN_TRY(auto prepared, prepare(options, std::move(given), progress));
+    auto& [o, output, source, types, pinned, compute, text, run, loader, plan] = prepared;
     SHOEHORN_TRY(const std::string estimate, describe(plan.estimate, compute, o.out));
     progress.note("this takes " + estimate);
     const Peers alone;

@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "base/json.h"
 #include "base/progress.h"
 #include "convert/gguf_output.h"
 
@@ -34,5 +35,9 @@ inline constexpr int64_t kMaxCalibrationTokens = 262144;
 /// input, and activations that go to disk beyond options.ram.
 Expected<convert::OutputReport> quantize_calibrated(const CalibratedOptions& options, convert::OutputOptions output,
                                                     Progress& progress);
+
+/// What quantize_calibrated() with these options would take (compress/estimate), without doing it. Fails as it does before
+/// it begins.
+Expected<Json> estimate_calibrated(const CalibratedOptions& options, convert::OutputOptions output, Progress& progress);
 
 }  // namespace shoehorn::compress

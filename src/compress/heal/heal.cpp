@@ -527,9 +527,11 @@ Status plan_memory(const HealOptions& o, const BlockLoader& student, const Block
   const uint64_t step_tokens = static_cast<uint64_t>(o.batch * o.cutoff);
   const uint64_t activations = step_tokens * h.n_embd * wide * (h.n_layer + 2);
   plan.estimate.memory_bytes = needed + std::min(plan.store_bytes, activations) + (plan.resident ? models : 0);
-  plan.estimate.disk_bytes = student.checkpoint().weights->file_bytes() + trained + (activations > plan.store_bytes ? activations - plan.store_bytes : 0);
+  plan.estimate.layers = h.layers;
+  plan.estimate.output_bytes = student.checkpoint().weights->file_bytes() + trained / 6;
+  plan.estimate.working_bytes = trained + (activations > plan.store_bytes ? activations - plan.store_bytes : 0);
   if (o.teacher_cache && teacher != nullptr) {
-    plan.estimate.disk_bytes += static_cast<uint64_t>((plan.n_training + plan.n_validation) * o.cutoff) * h.n_embd * c10::elementSize(plan.compute.dtype);
+    plan.estimate.working_bytes += static_cast<uint64_t>((plan.n_training + plan.n_validation) * o.cutoff) * h.n_embd * c10::elementSize(plan.compute.dtype);
   }
   // Forward, again for the backward pass, and back to the inputs; weights themselves get no gradient.
   const double per_token = 3 * block_multiply_adds(student, o.cutoff) + 2 * head_multiply_adds(student) +
@@ -584,38 +586,62 @@ HealReport HealReport::parse(const Json& json) {
   return report;
 }
 
+namespace {
+
+struct Prepared {
+  convert::OpenedCheckpoint checkpoint;
+  std::optional<convert::OpenedCheckpoint> teacher;
+  tokenizer::Tokenizer tokenizer;
+  std::vector<Example> shuffled;
+  Plan plan;
+};
+
+Expected<Prepared> prepare(const HealOptions& options, Progress& progress) {
+  SHOEHORN_RETURN_IF_ERROR(check_options(options));
+  set_torch_threads(options.n_threads);
+  Plan plan;
+  SHOEHORN_TRY(plan.compute, choose_compute(options.compute_dtype, options.device));
+  SHOEHORN_TRY(auto checkpoint, convert::open_checkpoint(options.model, progress));
+  std::optional<convert::OpenedCheckpoint> teacher;
+  if (!options.teacher.empty()) {
+    SHOEHORN_TRY(teacher, convert::open_checkpoint(options.teacher, progress));
+    if (teacher->config.hparams.n_vocab != checkpoint.config.hparams.n_vocab) {
+      return fail(ErrorCode::kInvalid, "the teacher's vocabulary has {} tokens, the model's {}", teacher->config.hparams.n_vocab,
+                  checkpoint.config.hparams.n_vocab);
+    }
+  }
+  SHOEHORN_TRY(auto tokenizer, directory_tokenizer(options.model, checkpoint.config.hparams.n_vocab));
+  SHOEHORN_TRY(auto examples, read_examples(options.data, tokenizer, static_cast<size_t>(options.cutoff)));
+  const auto n_examples = static_cast<int64_t>(examples.size());
+  plan.n_validation = std::min(options.validation, n_examples / 10);
+  plan.n_training = n_examples - plan.n_validation;
+  plan.steps_per_epoch = std::max<int64_t>(1, plan.n_training / options.batch);
+  plan.n_planned = plan.steps_per_epoch * options.epochs;
+  plan.n_steps = options.max_steps > 0 ? std::min(options.max_steps, plan.n_planned) : plan.n_planned;
+  std::vector<Example> shuffled;
+  for (const size_t i : permutation(examples.size(), options.seed)) shuffled.push_back(std::move(examples[i]));
+  {
+    const BlockLoader student(checkpoint, plan.compute, false);
+    std::optional<BlockLoader> teacher_loader;
+    if (teacher) teacher_loader.emplace(*teacher, plan.compute, false);
+    SHOEHORN_RETURN_IF_ERROR(plan_memory(options, student, teacher_loader ? &*teacher_loader : nullptr, plan));
+  }
+  return Prepared{std::move(checkpoint), std::move(teacher), std::move(tokenizer), std::move(shuffled), std::move(plan)};
+}
+
+}  // namespace
+
+Expected<Json> estimate_heal(const HealOptions& options, Progress& progress) {
+  return guarded("heal", [&]() -> Expected<Json> {
+    SHOEHORN_TRY(const Prepared prepared, prepare(options, progress));
+    return prepared.plan.estimate.json(prepared.plan.compute);
+  });
+}
+
 Expected<HealReport> heal(const HealOptions& options, Progress& progress) {
   return guarded("heal", [&]() -> Expected<HealReport> {
-    SHOEHORN_RETURN_IF_ERROR(check_options(options));
-    set_torch_threads(options.n_threads);
-    Plan plan;
-    SHOEHORN_TRY(plan.compute, choose_compute(options.compute_dtype, options.device));
-    SHOEHORN_TRY(auto checkpoint, convert::open_checkpoint(options.model, progress));
-    std::optional<convert::OpenedCheckpoint> teacher_checkpoint;
-    if (!options.teacher.empty()) {
-      SHOEHORN_TRY(teacher_checkpoint, convert::open_checkpoint(options.teacher, progress));
-      if (teacher_checkpoint->config.hparams.n_vocab != checkpoint.config.hparams.n_vocab) {
-        return fail(ErrorCode::kInvalid, "the teacher's vocabulary has {} tokens, the model's {}", teacher_checkpoint->config.hparams.n_vocab,
-                    checkpoint.config.hparams.n_vocab);
-      }
-    }
-    SHOEHORN_TRY(const auto tokenizer, directory_tokenizer(options.model, checkpoint.config.hparams.n_vocab));
-    SHOEHORN_TRY(auto examples, read_examples(options.data, tokenizer, static_cast<size_t>(options.cutoff)));
-    const auto n_examples = static_cast<int64_t>(examples.size());
-    plan.n_validation = std::min(options.validation, n_examples / 10);
-    plan.n_training = n_examples - plan.n_validation;
-    plan.steps_per_epoch = std::max<int64_t>(1, plan.n_training / options.batch);
-    plan.n_planned = plan.steps_per_epoch * options.epochs;
-    plan.n_steps = options.max_steps > 0 ? std::min(options.max_steps, plan.n_planned) : plan.n_planned;
-    std::vector<Example> shuffled;
-    for (const size_t i : permutation(examples.size(), options.seed)) shuffled.push_back(std::move(examples[i]));
-
-    {
-      const BlockLoader student(checkpoint, plan.compute, false);
-      std::optional<BlockLoader> teacher;
-      if (teacher_checkpoint) teacher.emplace(*teacher_checkpoint, plan.compute, false);
-      SHOEHORN_RETURN_IF_ERROR(plan_memory(options, student, teacher ? &*teacher : nullptr, plan));
-    }
+    SHOEHORN_TRY(auto prepared, prepare(options, progress));
+    auto& [checkpoint, teacher_checkpoint, tokenizer, shuffled, plan] = prepared;
     SHOEHORN_TRY(const std::string estimate, describe(plan.estimate, plan.compute, options.out));
     progress.note(fmt::format("{} steps on {} examples take at most {}", plan.n_steps, plan.n_training, estimate));
     SHOEHORN_TRY(const auto peers, Peers::join(plan.compute.device));

@@ -63,4 +63,7 @@ Status merge_adapter(const MergeOptions& options, Progress& progress);
 /// (compress/work_directory): the result does not depend on interruptions.
 Expected<HealReport> heal(const HealOptions& options, Progress& progress);
 
+/// What heal() with these options would take (compress/estimate), without doing it. Fails as it does before it begins.
+Expected<Json> estimate_heal(const HealOptions& options, Progress& progress);
+
 }  // namespace shoehorn::compress

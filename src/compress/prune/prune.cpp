@@ -208,7 +208,16 @@ Status plan_memory(const PruneOptions& o, const BlockLoader& loader, const std::
   const uint64_t activations = boundary * (evidence == Evidence::kGradients ? h.n_layer - static_cast<uint32_t>(plan.first_layer) + 1 : 2);
   const uint64_t saved = evidence == Evidence::kGram ? loader.total_bytes() / 4 : boundary;
   plan.estimate.memory_bytes = needed + std::min(plan.store_bytes, activations) + (plan.resident ? loader.total_bytes() : 0);
-  plan.estimate.disk_bytes = loader.checkpoint().weights->file_bytes() + saved + (activations > plan.store_bytes ? activations - plan.store_bytes : 0);
+  const convert::OpenedCheckpoint& checkpoint = loader.checkpoint();
+  ChangedModel after;
+  after.layers = expected_layers(o, plan, h);
+  const models::Architecture& architecture = *checkpoint.config.architecture;
+  const models::Hparams result = after.hparams(h);
+  plan.estimate.layers = result.layers;
+  plan.estimate.output_bytes = static_cast<uint64_t>(
+      static_cast<double>(checkpoint.weights->file_bytes()) *
+      static_cast<double>(models::count_parameters(architecture, result)) / static_cast<double>(models::count_parameters(architecture, h)));
+  plan.estimate.working_bytes = saved + (activations > plan.store_bytes ? activations - plan.store_bytes : 0);
   const double checked = o.check ? 2.0 * static_cast<double>(kCheckSamples * plan.seq_len) : 0;
   plan.estimate.multiply_adds = estimated_work(plan, evidence, h, block_multiply_adds(loader, plan.seq_len) / h.n_layer, head_multiply_adds(loader), checked);
   return {};
@@ -705,14 +714,36 @@ PruneReport PruneReport::parse(const Json& json) {
   return report;
 }
 
+namespace {
+
+struct Prepared {
+  convert::OpenedCheckpoint checkpoint;
+  Plan plan;
+};
+
+Expected<Prepared> prepare(const PruneOptions& options, Progress& progress) {
+  set_torch_threads(options.n_threads);
+  SHOEHORN_TRY(auto checkpoint, convert::open_checkpoint(options.model, progress));
+  SHOEHORN_TRY(Plan plan, make_plan(options, checkpoint));
+  SHOEHORN_RETURN_IF_ERROR(check_expressible(options, plan, checkpoint));
+  const BlockLoader measure_only(checkpoint, plan.compute, false);
+  SHOEHORN_RETURN_IF_ERROR(plan_memory(options, measure_only, options.model, plan));
+  return Prepared{std::move(checkpoint), std::move(plan)};
+}
+
+}  // namespace
+
+Expected<Json> estimate_prune(const PruneOptions& options, Progress& progress) {
+  return guarded("prune", [&]() -> Expected<Json> {
+    SHOEHORN_TRY(const Prepared prepared, prepare(options, progress));
+    return prepared.plan.estimate.json(prepared.plan.compute);
+  });
+}
+
 Expected<PruneReport> prune(const PruneOptions& options, Progress& progress) {
   return guarded("prune", [&]() -> Expected<PruneReport> {
-    set_torch_threads(options.n_threads);
-    SHOEHORN_TRY(auto checkpoint, convert::open_checkpoint(options.model, progress));
-    SHOEHORN_TRY(Plan plan, make_plan(options, checkpoint));
-    SHOEHORN_RETURN_IF_ERROR(check_expressible(options, plan, checkpoint));
-    const BlockLoader measure_only(checkpoint, plan.compute, false);
-    SHOEHORN_RETURN_IF_ERROR(plan_memory(options, measure_only, options.model, plan));
+    SHOEHORN_TRY(auto prepared, prepare(options, progress));
+    auto& [checkpoint, plan] = prepared;
     SHOEHORN_TRY(const std::string estimate, describe(plan.estimate, plan.compute, options.out));
     progress.note("this takes " + estimate);
     if (plan.enough_tokens > plan.samples * plan.seq_len) {

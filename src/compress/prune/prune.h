@@ -53,4 +53,7 @@ struct PruneReport {
 /// before work starts is: what cannot become a GGUF that others load, memory, text.
 Expected<PruneReport> prune(const PruneOptions& options, Progress& progress);
 
+/// What prune() with these options would take (compress/estimate), without doing it. Fails as it does before it begins.
+Expected<Json> estimate_prune(const PruneOptions& options, Progress& progress);
+
 }  // namespace shoehorn::compress

@@ -1,0 +1,26 @@
+// The end of a fit: what came out, as a table, results.json and a page.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "fit/device.h"
+#include "fit/runner.h"
+
+namespace shoehorn::cli {
+
+/// "0.41 s", "12.3 min", "2.1 h".
+std::string seconds_text(double seconds);
+
+struct ConcludeOptions {
+  std::string directory;  ///< of the run
+  bool json = false;      ///< results.json on stdout in place of the table
+};
+
+/// Checks that the files read text as the model does, writes results.json and report.html, and prints what was
+/// measured; `device`: this machine's rates, to say how far predictions were off.
+Status conclude_run(const ConcludeOptions& options, const fit::Recipe& recipe, const fit::Needs& needs,
+                    const std::vector<fit::Result>& results, const std::optional<fit::Device>& device);
+
+}  // namespace shoehorn::cli

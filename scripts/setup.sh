@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what Shoehorn needs on Debian 12 (or a system with the same packages); does nothing when all is there.
 #   setup.sh             compiler and libraries: the program and its tests build
-#   setup.sh --tests     also llama.cpp, from npm, for the interoperability tests, and a browser for the report's
+#   setup.sh --tests     also llama.cpp, from npm, for the interoperability tests, a browser for the report's, an sshd for
+#                        those of deployment, and what --aarch64 installs
 #   setup.sh --aarch64   also the cross compiler, arm64 libraries and qemu
 # Asks sudo for rights when not root, and only when something is missing.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -9,7 +10,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 packages=(g++ make cmake ninja-build libfmt-dev nlohmann-json3-dev libcli11-dev libexpected-dev libutf8proc-dev
   libedit-dev libgtest-dev libpcre2-dev jq libtorch-dev libopenblas-openmp-dev libgloo-dev
   libtomlplusplus-dev libcurl4-openssl-dev libssl-dev)
-aarch64_packages=(g++-aarch64-linux-gnu qemu-user libfmt-dev:arm64 libutf8proc-dev:arm64 libedit-dev:arm64
+aarch64_packages=(dpkg-dev g++-aarch64-linux-gnu qemu-user libfmt-dev:arm64 libutf8proc-dev:arm64 libedit-dev:arm64
   libgtest-dev:arm64 libpcre2-dev:arm64 libcurl4-openssl-dev:arm64 libssl-dev:arm64)
 
 as_root() {
@@ -56,6 +57,16 @@ install_aarch64() {
   install_packages "${aarch64_packages[@]}"
 }
 
+# The deployment tests start an sshd of their own; the system's is not to run because of them.
+install_sshd() {
+  [[ -x /usr/sbin/sshd ]] && return 0
+  local has_systemd=0
+  if [[ -d /run/systemd/system ]]; then has_systemd=1; fi
+  ((!has_systemd)) || as_root systemctl mask --quiet ssh.service
+  install_packages openssh-server || return 1
+  ((!has_systemd)) || { as_root systemctl unmask --quiet ssh.service && as_root systemctl disable --quiet ssh.service; }
+}
+
 with_interop=0 with_aarch64=0
 for option; do
   case $option in
@@ -73,4 +84,9 @@ fi
 if ((with_interop)) && ! command -v chromium >/dev/null; then
   install_packages chromium || warn "chromium could not be installed: the report's browser tests will be skipped"
 fi
-if ((with_aarch64)); then install_aarch64 || exit 1; fi
+if ((with_interop)); then
+  install_sshd || warn "sshd could not be installed: the deployment tests will be skipped"
+  install_aarch64 || warn "the cross compiler could not be installed: the arm64 package will not be tested"
+elif ((with_aarch64)); then
+  install_aarch64 || exit 1
+fi

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs all tests:
-#   the release build and its tests, llama.cpp on the files it writes, the ASan/UBSan build and its unit tests
+#   the release build and its tests, llama.cpp on the files it writes, the Debian packages (arm64 under qemu),
+#   the ASan/UBSan build and its unit tests
 # The last line is "N passed, N failed, N skipped"; the exit status is 1 when anything failed.
 #   test.sh [--quick]     --quick: the release build's tests only
 # SHOEHORN_REQUIRE_SHARED=1   tests that lack data under ../shared fail instead of being skipped
@@ -69,12 +70,34 @@ run_interop() {
   if [[ ! -s $report ]]; then add 0 1 0; else add "$(count pass)" $(($(count fail) + $(count cancelled))) "$(count skipped)"; fi
 }
 
+# The packages of the runtime, each unpacked and tried.
+run_packages() {
+  local architecture package report
+  for architecture in amd64 arm64; do
+    note "Package ($architecture)"
+    if [[ $(dpkg --print-architecture) != amd64 ]] ||
+      { [[ $architecture == arm64 ]] && ! command -v aarch64-linux-gnu-g++ qemu-aarch64 >/dev/null; }; then
+      echo "skipped: this takes an amd64 machine, for arm64 with a cross compiler and qemu (scripts/setup.sh --aarch64)"
+      add 0 0 1
+      continue
+    fi
+    if ! package=$("$root/scripts/package.sh" "$architecture"); then
+      add 0 1 0
+      continue
+    fi
+    report=$("$root/tests/package/check.sh" "$architecture" "$package")
+    echo "$report"
+    add "$(grep -c '^ok' <<<"$report")" "$(grep -c '^not ok' <<<"$report")" 0
+  done
+}
+
 if ! "$root/scripts/setup.sh" --tests; then
   add 0 1 0
   finish
 fi
 if run_ctest release; then run_interop; fi
 if ((!quick)); then
+  run_packages
   # Suites whose name begins with Slow take minutes under the sanitizers; the structure tests read the release objects.
   export UBSAN_OPTIONS=print_stacktrace=1
   run_ctest asan-ubsan --label-exclude structure --exclude-regex '^[a-z]+\.Slow' || true

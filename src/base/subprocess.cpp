@@ -5,11 +5,15 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <sstream>
 
 extern char** environ;
 
@@ -82,38 +86,63 @@ Expected<std::string> run_program(const std::vector<std::string>& arguments, std
   return text;
 }
 
-Expected<std::string> run_in_front(const std::vector<std::string>& arguments, FunctionRef<bool()> cancelled, size_t max_bytes) {
+Expected<std::string> run_in_front(const std::vector<std::string>& arguments, FunctionRef<bool()> cancelled,
+                                   const Feed* feed, size_t max_bytes) {
   constexpr int kPollMs = 100, kNoProgram = 127;
+  constexpr size_t kSendBytes = 1 << 16;
   const std::string& name = arguments.front();
   if (access(name.c_str(), X_OK) != 0) return fail(ErrorCode::kNotFound, "{}: {}", name, std::strerror(errno));
   const std::vector<char*> argv = argv_of(arguments);
-  int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) return fail(ErrorCode::kIo, "{}: {}", name, std::strerror(errno));
+  // A socket, because writing to a pipe that nobody reads any more would end this process.
+  int out[2], in[2] = {-1, -1};
+  if (pipe2(out, O_CLOEXEC) != 0) return fail(ErrorCode::kIo, "{}: {}", name, std::strerror(errno));
+  if (feed != nullptr && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, in) != 0) {
+    close(out[0]);
+    close(out[1]);
+    return fail(ErrorCode::kIo, "{}: {}", name, std::strerror(errno));
+  }
   const pid_t parent = getpid(), pid = fork();
   if (pid == 0) {
     // Between fork and exec only what is safe in a signal handler. The parent may be gone before the wish is known.
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (getppid() != parent) _exit(kNoProgram);
-    const int nothing = open("/dev/null", O_RDONLY);
-    dup2(nothing, STDIN_FILENO);
-    dup2(ends[1], STDOUT_FILENO);
+    dup2(feed != nullptr ? in[1] : open("/dev/null", O_RDONLY), STDIN_FILENO);
+    dup2(out[1], STDOUT_FILENO);
     execv(argv[0], argv.data());
     _exit(kNoProgram);
   }
-  close(ends[1]);
+  close(out[1]);
+  if (feed != nullptr) close(in[1]);
+  std::span<const std::byte> left = feed != nullptr ? feed->bytes : std::span<const std::byte>();
+  const auto hang_up = [&] {
+    if (in[0] >= 0) close(in[0]);
+    in[0] = -1;
+  };
   std::string text;
   bool stopped = false;
   for (bool open = pid > 0; open;) {
     if (!stopped && (cancelled() || text.size() > max_bytes)) stopped = kill(pid, SIGTERM) == 0;
-    pollfd wait = {.fd = ends[0], .events = POLLIN, .revents = 0};
-    if (poll(&wait, 1, kPollMs) <= 0) continue;
+    if (left.empty()) hang_up();
+    pollfd wait[] = {{.fd = out[0], .events = POLLIN, .revents = 0}, {.fd = in[0], .events = POLLOUT, .revents = 0}};
+    if (poll(wait, 2, kPollMs) <= 0) continue;
+    if (wait[1].revents != 0) {
+      const ssize_t n = send(in[0], left.data(), std::min(left.size(), kSendBytes), MSG_NOSIGNAL | MSG_DONTWAIT);
+      if (n > 0) {
+        left = left.subspan(static_cast<size_t>(n));
+        feed->sent(static_cast<size_t>(n));
+      } else if (n < 0 && errno != EINTR && errno != EAGAIN) {
+        left = {};  // nobody reads it any more; the exit code says why
+      }
+    }
+    if (wait[0].revents == 0) continue;
     char buffer[1 << 16];
-    const ssize_t n = read(ends[0], buffer, sizeof buffer);
+    const ssize_t n = read(out[0], buffer, sizeof buffer);
     if (n < 0 && errno == EINTR) continue;
     open = n > 0;
     if (n > 0 && text.size() <= max_bytes) text.append(buffer, static_cast<size_t>(n));
   }
-  close(ends[0]);
+  hang_up();
+  close(out[0]);
   if (pid < 0) return fail(ErrorCode::kIo, "{}: {}", name, std::strerror(errno));
   int status = 0;
   while (waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
@@ -121,6 +150,24 @@ Expected<std::string> run_in_front(const std::vector<std::string>& arguments, Fu
   if (text.size() > max_bytes) return fail(ErrorCode::kIo, "{} writes more than {} bytes", name, max_bytes);
   SHOEHORN_RETURN_IF_ERROR(check_exit(name, status));
   return text;
+}
+
+Expected<std::string> find_program(const std::string& name) {
+  const char* path = std::getenv("PATH");
+  std::istringstream folders(path != nullptr ? path : "");
+  for (std::string folder; std::getline(folders, folder, ':');) {
+    const std::string file = (folder.empty() ? "." : folder) + "/" + name;
+    if (access(file.c_str(), X_OK) == 0) return file;
+  }
+  return fail(ErrorCode::kNotFound, "there is no {} in PATH", name);
+}
+
+std::string shell_word(const std::string& word) {
+  const bool plain = !word.empty() && word.find_first_of(" \t\n'\"\\$`*?[](){}<>|&;#~!") == word.npos;
+  if (plain) return word;
+  std::string out = "'";
+  for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
 }
 
 }  // namespace shoehorn

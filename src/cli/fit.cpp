@@ -94,19 +94,6 @@ Expected<fit::Device> this_machine(const Options& o, const std::vector<quant::Ty
   return device;
 }
 
-/// The formats of the files that were made.
-Expected<std::vector<quant::Type>> formats_of(const std::vector<fit::Result>& results) {
-  std::set<quant::Type> formats;
-  for (const fit::Result& result : results) {
-    if (!result.is_gguf) continue;
-    SHOEHORN_TRY(const auto file, io::GgufFile::open(result.path));
-    for (const auto& tensor : file.tensors()) {
-      if (tensor.shape.size() > 1) formats.insert(tensor.type);
-    }
-  }
-  return std::vector<quant::Type>(formats.begin(), formats.end());
-}
-
 /// Gives the recipe its inputs: the command line's, its own, or the bundled texts.
 Status give_inputs(const Options& o, fit::Recipe& recipe) {
   const auto give = [](const std::string& given, std::string& input) {
@@ -172,8 +159,13 @@ Status run_it(const Options& o, fit::Recipe recipe, std::optional<fit::Device> d
   SHOEHORN_TRY(const auto results, fit::run_recipe(recipe, options, *progress));
   // What was planned for another machine cannot be checked on this one.
   if (!device && o.device.empty()) {
-    SHOEHORN_TRY(const auto formats, formats_of(results));
-    SHOEHORN_TRY(device, this_machine(o, formats, *progress));
+    std::set<quant::Type> formats;
+    for (const fit::Result& result : results) {
+      if (!result.is_gguf) continue;
+      SHOEHORN_TRY(auto more, fit::formats_of(result.path));
+      formats.merge(more);
+    }
+    SHOEHORN_TRY(device, this_machine(o, {formats.begin(), formats.end()}, *progress));
   }
   return conclude_run({.directory = o.out, .json = o.json}, recipe, needs, results, device);
 }

@@ -18,36 +18,6 @@ constexpr uint64_t kMaxTextBytes = uint64_t{1} << 30;
 /// Of the text that tokenizers are compared on.
 constexpr size_t kCheckedBytes = size_t{1} << 20;
 
-/// What bench measured of a GGUF, and what was predicted of it.
-struct Rates {
-  double prompt_s = 0, tokens_per_s = 0, ttlt_s = 0, mbu = 0;
-  uint64_t memory = 0;
-  double predicted_tokens_per_s = 0, predicted_prompt_s = 0;
-};
-
-Expected<Rates> rates_of(const fit::Result& result, const std::optional<fit::Device>& device) {
-  Rates out;
-  for (const Json& test : result.bench) {
-    const auto prompt = json_or(test, "n_prompt", int64_t{0}), gen = json_or(test, "n_gen", int64_t{0});
-    if (gen == 0) out.prompt_s = json_or(test, "ttft_ms", 0.0) / 1e3;
-    if (prompt == 0) {
-      out.tokens_per_s = json_or(test, "avg_ts", 0.0);
-      out.mbu = json_or(test, "mbu", 0.0);
-    }
-    if (prompt > 0 && gen > 0) out.ttlt_s = json_or(test, "ttlt_ms", 0.0) / 1e3;
-    out.memory = std::max(out.memory, json_or(test, "peak_rss", uint64_t{0}));
-  }
-  if (!device) return out;
-  NoProgress silent;
-  SHOEHORN_TRY(const auto source, convert::ModelSource::open(result.path, silent));
-  std::vector<quant::Type> types;
-  for (const auto& tensor : source.tensors()) types.push_back(*tensor.type);
-  const fit::Speed speed(*device, source, types);
-  out.predicted_prompt_s = speed.prompt_seconds(512);
-  out.predicted_tokens_per_s = speed.tokens_per_second(0, 128);
-  return out;
-}
-
 std::string error_text(double predicted, double measured) {
   return predicted > 0 && measured > 0 ? fmt::format("{:+.0f} %", 100 * (predicted / measured - 1)) : "";
 }
@@ -95,6 +65,34 @@ std::string seconds_text(double seconds) {
   return seconds < 90     ? fmt::format("{:.3g} s", seconds)
          : seconds < 5400 ? fmt::format("{:.1f} min", seconds / 60)
                           : fmt::format("{:.1f} h", seconds / 3600);
+}
+
+Expected<Rates> rates_of(const fit::Result& result, const std::optional<fit::Device>& device) {
+  Rates out;
+  size_t n_prompt = 0, n_gen = 0;
+  for (const Json& test : result.bench) {
+    const auto prompt = json_or(test, "n_prompt", uint64_t{0}), gen = json_or(test, "n_gen", uint64_t{0});
+    if (gen == 0) {
+      n_prompt = prompt;
+      out.prompt_s = json_or(test, "ttft_ms", 0.0) / 1e3;
+    }
+    if (prompt == 0) {
+      n_gen = gen;
+      out.tokens_per_s = json_or(test, "avg_ts", 0.0);
+      out.mbu = json_or(test, "mbu", 0.0);
+    }
+    if (prompt > 0 && gen > 0) out.ttlt_s = json_or(test, "ttlt_ms", 0.0) / 1e3;
+    out.memory = std::max(out.memory, json_or(test, "peak_rss", uint64_t{0}));
+  }
+  if (!device) return out;
+  NoProgress silent;
+  SHOEHORN_TRY(const auto source, convert::ModelSource::open(result.path, silent));
+  std::vector<quant::Type> types;
+  for (const auto& tensor : source.tensors()) types.push_back(*tensor.type);
+  const fit::Speed speed(*device, source, types);
+  if (n_prompt > 0) out.predicted_prompt_s = speed.prompt_seconds(n_prompt);
+  if (n_gen > 0) out.predicted_tokens_per_s = speed.tokens_per_second(0, n_gen);
+  return out;
 }
 
 Status conclude_run(const ConcludeOptions& o, const fit::Recipe& recipe, const fit::Needs& needs,

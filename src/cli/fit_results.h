@@ -10,6 +10,16 @@
 
 namespace shoehorn::cli {
 
+/// What bench measured of a GGUF, and what was predicted of it from a device's rates (0: nothing was).
+struct Rates {
+  double prompt_s = 0, tokens_per_s = 0, ttlt_s = 0, mbu = 0;
+  uint64_t memory = 0;
+  double predicted_tokens_per_s = 0, predicted_prompt_s = 0;
+};
+
+/// Of a result that has a bench, by `device`'s rates.
+Expected<Rates> rates_of(const fit::Result& result, const std::optional<fit::Device>& device);
+
 /// "0.41 s", "12.3 min", "2.1 h".
 std::string seconds_text(double seconds);
 

@@ -188,6 +188,15 @@ Status measure_format(const quant::Format& format, ProbeWeights& weights, int n_
 
 }  // namespace
 
+Expected<std::set<quant::Type>> formats_of(const std::string& gguf) {
+  SHOEHORN_TRY(const auto file, io::GgufFile::open(gguf));
+  std::set<quant::Type> out;
+  for (const auto& tensor : file.tensors()) {
+    if (tensor.shape.size() > 1) out.insert(tensor.type);
+  }
+  return out;
+}
+
 Expected<Device> probe(const ProbeOptions& o, Progress& progress) {
   const int n_threads = o.n_threads > 0 ? o.n_threads : default_thread_count();
   SHOEHORN_TRY(const auto* kernel_set, kernels::select_kernel_set());

@@ -1,7 +1,9 @@
 // Measuring the machine at hand: how fast the engine's parts are on it, apart from any model.
 #pragma once
 
-#include <span>
+#include <set>
+#include <string>
+#include <vector>
 
 #include "base/progress.h"
 #include "base/status.h"
@@ -22,5 +24,8 @@ struct ProbeOptions {
 /// server and some on a board. The device has this machine's memory, cores and name. kTooLarge when there is too little
 /// memory to measure with, kCancelled.
 Expected<Device> probe(const ProbeOptions& options, Progress& progress);
+
+/// The formats of a file's matrices: what a probe needs to know to predict it.
+Expected<std::set<quant::Type>> formats_of(const std::string& gguf);
 
 }  // namespace shoehorn::fit

@@ -26,15 +26,6 @@ std::string now_text() {
   return text;
 }
 
-/// A word as one would type it.
-std::string shell_word(const std::string& word) {
-  const bool plain = !word.empty() && word.find_first_of(" \t\n'\"\\$`*?[](){}<>|&;#~!") == word.npos;
-  if (plain) return word;
-  std::string out = "'";
-  for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return out + "'";
-}
-
 std::string shell_line(const std::vector<std::string>& words) {
   std::string out = "shoehorn";
   for (const std::string& word : words) out += " " + shell_word(word);

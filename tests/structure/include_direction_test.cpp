@@ -32,7 +32,7 @@ const std::map<std::string, std::vector<std::string>> kRoomsBelow = {
     {"eval", {"engine"}},
     {"report", {"convert"}},
     {"serve", {"engine"}},
-    {"fit", {"convert", "eval"}},
+    {"fit", {"convert", "eval", "hub"}},
     {"cli", {"fit", "compress", "serve", "report", "hub"}},
 };
 

@@ -8,6 +8,7 @@
 #include "cli/fit_results.h"
 #include "cli/model_option.h"
 #include "cli/size_option.h"
+#include "convert/naming.h"
 #include "eval/bundled_text.h"
 #include "fit/chosen_recipe.h"
 #include "fit/plan.h"
@@ -39,7 +40,7 @@ std::string plan_table(const fit::Plan& plan) {
                        : c.pareto            ? "*"
                                              : "";
     rows.push_back({mark, std::string(c.mix->name), width_text(c.width),
-                    fmt::format("{:.2f}e9", static_cast<double>(c.parameters) / 1e9), format_bytes(c.file_bytes),
+                    convert::size_label(c.parameters), format_bytes(c.file_bytes),
                     format_bytes(c.ram_bytes), fmt::format("{:.3g}", c.tokens_per_s), seconds_text(c.ttft_s),
                     seconds_text(c.ttlt_s),
                     c.published_loss ? fmt::format("{:.1f} % published", 100 * *c.published_loss) : "unknown"});
@@ -227,7 +228,8 @@ Status fit_model(const Options& o) {
 
 std::function<Status()> define_fit(CLI::App& app) {
   const auto o = std::make_shared<Options>();
-  add_model_option(app, "MODEL", o->model, "Checkpoint directory, a config.json alone for --plan, or a recipe (.toml)")
+  add_model_option(app, "MODEL", o->model, "Checkpoint directory, a config.json alone for --plan, or a recipe (.toml)",
+                   &o->only_plan)
       ->required();
   app.add_option(
       "--device", o->device,

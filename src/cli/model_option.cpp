@@ -8,32 +8,41 @@
 namespace shoehorn::cli {
 namespace {
 
+struct ModelOption {
+  std::string* model;
+  const bool* outline_only;
+};
+
 /// The options of all commands; those of commands that were not given are empty.
-std::vector<std::string*>& models() {
-  static std::vector<std::string*> all;
+std::vector<ModelOption>& models() {
+  static std::vector<ModelOption> all;
   return all;
 }
 
 }  // namespace
 
-CLI::Option* add_model_option(CLI::App& app, const std::string& names, std::string& model, const std::string& help) {
-  models().push_back(&model);
+CLI::Option* add_model_option(CLI::App& app, const std::string& names, std::string& model, const std::string& help,
+                              const bool* outline_only) {
+  models().push_back({&model, outline_only});
   return app.add_option(names, model, help + ", or hf:OWNER/NAME[@REVISION][:FILE]");
 }
 
 Status fetch_models() {
-  for (std::string* model : models()) {
+  for (const auto& [model, outline_only] : models()) {
     if (!hub::is_reference(*model)) continue;
     SHOEHORN_TRY(const auto reference, hub::parse_reference(*model));
-    SHOEHORN_TRY(const auto pulled, pull_model(reference, "", 0));
+    const bool outline = outline_only != nullptr && *outline_only;
+    SHOEHORN_TRY(const auto pulled, pull_model(reference, "", 0, outline ? hub::Extent::kOutline : hub::Extent::kWhole));
     *model = pulled.path;
   }
   return {};
 }
 
-Expected<hub::Pulled> pull_model(const hub::Reference& reference, const std::string& cache, int n_parallel) {
+Expected<hub::Pulled> pull_model(const hub::Reference& reference, const std::string& cache, int n_parallel,
+                                 hub::Extent extent) {
   hub::PullOptions options;
   options.reference = reference;
+  options.extent = extent;
   options.endpoint = hub::endpoint_from_environment();
   options.cache = cache;
   if (cache.empty()) {

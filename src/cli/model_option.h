@@ -10,13 +10,16 @@
 namespace shoehorn::cli {
 
 /// Adds an option that names a model. A reference to the hub is replaced by a path before the command's work begins.
-CLI::Option* add_model_option(CLI::App& app, const std::string& names, std::string& model, const std::string& help);
+/// `outline_only`: where it is true by then, weights are left on the hub.
+CLI::Option* add_model_option(CLI::App& app, const std::string& names, std::string& model, const std::string& help,
+                              const bool* outline_only = nullptr);
 
 /// Fetches what the options of the parsed command name on the hub.
 Status fetch_models();
 
 /// Brings a model of the hub here, as the environment says (HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE,
 /// HF_HUB_OFFLINE).
-Expected<hub::Pulled> pull_model(const hub::Reference& reference, const std::string& cache, int n_parallel);
+Expected<hub::Pulled> pull_model(const hub::Reference& reference, const std::string& cache, int n_parallel,
+                                 hub::Extent extent = hub::Extent::kWhole);
 
 }  // namespace shoehorn::cli

@@ -10,11 +10,11 @@
 namespace shoehorn::convert {
 
 struct ModelName {
-  std::string name;        ///< "Llama 3.1 8B Instruct"
-  std::string basename;    ///< "Llama-3.1"
-  std::string finetune;    ///< "Instruct", may be empty
-  std::string version;     ///< "v0.3", may be empty
-  std::string size_label;  ///< "8B"
+  std::string name = {};        ///< "Llama 3.1 8B Instruct"
+  std::string basename = {};    ///< "Llama-3.1"
+  std::string finetune = {};    ///< "Instruct", may be empty
+  std::string version = {};     ///< "v0.3", may be empty
+  std::string size_label = {};  ///< "8B"
 };
 
 /// Splits a directory or repository name ("Llama-3.1-8B-Instruct") into its parts; the size label comes from the count.

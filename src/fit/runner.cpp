@@ -18,6 +18,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int kEvalContext = 512;
+/// Logarithms of the perplexities of a checkpoint and of the same weights as a GGUF differ by rounding alone.
+constexpr double kParity = 0.005;
 
 std::string now_text() {
   char text[32];
@@ -85,7 +87,8 @@ class Run {
         auto result = measure(stage.name, output(stage), true);
         if (!result) return annotate(std::move(result).error(), where);
         result->is_gguf = stage.writes_gguf();
-        if (const Status passes = gate(stage, *result); !passes) return annotate(passes.error(), where);
+        const Result& from = *std::ranges::find(results, stage.in == "model" ? "source" : stage.in, &Result::name);
+        if (const Status passes = gate(stage, from, *result); !passes) return annotate(passes.error(), where);
         results.push_back(*result);
       }
       drop_unneeded(i);
@@ -259,9 +262,15 @@ class Run {
     return {};
   }
 
-  static Status gate(const Stage& stage, const Result& result) {
+  /// `from`: what the stage read.
+  static Status gate(const Stage& stage, const Result& from, const Result& result) {
     if (!std::isfinite(result.ppl) || result.ppl <= 0)
       return fail(ErrorCode::kInvalid, "its perplexity is {}", result.ppl);
+    // Another format of the same weights.
+    if (stage.command == "convert" && !(std::abs(std::log(result.ppl / from.ppl)) <= kParity)) {
+      return fail(ErrorCode::kInvalid, "its perplexity is {:.5f}, that of {} {:.5f}: they should be the same", result.ppl, from.name,
+                  from.ppl);
+    }
     if (stage.max_kl > 0 && !(result.kl <= stage.max_kl)) {
       return fail(ErrorCode::kInvalid, "its KL divergence from the model is {:.4f}, the recipe allows {}", result.kl,
                   stage.max_kl);

@@ -42,11 +42,11 @@ std::string place_of(const RepositoryCache& cache, const std::string& commit, co
 }
 
 /// The model as far as the cache knows it; nothing when files are missing.
-std::optional<Pulled> from_cache(const RepositoryCache& cache, const Reference& reference) {
+std::optional<Pulled> from_cache(const RepositoryCache& cache, const Reference& reference, Extent extent) {
   const auto commit = cache.known_commit(reference.revision);
   if (!commit) return std::nullopt;
   const std::string folder = cache.snapshot(*commit);
-  const auto selection = select_files(cache.files(*commit), reference);
+  const auto selection = select_files(cache.files(*commit), reference, extent);
   if (!selection || lacks_shards(folder, selection->paths)) return std::nullopt;
   Pulled out{place_of(cache, *commit, *selection), *commit};
   out.asked = false;
@@ -107,7 +107,7 @@ bool has_size(const std::string& path, uint64_t size) {
 Expected<Pulled> pull(const PullOptions& o, Progress& progress) {
   const RepositoryCache cache(o.cache, o.reference.repository);
   const std::string name = to_string(o.reference);
-  const auto cached = from_cache(cache, o.reference);
+  const auto cached = from_cache(cache, o.reference, o.extent);
   if (cached && (o.endpoint.offline || cached->commit == o.reference.revision)) return *cached;
   if (o.endpoint.offline) {
     return fail(ErrorCode::kNotFound, "{}: not, or not wholly, in {}, and HF_HUB_OFFLINE forbids to ask for it", name,
@@ -122,7 +122,7 @@ Expected<Pulled> pull(const PullOptions& o, Progress& progress) {
 
   std::vector<std::string> paths;
   for (const RemoteFile& file : listing->files) paths.push_back(file.path);
-  SHOEHORN_TRY(const Selection selection, select_files(paths, o.reference));
+  SHOEHORN_TRY(const Selection selection, select_files(paths, o.reference, o.extent));
   SHOEHORN_RETURN_IF_ERROR(make_folders(cache));
 
   Pulled out{place_of(cache, listing->commit, selection), listing->commit};

@@ -6,6 +6,7 @@
 #include "base/progress.h"
 #include "base/status.h"
 #include "hub/endpoint.h"
+#include "hub/repository.h"
 #include "hub/reference.h"
 #include "hub/transfer.h"
 
@@ -15,6 +16,7 @@ struct PullOptions {
   Reference reference;
   Endpoint endpoint;
   std::string cache;   ///< folder of downloads (default_cache())
+  Extent extent = Extent::kWhole;
   int n_parallel = 4;  ///< files at once
   Patience patience;
 };

@@ -141,7 +141,7 @@ Expected<Listing> list_repository(const Reference& reference, const Endpoint& en
   return tl::unexpected(refusal(name, answer.status));
 }
 
-Expected<Selection> select_files(const std::vector<std::string>& paths, const Reference& reference) {
+Expected<Selection> select_files(const std::vector<std::string>& paths, const Reference& reference, Extent extent) {
   std::vector<std::string> all_ggufs, ggufs, safetensors, model_safetensors, pickles, others;
   for (const std::string& path : paths) {
     if (is_gguf(path)) {
@@ -165,6 +165,11 @@ Expected<Selection> select_files(const std::vector<std::string>& paths, const Re
     }
     return one_gguf(of_type(ggufs, reference.file), all_ggufs, reference);
   }
+  const bool has_config = std::find(paths.begin(), paths.end(), "config.json") != paths.end();
+  if (extent == Extent::kOutline && has_config) {
+    std::erase_if(others, [](const std::string& path) { return path.ends_with(".index.json"); });
+    return Selection{others, ""};
+  }
   const std::vector<std::string>& weights = !model_safetensors.empty() ? model_safetensors
                                             : !safetensors.empty()     ? safetensors
                                                                        : pickles;
@@ -172,7 +177,7 @@ Expected<Selection> select_files(const std::vector<std::string>& paths, const Re
     return one_gguf(ggufs.size() == 1 ? ggufs : of_type(ggufs, "Q4_K_M"), all_ggufs, reference);
   }
   // A pickled model object brings its configuration along.
-  const bool configured = std::find(paths.begin(), paths.end(), "config.json") != paths.end() || &weights == &pickles;
+  const bool configured = has_config || &weights == &pickles;
   if (weights.empty() || !configured) {
     return fail(ErrorCode::kNotFound,
                 "{}: neither config.json with weights (*.safetensors, pytorch_model*.bin) nor a GGUF is there, but {}",

@@ -40,9 +40,16 @@ struct Selection {
   std::string gguf;  ///< the file that is the model, the first part of a split one; "": the folder is
 };
 
+/// How much of a model.
+enum class Extent {
+  kWhole,
+  kOutline,  ///< of a checkpoint only what describes it: no weights
+};
+
 /// Of all the paths in a repository those that a model takes: the file that the reference names; else config.json,
 /// tokenizer and the weights in one format (safetensors before pytorch_model.bin, none that other programs' layouts
 /// double); else a GGUF, Q4_K_M where there are several. Fails with kNotFound and what there is.
-Expected<Selection> select_files(const std::vector<std::string>& paths, const Reference& reference);
+Expected<Selection> select_files(const std::vector<std::string>& paths, const Reference& reference,
+                                 Extent extent = Extent::kWhole);
 
 }  // namespace shoehorn::hub

@@ -94,6 +94,28 @@ TEST_F(Fit, ARecipeFromCheckpointToReport) {
   EXPECT_EQ(read_text(dir_ + "/run/run.log"), log);
 }
 
+TEST_F(Fit, AModelGetsTheRecipeThatWasChosenForIt) {
+  // Room for Q6_K and some context, not for Q8_0.
+  const std::vector<std::string> words = {"fit", model_, "--device",    "generic",  "--ram", "28M",   "-c",
+                                          "256", "-o",   dir_ + "/run", "--chunks", "2",     "--json"};
+  const Result result = ::shoehorn::test::run(words);
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_NE(result.err.find("generic; text like"), std::string::npos)
+      << "the bundled texts are warned of: " << result.err;
+  EXPECT_NE(result.err.find("of disk and"), std::string::npos) << result.err;
+  const auto json = parse_json(result.out);
+  ASSERT_TRUE(json.has_value());
+  const std::string made = (*json)["model"];
+  EXPECT_EQ(made, dir_ + "/run/fable-10m-Q6_K.gguf");
+  EXPECT_EQ((*json)["results"].size(), 2u);
+  EXPECT_LT((*json)["results"][1]["kld_mean"], 0.01);
+  // The recipe that it wrote makes the same.
+  const Result again = ::shoehorn::test::run(
+      {"fit", dir_ + "/run/recipe.toml", "--device", "generic", "-o", dir_ + "/again", "--json", "-q"});
+  ASSERT_EQ(again.exit_code, 0) << again.err;
+  EXPECT_EQ(fs::file_size(made), fs::file_size(dir_ + "/again/fable-10m-Q6_K.gguf"));
+}
+
 TEST_F(Fit, KillsInEveryStageChangeNothing) {
   ASSERT_EQ(run(command("whole", false)).exit_code, 0);
   bool resume = false;

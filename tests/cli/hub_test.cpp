@@ -47,6 +47,17 @@ TEST_F(HubModel, IsAModelAsOneOnTheDisk) {
   EXPECT_EQ(hub_.asked_for("model.safetensors"), 1);
 }
 
+TEST_F(HubModel, APlanFetchesNoWeights) {
+  const Result plan = run({"fit", name_, "--device", "rpi4-4g", "--plan", "-q"});
+  ASSERT_EQ(plan.exit_code, 0) << plan.err;
+  EXPECT_NE(plan.out.find("Q8_0"), std::string::npos);
+  EXPECT_EQ(plan.out.find("No tokenizer"), std::string::npos);
+  EXPECT_EQ(hub_.asked_for("model.safetensors"), 0);
+  // What was left out then is fetched when it is needed.
+  ASSERT_EQ(run({"inspect", name_, "-q"}).exit_code, 0);
+  EXPECT_EQ(hub_.asked_for("model.safetensors"), 1);
+}
+
 TEST_F(HubModel, PullSaysWhereItLies) {
   const Result pulled = run({"pull", "someone/small-model", "-q"});
   ASSERT_EQ(pulled.exit_code, 0) << pulled.err;

@@ -134,6 +134,19 @@ TEST_F(Runner, TheGateStopsTheRun) {
   EXPECT_NE(failed.error().message.find("0.3000"), std::string::npos) << failed.error().message;
 }
 
+TEST_F(Runner, AnotherFormatOfTheSameWeightsMustBeTheSame) {
+  Recipe convert = *parse_recipe("[[stage]]\ncommand = \"convert\"\nname = \"F16\"\n", "test");
+  convert.model = recipe().model;
+  convert.eval = recipe().eval;
+  test::write_text(dir_ + "/program",
+                   "#!/bin/sh\ncase $1 in convert) echo > $3; echo '{}' ;; perplexity) case $3 in *.gguf) "
+                   "echo '{\"ppl\":7.6,\"tokens\":9}' ;; *) echo '{\"ppl\":7.5,\"tokens\":9}' ;; esac ;; esac\n");
+  const auto failed = run_recipe(convert, options_, progress_);
+  ASSERT_FALSE(failed.has_value());
+  EXPECT_NE(failed.error().message.find("should be the same"), std::string::npos) << failed.error().message;
+  EXPECT_NE(failed.error().message.find("F16 (convert)"), std::string::npos) << failed.error().message;
+}
+
 TEST_F(Runner, AFigureThatIsNoneStopsTheRun) {
   figures(R"({"ppl":null})");
   const auto failed = run_recipe(recipe(), options_, progress_);

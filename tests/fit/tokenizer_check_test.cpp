@@ -31,7 +31,7 @@ TEST(ChosenRecipe, FilesAreNamedByTheConvention) {
   choice.parameters = 8030261248;
   const Recipe whole = recipe_of(model, choice);
   ASSERT_EQ(whole.stages.size(), 1u);
-  EXPECT_EQ(whole.stages[0].name, "Llama-3.1-8.0B-Instruct-Q4_K_M");
+  EXPECT_EQ(whole.stages[0].name, "Llama-3.1-8B-Instruct-Q4_K_M");
   choice.width = 0.75;
   choice.parameters = 6973296640;
   const Recipe pruned = recipe_of(model, choice);

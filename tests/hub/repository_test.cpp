@@ -22,6 +22,18 @@ TEST(SelectFiles, OneFormatOfTheWeights) {
                    "model.safetensors.index.json", "tokenizer.json", "tokenizer.model"}));
 }
 
+TEST(SelectFiles, AnOutlineHasNoWeights) {
+  ASSERT_EXPECTED(const Selection selection,
+                  select_files({"config.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json",
+                                "tokenizer.json", "README.md"},
+                               wanting(), Extent::kOutline));
+  EXPECT_EQ(selection.paths, (Paths{"config.json", "tokenizer.json"}));
+  EXPECT_TRUE(select_files({"config.json", "tokenizer.json"}, wanting(), Extent::kOutline).has_value());
+  // What has no configuration beside it has it inside.
+  ASSERT_EXPECTED(const Selection gguf, select_files({"model.gguf"}, wanting(), Extent::kOutline));
+  EXPECT_EQ(gguf.gguf, "model.gguf");
+}
+
 TEST(SelectFiles, PicklesWhereThereIsNothingElse) {
   ASSERT_EXPECTED(const Selection selection,
                   select_files({"config.json", "pytorch_model.bin", "training_args.bin", "merges.txt"}, wanting()));

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the runtime's Debian packages: what runs on a device, without libtorch and the commands that need it.
 #   package.sh [amd64|arm64]... [-o DIR]     default: this machine's architecture, in build-package/
-# arm64 is cross-compiled on amd64 (setup.sh --aarch64 installs what that needs). The same commit gives the same bytes.
+# This machine's has the program of the release build, build/shoehorn. arm64 is cross-compiled on amd64 (setup.sh --aarch64 installs what that needs). The same commit gives the same bytes.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 usage() {
@@ -32,22 +32,15 @@ else
 fi
 export SOURCE_DATE_EPOCH
 
-# compile ARCHITECTURE DIR
+# compile ARCHITECTURE: says where the program is then.
 compile() {
-  local options=(-DCMAKE_BUILD_TYPE=Release -DSHOEHORN_PORTABLE=ON -DSHOEHORN_WORKSHOP=OFF -DSHOEHORN_TESTS=OFF)
+  local preset=release
   if [[ $1 != "$native" ]]; then
     [[ $1 == arm64 ]] || die "packages for $1 are built on $1"
     command -v aarch64-linux-gnu-g++ >/dev/null || die "there is no cross compiler: scripts/setup.sh --aarch64 installs it"
-    options+=("-DCMAKE_TOOLCHAIN_FILE=$root/cmake/aarch64-linux-gnu.cmake")
+    preset=aarch64
   fi
-  if command -v ccache >/dev/null; then options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
-  if command -v ninja >/dev/null && [[ ! -e $2/CMakeCache.txt ]]; then options+=(-G Ninja); fi
-  mkdir -p "$2"
-  cmake -S "$root" -B "$2" "${options[@]}" >"$2/configure.log" 2>&1 || {
-    cat "$2/configure.log" >&2
-    return 1
-  }
-  cmake --build "$2" --parallel "$(jobs_that_fit)" --target shoehorn >&2
+  build "$preset" shoehorn >&2 && echo "$(build_dir "$preset")/shoehorn"
 }
 
 # depends_of PROGRAM: the packages, with versions, of the shared libraries that it needs.
@@ -60,9 +53,9 @@ depends_of() {
   rm -r "$dir"
 }
 
-# assemble ARCHITECTURE BUILD TREE
+# assemble ARCHITECTURE PROGRAM TREE
 assemble() {
-  local program=$2/shoehorn tree=$3 runner=() strip=strip
+  local program=$2 tree=$3 runner=() strip=strip
   if [[ $1 != "$native" ]]; then
     strip=aarch64-linux-gnu-strip
     command -v qemu-aarch64 >/dev/null || die "there is no qemu-aarch64: scripts/setup.sh --aarch64 installs it"
@@ -101,10 +94,10 @@ END
 mkdir -p "$out"
 for architecture in "${architectures[@]}"; do
   note "shoehorn $version for $architecture" >&2
-  compile "$architecture" "$out/$architecture" || die "the build for $architecture failed"
+  program=$(compile "$architecture") || die "the build for $architecture failed"
   tree=$(mktemp -d)
   chmod 755 "$tree"
-  assemble "$architecture" "$out/$architecture" "$tree"
+  assemble "$architecture" "$program" "$tree"
   package=$out/shoehorn_${version}_$architecture.deb
   rm -f "$out"/shoehorn_*_"$architecture".deb
   dpkg-deb --root-owner-group --build "$tree" "$package" >&2

@@ -125,7 +125,9 @@ Status hand_over_to_workshop() {
   set_up_torch();
   execv(program.c_str(), g_argv);
   return fail(ErrorCode::kUnsupported, "this needs {}, which is not there: {}", program,
-              SHOEHORN_HAS_WORKSHOP ? std::strerror(errno) : "it was built without libtorch (libtorch-dev)");
+              SHOEHORN_HAS_WORKSHOP && errno != ENOENT
+                  ? std::strerror(errno)
+                  : "builds from source where libtorch-dev is installed have it, packages for devices do not");
 }
 
 }  // namespace shoehorn::cli

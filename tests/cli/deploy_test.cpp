@@ -1,6 +1,7 @@
 // A model's way to a device, over a real sshd on this machine.
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <pwd.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -87,7 +88,7 @@ class Deploy : public ::testing::Test {
   }
   std::vector<std::string> copy_only() const { return command({"--package", dir_ + "/package.deb", "--no-bench"}); }
   std::string there() const { return dir_ + "/device/fable.gguf"; }
-  static std::string user() { return geteuid() == 0 ? "root" : std::getenv("USER"); }
+  static std::string user() { return getpwuid(geteuid())->pw_name; }
 
   /// An ssh that does something else with the words of a copy the first time; PATH has it first.
   std::map<std::string, std::string> with_ssh(const std::string& instead) const {

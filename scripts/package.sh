@@ -87,7 +87,7 @@ Description: runs, quantizes and measures large language models on small machine
  measures perplexity, rates, memory and energy. Pruning, healing and calibrated
  quantization need libtorch and are not part of this package.
 END
-  (cd "$tree" && find usr lib -type f 2>/dev/null | LC_ALL=C sort | xargs md5sum) >"$tree/DEBIAN/md5sums"
+  (cd "$tree" && find . -path ./DEBIAN -prune -o -type f -printf '%P\n' | LC_ALL=C sort | xargs md5sum) >"$tree/DEBIAN/md5sums"
   find "$tree" -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 }
 

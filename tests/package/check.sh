@@ -28,7 +28,10 @@ field_is() { [[ $(dpkg-deb -f "$package" "$1") == "$2" ]]; }
 depends_on() { dpkg-deb -f "$package" Depends | grep -q "$1"; }
 unpacks() { dpkg-deb -x "$package" "$tree" && dpkg-deb -e "$package" "$tree/DEBIAN"; }
 sums_agree() { (cd "$tree" && md5sum --quiet -c DEBIAN/md5sums); }
-is_portable() { ! readelf -d "$tree/usr/bin/shoehorn" | grep NEEDED | grep -E 'libstdc|libgcc|fmt|edit|utf8proc|torch'; }
+is_portable() {
+  local needed
+  needed=$(readelf -d "$tree/usr/bin/shoehorn" | grep NEEDED) && ! grep -E 'libstdc|libgcc|fmt|edit|utf8proc|torch' <<<"$needed"
+}
 starts() { [[ $(program --version) == "$(build/shoehorn --version)" ]]; }
 quantizes() {
   program quantize models/fable-10m "$tree/here.gguf" Q3_K_M --no-check -q &&
@@ -56,8 +59,9 @@ has_completion() {
       $(completes eval --task hell) == " hellaswag " ]]
 }
 unit_is_valid() {
-  local unit=$tree/lib/systemd/system/shoehorn.service
-  if program --help | grep -q '^  serve '; then grep -q 'shoehorn serve' "$unit"; else [[ ! -e $unit ]]; fi
+  local unit=$tree/lib/systemd/system/shoehorn.service help
+  help=$(program --help) || return
+  if grep -q '^  serve ' <<<"$help"; then grep -q 'shoehorn serve' "$unit"; else [[ ! -e $unit ]]; fi
 }
 
 check "unpacks" unpacks

@@ -528,7 +528,8 @@ Status plan_memory(const HealOptions& o, const BlockLoader& student, const Block
   const uint64_t activations = step_tokens * h.n_embd * wide * (h.n_layer + 2);
   plan.estimate.memory_bytes = needed + std::min(plan.store_bytes, activations) + (plan.resident ? models : 0);
   plan.estimate.layers = h.layers;
-  plan.estimate.output_bytes = student.checkpoint().weights->file_bytes() + trained / 6;
+  // With the adapter in PEFT's form and as a GGUF.
+  plan.estimate.output_bytes = student.checkpoint().weights->file_bytes() + 2 * (trained / 6);
   plan.estimate.working_bytes = trained + (activations > plan.store_bytes ? activations - plan.store_bytes : 0);
   if (o.teacher_cache && teacher != nullptr) {
     plan.estimate.working_bytes += static_cast<uint64_t>((plan.n_training + plan.n_validation) * o.cutoff) * h.n_embd * c10::elementSize(plan.compute.dtype);

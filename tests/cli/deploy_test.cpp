@@ -66,7 +66,7 @@ class Deploy : public ::testing::Test {
                "Package: shoehorn\nVersion: 1\nArchitecture: all\nMaintainer: Nobody <nobody@localhost>\nDescription: "
                "a test\n");
     fs::copy(SHOEHORN_BINARY, dir_ + "/tree/usr/bin/shoehorn");
-    must({"dpkg-deb", "--build", dir_ + "/tree", dir_ + "/package.deb"});
+    must({"dpkg-deb", "-Znone", "--build", dir_ + "/tree", dir_ + "/package.deb"});
     fs::create_directory(dir_ + "/run");
     ASSERT_EQ(run({"quantize", source_dir() + "/models/fable-10m", model_, "Q4_0", "--no-check", "-q"}).exit_code, 0);
   }

@@ -70,6 +70,9 @@ assemble() {
   install -m 644 README.md "$tree/usr/share/doc/shoehorn/"
   if "${runner[@]}" "$tree/usr/bin/shoehorn" --help | grep -q '^  serve '; then
     install -D -m 644 packaging/shoehorn.service "$tree/lib/systemd/system/shoehorn.service"
+    install -D -m 644 packaging/shoehorn.default "$tree/etc/default/shoehorn"
+    mkdir -p "$tree/DEBIAN"
+    echo /etc/default/shoehorn >"$tree/DEBIAN/conffiles"
   fi
   mkdir -p "$tree/DEBIAN"
   cat >"$tree/DEBIAN/control" <<END

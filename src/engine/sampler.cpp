@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <unordered_map>
 
 namespace shoehorn::engine {
@@ -24,6 +25,26 @@ float top2_gap(std::span<const float> logits) {
   return first - second;
 }
 
+std::vector<TokenLogprob> logprobs_of(std::span<const float> logits, tokenizer::Token token, size_t n) {
+  const float best = *std::max_element(logits.begin(), logits.end());
+  double total = 0;
+  for (const float logit : logits) total += std::exp(static_cast<double>(logit - best));
+  const double norm = static_cast<double>(best) + std::log(total);
+  const auto of = [&](tokenizer::Token t) {
+    return TokenLogprob{t, static_cast<float>(static_cast<double>(logits[static_cast<size_t>(t)]) - norm)};
+  };
+  std::vector<tokenizer::Token> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  n = std::min(n, order.size());
+  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(n), order.end(), [&](tokenizer::Token a, tokenizer::Token b) {
+    const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
+    return x != y ? x > y : a < b;
+  });
+  std::vector<TokenLogprob> out = {of(token)};
+  for (size_t i = 0; i < n; ++i) out.push_back(of(order[i]));
+  return out;
+}
+
 void Sampler::accept(tokenizer::Token token) { history_.push_back(token); }
 
 void Sampler::apply_penalties(std::span<float> logits) const {
@@ -43,6 +64,9 @@ void Sampler::apply_penalties(std::span<float> logits) const {
 
 tokenizer::Token Sampler::sample(std::span<const float> given) {
   logits_.assign(given.begin(), given.end());
+  for (const auto& [token, bias] : options_.logit_bias) {
+    if (token >= 0 && static_cast<size_t>(token) < logits_.size()) logits_[static_cast<size_t>(token)] += bias;
+  }
   apply_penalties(logits_);
   if (options_.temperature <= 0) return argmax(logits_);
 

@@ -10,7 +10,7 @@
 
 namespace shoehorn::engine {
 
-/// Names and defaults are llama.cpp's. The chain is applied in this order: penalties, top-k, top-p, min-p, temperature, draw.
+/// Names and defaults are llama.cpp's. The chain is applied in this order: bias, penalties, top-k, top-p, min-p, temperature, draw.
 struct SamplerOptions {
   float temperature = 0.8f;        ///< <= 0: greedy, after the penalties
   int top_k = 40;                  ///< <= 0: all
@@ -21,7 +21,17 @@ struct SamplerOptions {
   float frequency_penalty = 0.0f;
   int repeat_last_n = 64;          ///< tokens that the penalties look back over; 0: off, -1: all
   uint32_t seed = 0;
+  std::vector<std::pair<tokenizer::Token, float>> logit_bias = {};  ///< added before all else; ids out of range do nothing
 };
+
+/// A token and the logarithm of its probability, by the model alone (before bias, penalties and temperature).
+struct TokenLogprob {
+  tokenizer::Token token = 0;
+  float logprob = 0;
+};
+
+/// That of `token` first, then of the n most likely tokens, the best one first.
+std::vector<TokenLogprob> logprobs_of(std::span<const float> logits, tokenizer::Token token, size_t n);
 
 /// Deterministic for a given seed and sequence of calls.
 class Sampler {

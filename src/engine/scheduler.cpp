@@ -82,6 +82,15 @@ void Scheduler::share_prefix(size_t slot) {
   slots_[slot].n_read = n;
 }
 
+/// Prompt tokens to read next. Parts of a portion are no smaller than few_tokens() unless the portion is, so that every token goes
+/// through the kernels that it would go through alone.
+size_t Scheduler::portion(const Slot& slot, bool busy) const {
+  const size_t n_batch = batch_.n_batch(), few = batch_.few_tokens();
+  const size_t whole = std::min(n_batch - slot.n_read % n_batch, slot.request.prompt.size() - slot.n_read);
+  if (!busy || whole <= busy_tokens_) return whole;
+  return whole - busy_tokens_ < few ? whole - few : busy_tokens_;
+}
+
 Status Scheduler::read_prompts(std::vector<Answer>& done) {
   // The first portions that fit, oldest request first. A short one goes alone: beside others it would go through other
   // kernels.
@@ -90,6 +99,8 @@ Status Scheduler::read_prompts(std::vector<Answer>& done) {
     if (slots_[i].reading()) order.push_back(i);
   }
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return slots_[a].id < slots_[b].id; });
+  const bool busy = std::ranges::any_of(slots_, [](const Slot& slot) { return slot.id && !slot.reading(); });
+  const size_t most = busy ? std::min(busy_tokens_, batch_.max_tokens()) : batch_.max_tokens();
   std::vector<BatchInput> inputs;
   std::vector<size_t> chosen;
   size_t n_tokens = 0;
@@ -99,8 +110,8 @@ Status Scheduler::read_prompts(std::vector<Answer>& done) {
     // A long prompt waits for a pass of its own: those before it may leave it more to share.
     if (slot.n_read == 0 && n_tokens > 0 && prompt.size() > batch_.n_batch()) continue;
     if (slot.n_read == 0) share_prefix(i);
-    const size_t n = std::min(batch_.n_batch(), prompt.size() - slot.n_read);
-    if (n_tokens + n > batch_.max_tokens() || (n < batch_.few_tokens() && n_tokens > 0)) continue;
+    const size_t n = portion(slot, busy);
+    if (n_tokens + n > most || (n < batch_.few_tokens() && n_tokens > 0)) continue;
     const bool last = slot.n_read + n == prompt.size() && slot.request.max_tokens != 0;
     inputs.push_back({i, std::span<const Token>(prompt).subspan(slot.n_read, n), last ? size_t{1} : size_t{0}});
     chosen.push_back(i);
@@ -149,19 +160,23 @@ void Scheduler::draw(std::span<const size_t> slots, std::span<const float> logit
   struct Drawn {
     Token token;
     float gap;
+    std::vector<TokenLogprob> logprobs;
   };
   const size_t n_vocab = batch_.n_vocab();
   std::vector<Drawn> drawn(slots.size());
   batch_.pool().parallel_for(slots.size(), 1, [&](size_t begin, size_t end, int) {
     for (size_t i = begin; i < end; ++i) {
       const auto row = logits.subspan(i * n_vocab, n_vocab);
-      drawn[i] = {slots_[slots[i]].sampler->sample(row), top2_gap(row)};
+      Slot& slot = slots_[slots[i]];
+      drawn[i] = {slot.sampler->sample(row), top2_gap(row), {}};
+      if (slot.request.on_logprobs) drawn[i].logprobs = logprobs_of(row, drawn[i].token, slot.request.n_top);
     }
   });
   for (size_t i = 0; i < slots.size(); ++i) {
     Slot& slot = slots_[slots[i]];
     const bool full = batch_.n_past(slots[i]) >= batch_.n_ctx();
     slot.next = drawn[i].token;
+    if (slot.request.on_logprobs) slot.request.on_logprobs(std::move(drawn[i].logprobs));
     const bool goes_on = take_token(batch_.model().tokenizer(), drawn[i].token, drawn[i].gap, *slot.sampler,
                                     slot.request.max_tokens, full, slot.request.on_token, slot.generation);
     n_drawn_ += 1;

@@ -16,7 +16,10 @@ struct Request {
   SamplerOptions sampler;
   int64_t max_tokens = -1;  ///< < 0: no limit
   /// Called for each drawn token; false stops the generation. May be empty.
-  std::function<bool(tokenizer::Token)> on_token;
+  std::function<bool(tokenizer::Token)> on_token = {};
+  /// Called before on_token with the token's logarithm of probability and those of the n_top most likely. May be empty.
+  std::function<void(std::vector<TokenLogprob>)> on_logprobs = {};
+  size_t n_top = 0;
 };
 
 /// A request that is done: its generation, or why there is none.
@@ -34,8 +37,10 @@ struct Answer {
 /// Prompts that begin alike share what was computed for whole portions of n_batch() tokens, which changes nothing.
 class Scheduler {
  public:
-  /// The batch must outlive this, which alone uses it.
-  explicit Scheduler(Batch& batch) : batch_(batch), slots_(batch.n_sequences()) {}
+  /// The batch must outlive this, which alone uses it. `busy_tokens`: of prompts that are read between two tokens while
+  /// sequences generate, so that a long prompt does not stall them; 0: n_batch(). At least twice few_tokens().
+  explicit Scheduler(Batch& batch, size_t busy_tokens = 0)
+      : batch_(batch), busy_tokens_(busy_tokens == 0 ? batch.n_batch() : std::max(busy_tokens, 2 * batch.few_tokens())), slots_(batch.n_sequences()) {}
 
   /// Puts a request in line; its number.
   uint64_t submit(Request request);
@@ -73,7 +78,10 @@ class Scheduler {
   void draw(std::span<const size_t> slots, std::span<const float> logits, std::vector<Answer>& done);
   void finish(size_t slot, std::vector<Answer>& done);
 
+  size_t portion(const Slot& slot, bool busy) const;
+
   Batch& batch_;
+  const size_t busy_tokens_;
   std::vector<Slot> slots_;
   std::deque<std::pair<uint64_t, Request>> waiting_;
   uint64_t next_id_ = 0, n_drawn_ = 0, n_read_ = 0;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "engine/answer_text.h"
 #include "tokenizer/chat_prompt.h"
 
 namespace shoehorn::eval {
@@ -10,34 +11,22 @@ namespace {
 
 using tokenizer::Token;
 
-/// Adds a piece to an answer; true when a stop came up, which is then cut off with what follows.
-bool append(std::string& text, const std::string& piece, const std::vector<std::string>& stops) {
-  const size_t before = text.size();
-  text += piece;
-  size_t end = std::string::npos;
-  for (const std::string& stop : stops) {
-    if (stop.empty()) continue;
-    const size_t from = before >= stop.size() - 1 ? before - (stop.size() - 1) : 0;
-    end = std::min(end, text.find(stop, from));
-  }
-  if (end == std::string::npos) return false;
-  text.resize(end);
-  return true;
-}
-
 }  // namespace
 
 Status answer_all(engine::Batch& batch, std::vector<Question> questions,
                   const std::function<Status(size_t index, Expected<Answered> answer)>& on_answer, Progress& progress) {
   engine::Scheduler scheduler(batch);
-  std::vector<std::string> texts(questions.size());
+  std::vector<engine::AnswerText> texts;
+  for (const Question& question : questions) texts.emplace_back(question.stops);
   for (size_t i = 0; i < questions.size(); ++i) {
     Question& question = questions[i];
     scheduler.submit({.prompt = std::move(question.ids),
                       .sampler = question.sampler,
                       .max_tokens = question.max_tokens,
-                      .on_token = [&text = texts[i], &stops = question.stops, &tokenizer = batch.model().tokenizer()](
-                                      Token token) { return !append(text, tokenizer.piece(token), stops); }});
+                      .on_token = [&text = texts[i], &tokenizer = batch.model().tokenizer()](Token token) {
+                        return text.add(tokenizer.piece(token));
+                      },
+                      .on_logprobs = {}});
   }
   std::map<size_t, Expected<Answered>> ready;
   size_t next = 0;
@@ -47,7 +36,7 @@ Status answer_all(engine::Batch& batch, std::vector<Question> questions,
     SHOEHORN_TRY(auto done, scheduler.step());
     for (engine::Answer& answer : done) {
       if (answer.result) {
-        ready.emplace(answer.id, Answered{std::move(texts[answer.id]), std::move(*answer.result)});
+        ready.emplace(answer.id, Answered{texts[answer.id].text(), std::move(*answer.result)});
       } else {
         ready.emplace(answer.id, tl::unexpected<Error>(answer.result.error()));
       }

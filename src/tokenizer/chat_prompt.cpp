@@ -4,13 +4,17 @@ namespace shoehorn::tokenizer {
 
 Expected<std::vector<Token>> encode_chat(const Tokenizer& tokenizer, const ChatTemplate& chat_template,
                                          const ChatInputs::OrderedJson& messages) {
+  ChatInputs inputs;
+  inputs.messages = messages;
+  inputs.merge_system = true;
+  return encode_chat(tokenizer, chat_template, std::move(inputs));
+}
+
+Expected<std::vector<Token>> encode_chat(const Tokenizer& tokenizer, const ChatTemplate& chat_template, ChatInputs inputs) {
   const Vocab& vocab = tokenizer.vocab();
   const auto text_of = [&](const std::optional<Token>& token) {
     return token ? tokenizer.piece(*token, true) : std::string();
   };
-  ChatInputs inputs;
-  inputs.messages = messages;
-  inputs.merge_system = true;
   inputs.bos_token = text_of(vocab.bos);
   inputs.eos_token = text_of(vocab.eos);
   SHOEHORN_TRY(const std::string text, chat_template.render(inputs));

@@ -14,4 +14,7 @@ namespace shoehorn::tokenizer {
 Expected<std::vector<Token>> encode_chat(const Tokenizer& tokenizer, const ChatTemplate& chat_template,
                                          const ChatInputs::OrderedJson& messages);
 
+/// The same of inputs that name tools or further variables; the tokens' texts are filled in.
+Expected<std::vector<Token>> encode_chat(const Tokenizer& tokenizer, const ChatTemplate& chat_template, ChatInputs inputs);
+
 }  // namespace shoehorn::tokenizer

@@ -295,6 +295,42 @@ TEST(Scheduler, RequestsComeAndGoBetweenSteps) {
   EXPECT_EQ(answers[third].ids.size(), 2u);
 }
 
+TEST(Scheduler, ALongPromptLetsThoseWhoGenerateGoOnAndIsReadTheSame) {
+  const auto model = tiny_model("Q8_0");
+  const SessionOptions options = {.n_ctx = 640, .n_batch = 256, .n_threads = 1};
+  auto batch = Batch::create(model, options, 2);
+  ASSERT_TRUE(batch.has_value());
+  Scheduler scheduler(*batch, 1);
+  const size_t portion = 2 * batch->few_tokens();
+  const Query talker = {some_tokens(9, 1), 60, {.temperature = 0}};
+  size_t drawn = 0;
+  // Whose last portion is short, just long enough for the kernels of many, and something between.
+  for (const size_t n : {size_t{256 + 3}, size_t{256 + 2 * portion + 1}, size_t{400}}) {
+    const auto first = scheduler.submit({talker.prompt, talker.sampler, talker.max_tokens, [&](Token) { return ++drawn > 0; }});
+    ASSERT_TRUE(scheduler.step().has_value());
+    const Query late = {some_tokens(n, n), 5, {.temperature = 0}};
+    const auto second = scheduler.submit({late.prompt, late.sampler, late.max_tokens, {}});
+    Generation answer;
+    for (bool over = false; !over;) {
+      const uint64_t read = scheduler.n_read();
+      const size_t before = drawn;
+      auto done = scheduler.step();
+      ASSERT_TRUE(done.has_value());
+      if (scheduler.n_active() == 2) {
+        EXPECT_LE(scheduler.n_read() - read, portion) << "no more than that between two tokens";
+        EXPECT_EQ(drawn, before + 1);
+      }
+      for (Answer& one : *done) {
+        if (one.id != second) continue;
+        over = true;
+        answer = std::move(*one.result);
+      }
+    }
+    expect_same({answer}, {alone(model, options, late)});
+    scheduler.cancel(first);
+  }
+}
+
 TEST(Scheduler, APromptThatDoesNotFitFailsAlone) {
   const auto model = tiny_model("F32");
   auto batch = Batch::create(model, {.n_ctx = 32, .n_threads = 1}, 1);

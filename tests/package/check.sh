@@ -61,7 +61,7 @@ has_completion() {
 unit_is_valid() {
   local unit=$tree/lib/systemd/system/shoehorn.service help
   help=$(program --help) || return
-  if grep -q '^  serve ' <<<"$help"; then grep -q 'shoehorn serve' "$unit"; else [[ ! -e $unit ]]; fi
+  if grep -q '^  serve ' <<<"$help"; then grep -q 'shoehorn serve' "$unit" && [[ -e $tree/etc/default/shoehorn ]]; else [[ ! -e $unit ]]; fi
 }
 
 check "unpacks" unpacks

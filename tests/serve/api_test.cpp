@@ -1,0 +1,382 @@
+#include "serve/api.h"
+
+#include <condition_variable>
+#include <mutex>
+#include <set>
+
+#include "support/running_model.h"
+#include "support/support.h"
+
+namespace shoehorn::serve {
+namespace {
+
+/// Keeps what it is answered.
+class Reply : public HttpExchange {
+ public:
+  void respond(HttpResponse response) override {
+    const std::lock_guard lock(mutex_);
+    response_ = std::move(response);
+    done_ = true;
+    changed_.notify_all();
+  }
+  void begin_stream(HttpResponse head) override {
+    const std::lock_guard lock(mutex_);
+    response_ = std::move(head);
+  }
+  bool write(std::string_view piece) override {
+    const std::lock_guard lock(mutex_);
+    stream_ += piece;
+    ++n_pieces_;
+    changed_.notify_all();
+    return !gone_;
+  }
+  void end_stream() override {
+    const std::lock_guard lock(mutex_);
+    done_ = true;
+    changed_.notify_all();
+  }
+  bool gone() const override { return gone_; }
+
+  /// Waits for the end.
+  HttpResponse response() {
+    std::unique_lock lock(mutex_);
+    EXPECT_TRUE(changed_.wait_for(lock, std::chrono::seconds(60), [&] { return done_; }));
+    return response_;
+  }
+  Json json() {
+    const auto parsed = parse_json(response().body);
+    EXPECT_TRUE(parsed.has_value()) << response_.body;
+    return parsed.value_or(Json());
+  }
+  /// The events of a stream, without the last, which says that it is done.
+  std::vector<Json> events() {
+    response();
+    std::vector<Json> out;
+    std::string_view left = stream_;
+    while (!left.empty()) {
+      const size_t end = left.find("\n\n");
+      EXPECT_TRUE(left.starts_with("data: ") && end != left.npos) << left;
+      const std::string_view data = left.substr(6, end - 6);
+      left.remove_prefix(end + 2);
+      if (data == "[DONE]") {
+        EXPECT_TRUE(left.empty());
+        return out;
+      }
+      out.push_back(*parse_json(data));
+    }
+    ADD_FAILURE() << "the stream has no end: " << stream_;
+    return out;
+  }
+  void wait_for_pieces(size_t n) {
+    std::unique_lock lock(mutex_);
+    EXPECT_TRUE(changed_.wait_for(lock, std::chrono::seconds(60), [&] { return n_pieces_ >= n || done_; }));
+  }
+  void hang_up() { gone_ = true; }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  HttpResponse response_;
+  std::string stream_;
+  size_t n_pieces_ = 0;
+  bool done_ = false;
+  std::atomic<bool> gone_{false};
+};
+
+constexpr const char* kTemplate =
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}</{{ m.role }}>{% endfor %}{% if add_generation_prompt "
+    "%}<assistant>{% endif %}";
+
+class ApiTest : public ::testing::Test {
+ protected:
+  ApiTest() {
+    options_.model_name = "fable";
+    options_.chat_template = *tokenizer::ChatTemplate::parse(kTemplate);
+    options_.defaults.sampler.temperature = 0;
+    options_.defaults.max_tokens = 16;
+  }
+  void start(size_t n_sequences = 2, size_t max_waiting = 64, size_t n_ctx = 256) {
+    static const std::string path = test::to_gguf(test::source_dir() + "/models/fable-10m", "Q8_0");
+    model_ = test::open_model(path);
+    auto batch = engine::Batch::create(model_, {.n_ctx = n_ctx, .n_batch = 64, .n_threads = 1}, n_sequences);
+    ASSERT_TRUE(batch.has_value()) << batch.error().message;
+    worker_ = std::make_unique<Worker>(std::move(*batch), max_waiting);
+    api_ = std::make_unique<Api>(*worker_, options_);
+  }
+  std::shared_ptr<Reply> ask(const std::string& method, const std::string& path, const std::string& body = "",
+                             HttpRequest request = {}) {
+    if (api_ == nullptr) start();
+    request.method = method;
+    request.path = path;
+    request.body = body;
+    if (request.host.empty()) request.host = "127.0.0.1:8080";
+    auto reply = std::make_shared<Reply>();
+    api_->handle(std::move(request), reply);
+    return reply;
+  }
+  std::shared_ptr<Reply> complete(const Json& body) { return ask("POST", "/v1/completions", body.dump()); }
+  std::shared_ptr<Reply> chat(const Json& body) { return ask("POST", "/v1/chat/completions", body.dump()); }
+  int status_of(const std::string& path, const std::string& body) { return ask("POST", path, body)->response().status; }
+
+  /// What a session of its own makes of a prompt.
+  std::string alone(const std::vector<tokenizer::Token>& prompt, int64_t n) {
+    auto session = engine::Session::create(model_, {.n_ctx = 256, .n_batch = 64, .n_threads = 1});
+    engine::Sampler sampler({.temperature = 0});
+    NoProgress progress;
+    const auto made = engine::generate(*session, prompt, sampler, n, progress, nullptr);
+    std::string text;
+    for (const auto id : made->ids) text += model_->tokenizer().piece(id);
+    return text;
+  }
+
+  ApiOptions options_;
+  std::shared_ptr<const engine::Model> model_;
+  std::unique_ptr<Worker> worker_;
+  std::unique_ptr<Api> api_;
+};
+
+TEST_F(ApiTest, CompletesAsTheEngineDoes) {
+  const Json json = complete({{"prompt", "Once upon a time"}, {"max_tokens", 12}})->json();
+  EXPECT_EQ(json["object"], "text_completion");
+  EXPECT_EQ(json["model"], "fable");
+  ASSERT_EQ(json["choices"].size(), 1u);
+  EXPECT_EQ(json["choices"][0]["text"], alone(model_->tokenizer().encode("Once upon a time"), 12));
+  EXPECT_EQ(json["choices"][0]["finish_reason"], "length");
+  EXPECT_EQ(json["usage"]["completion_tokens"], 12);
+  EXPECT_EQ(json["usage"]["prompt_tokens"], model_->tokenizer().encode("Once upon a time").size());
+  EXPECT_EQ(json["usage"]["total_tokens"].get<int>(), json["usage"]["prompt_tokens"].get<int>() + 12);
+}
+
+TEST_F(ApiTest, PromptsOfAllForms) {
+  const auto text_of = [&](const Json& prompt, size_t choice = 0) {
+    return complete({{"prompt", prompt}, {"max_tokens", 5}})->json()["choices"][choice]["text"];
+  };
+  const Json text = text_of("The sun");
+  const auto ids = model_->tokenizer().encode("The sun");
+  EXPECT_EQ(text_of(ids), text);
+  EXPECT_EQ(text_of(Json::array({ids, model_->tokenizer().encode("A dog")})), text);
+  EXPECT_EQ(text_of({"A dog", "The sun"}, 1), text);
+}
+
+TEST_F(ApiTest, AChatGoesThroughTheTemplateAndBosIsNotDoubled) {
+  const Json json = chat({{"messages",
+                           {{{"role", "system"}, {"content", "Be brief."}},
+                            {{"role", "user"},
+                             {"content", {{{"type", "text"}, {"text", "Hel"}}, {{"type", "text"}, {"text", "lo"}}}}}}},
+                          {"max_completion_tokens", 6}})
+                        ->json();
+  EXPECT_EQ(json["object"], "chat.completion");
+  EXPECT_EQ(json["choices"][0]["message"]["role"], "assistant");
+  const auto ids = model_->tokenizer().encode("<system>Be brief.</system><user>Hello</user><assistant>");
+  EXPECT_EQ(json["usage"]["prompt_tokens"], ids.size());
+  EXPECT_EQ(json["choices"][0]["message"]["content"], alone(ids, 6));
+}
+
+TEST_F(ApiTest, StreamsSayTheSameAsWholeAnswers) {
+  for (const bool is_chat : {false, true}) {
+    Json body = {{"max_tokens", 20}, {"n", 2}};
+    if (is_chat) {
+      body["messages"] = {{{"role", "user"}, {"content", "Hello"}}};
+    } else {
+      body["prompt"] = "Once upon";
+    }
+    const Json whole = (is_chat ? chat(body) : complete(body))->json();
+    body["stream"] = true;
+    body["stream_options"] = {{"include_usage", true}};
+    const auto events = (is_chat ? chat(body) : complete(body))->events();
+    std::vector<std::string> texts(2), reasons(2);
+    Json usage;
+    for (const Json& event : events) {
+      EXPECT_EQ(event["object"], is_chat ? "chat.completion.chunk" : "text_completion");
+      EXPECT_EQ(event["id"], events[0]["id"]);
+      if (event["choices"].empty()) usage = event["usage"];
+      for (const Json& choice : event["choices"]) {
+        const auto index = choice["index"].get<size_t>();
+        texts[index] += is_chat ? choice["delta"].value("content", "") : choice["text"].get<std::string>();
+        if (choice["finish_reason"].is_string()) reasons[index] = choice["finish_reason"];
+      }
+    }
+    for (size_t i = 0; i < 2; ++i) {
+      EXPECT_EQ(texts[i], is_chat ? whole["choices"][i]["message"]["content"] : whole["choices"][i]["text"]);
+      EXPECT_EQ(reasons[i], "length");
+    }
+    EXPECT_EQ(usage, whole["usage"]);
+    EXPECT_GT(events.size(), 10u) << "it comes in pieces";
+  }
+}
+
+TEST_F(ApiTest, StopsEndAnAnswerAndAreNotPartOfIt) {
+  const std::string text = complete({{"prompt", "Once upon a time"}, {"max_tokens", 30}})->json()["choices"][0]["text"];
+  ASSERT_GT(text.size(), 30u);
+  const std::string stop = text.substr(11, 5);
+  const std::string expected = text.substr(0, text.find(stop));
+  const Json json =
+      complete({{"prompt", "Once upon a time"}, {"max_tokens", 30}, {"stop", {"never said", stop}}})->json();
+  EXPECT_EQ(json["choices"][0]["text"], expected);
+  EXPECT_EQ(json["choices"][0]["finish_reason"], "stop");
+  std::string streamed;
+  for (const Json& event :
+       complete({{"prompt", "Once upon a time"}, {"max_tokens", 30}, {"stop", stop}, {"stream", true}})->events())
+    streamed += event["choices"][0]["text"];
+  EXPECT_EQ(streamed, expected);
+}
+
+TEST_F(ApiTest, SeedsBiasAndLogprobs) {
+  const Json drawn = {{"prompt", "Once"}, {"temperature", 1.5}, {"seed", 7}, {"n", 2}, {"max_tokens", 12}};
+  const Json first = complete(drawn)->json(), again = complete(drawn)->json();
+  EXPECT_EQ(first["choices"], again["choices"]);
+  EXPECT_NE(first["choices"][0]["text"], first["choices"][1]["text"]) << "choices have seeds of their own";
+
+  const Json plain = complete({{"prompt", "Once"}, {"max_tokens", 3}, {"logprobs", 3}})->json();
+  const Json& logprobs = plain["choices"][0]["logprobs"];
+  ASSERT_EQ(logprobs["tokens"].size(), 3u);
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(logprobs["top_logprobs"][i].size(), 3u);
+    // Greedy: what was drawn is the most likely.
+    float best = -100;
+    for (const auto& [token, value] : logprobs["top_logprobs"][i].items()) best = std::max(best, value.get<float>());
+    EXPECT_EQ(logprobs["token_logprobs"][i].get<float>(), best);
+    EXPECT_LT(best, 0);
+  }
+  // What is forbidden is not said.
+  const auto banned =
+      model_->tokenizer().encode(plain["choices"][0]["text"].get<std::string>(), {.add_special = false}).front();
+  const Json other =
+      complete({{"prompt", "Once"}, {"max_tokens", 3}, {"logit_bias", Json{{std::to_string(banned), -100}}}})->json();
+  EXPECT_NE(other["choices"][0]["text"], plain["choices"][0]["text"]);
+  const Json talk = chat({{"messages", {{{"role", "user"}, {"content", "Hello"}}}},
+                          {"max_tokens", 2},
+                          {"logprobs", true},
+                          {"top_logprobs", 2}})
+                        ->json();
+  ASSERT_EQ(talk["choices"][0]["logprobs"]["content"].size(), 2u);
+  EXPECT_EQ(talk["choices"][0]["logprobs"]["content"][0]["top_logprobs"].size(), 2u);
+}
+
+TEST_F(ApiTest, WhatMakesNoSenseIsTheClientsFault) {
+  for (const char* body : {"",
+                           "[]",
+                           "{",
+                           "{}",
+                           R"({"prompt":5})",
+                           R"({"prompt":[]})",
+                           R"({"prompt":["a",5]})",
+                           R"({"prompt":[-1]})",
+                           R"({"prompt":[99999999]})",
+                           R"({"prompt":"a","max_tokens":-5})",
+                           R"({"prompt":"a","max_tokens":"many"})",
+                           R"({"prompt":"a","max_tokens":1.5})",
+                           R"({"prompt":"a","max_tokens":1e300})",
+                           R"({"prompt":"a","n":0})",
+                           R"({"prompt":"a","n":1000000})",
+                           R"({"prompt":"a","temperature":-1})",
+                           R"({"prompt":"a","temperature":"hot"})",
+                           R"({"prompt":"a","top_p":2})",
+                           R"({"prompt":"a","stop":5})",
+                           R"({"prompt":"a","stop":["a",1]})",
+                           R"({"prompt":"a","stop":""})",
+                           R"({"prompt":"a","stream":"yes"})",
+                           R"({"prompt":"a","logit_bias":{"x":1}})",
+                           R"({"prompt":"a","logit_bias":{"1":1000}})",
+                           R"({"prompt":"a","logprobs":99})",
+                           R"({"prompt":"a","seed":-2})",
+                           R"({"prompt":"a","response_format":{"type":"json_object"}})",
+                           R"({"prompt":"a","grammar":"root ::= \"a\""})",
+                           "{\"prompt\":\"\xff\"}"}) {
+    EXPECT_EQ(status_of("/v1/completions", body), 400) << body;
+  }
+  for (const char* body :
+       {"{}", R"({"messages":[]})", R"({"messages":"hello"})", R"({"messages":[{"content":"a"}]})",
+        R"({"messages":[{"role":"user","content":5}]})",
+        R"({"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"file:///etc/passwd"}}]}]})",
+        R"({"messages":[{"role":"user","content":"a"}],"tools":[{"type":"function"}]})",
+        R"({"messages":[{"role":"user","content":"a"}],"top_logprobs":2})"}) {
+    EXPECT_EQ(status_of("/v1/chat/completions", body), 400) << body;
+  }
+  std::string deep(100'000, '[');
+  EXPECT_EQ(status_of("/v1/completions", deep), 400);
+  EXPECT_EQ(status_of("/v1/completions", R"({"prompt":)" + deep), 400);
+  // More than the context holds, with the numbers.
+  const auto large = complete({{"prompt", std::vector<int>(300, 5)}});
+  EXPECT_EQ(large->response().status, 400);
+  EXPECT_NE(large->response().body.find("256"), std::string::npos);
+  EXPECT_EQ(complete({{"prompt", "a"}, {"max_tokens", 1}})->response().status, 200) << "the server is alive";
+}
+
+TEST_F(ApiTest, PathsMethodsAndErrorsAreOpenAis) {
+  EXPECT_EQ(ask("GET", "/health")->json()["status"], "ok");
+  EXPECT_EQ(ask("GET", "/v1/models")->json()["data"][0]["id"], "fable");
+  const auto nothing = ask("GET", "/v1/nothing");
+  EXPECT_EQ(nothing->response().status, 404);
+  EXPECT_TRUE(nothing->json()["error"]["message"].is_string());
+  EXPECT_EQ(ask("GET", "/v1/completions")->response().status, 405);
+  EXPECT_EQ(ask("GET", "/metrics")->response().status, 501);
+  const Json tokens = ask("POST", "/tokenize", R"({"content":"Once upon","add_special":true})")->json()["tokens"];
+  EXPECT_EQ(tokens, Json(model_->tokenizer().encode("Once upon")));
+  EXPECT_EQ(ask("POST", "/detokenize",
+                Json{{"tokens", model_->tokenizer().encode("Once upon", {.add_special = false})}}.dump())
+                ->json()["content"],
+            "Once upon");
+  EXPECT_EQ(status_of("/detokenize", R"({"tokens":[-1]})"), 400);
+}
+
+TEST_F(ApiTest, KeysAreAskedFor) {
+  options_.api_keys = {"one", "two"};
+  EXPECT_EQ(ask("GET", "/health")->response().status, 200);
+  EXPECT_EQ(complete({{"prompt", "a"}})->response().status, 401);
+  HttpRequest with;
+  for (const char* wrong : {"Bearer three", "Bearer ", "one", "Bearer one "}) {
+    with.authorization = wrong;
+    EXPECT_EQ(ask("POST", "/v1/completions", R"({"prompt":"a"})", with)->response().status, 401) << wrong;
+  }
+  with.authorization = "Bearer two";
+  EXPECT_EQ(ask("POST", "/v1/completions", R"({"prompt":"a","max_tokens":1})", with)->response().status, 200);
+}
+
+TEST_F(ApiTest, OtherSitesPagesMayNotAsk) {
+  HttpRequest from;
+  from.host = "evil.example:8080";
+  EXPECT_EQ(ask("GET", "/health", "", from)->response().status, 403) << "a name that leads here is not ours";
+  from.host = "localhost:8080";
+  EXPECT_EQ(ask("GET", "/health", "", from)->response().status, 200);
+  from.origin = "http://evil.example";
+  EXPECT_EQ(ask("GET", "/health", "", from)->response().status, 403);
+  from.origin = "http://localhost:8080";
+  EXPECT_EQ(ask("GET", "/health", "", from)->response().status, 200);
+}
+
+TEST_F(ApiTest, AFullLineIsSaid) {
+  start(1, 1);
+  const Json body = {{"prompt", "Once"}, {"max_tokens", 200}, {"stream", true}, {"logit_bias", Json{{"0", -100}}}};
+  const auto first = complete(body);
+  first->wait_for_pieces(1);
+  const auto second = complete(body), third = complete({{"prompt", "a"}});
+  EXPECT_EQ(third->response().status, 503);
+  ASSERT_FALSE(third->response().headers.empty());
+  EXPECT_EQ(third->response().headers[0].first, "Retry-After");
+  first->hang_up();
+  second->hang_up();
+  // Those who hang up make room.
+  for (int i = 0; i < 200; ++i) {
+    if (complete({{"prompt", "a"}, {"max_tokens", 1}})->response().status == 200) break;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_EQ(worker_->stats().cancelled, 2u);
+  EXPECT_LT(worker_->stats().generated_tokens, 100u);
+}
+
+TEST_F(ApiTest, ManyAtOnceAreEachAnsweredAsAlone) {
+  start(4);
+  std::vector<std::shared_ptr<Reply>> replies;
+  std::vector<std::string> prompts;
+  for (int i = 0; i < 12; ++i) {
+    prompts.push_back("Story number " + std::to_string(i) + ":");
+    replies.push_back(complete({{"prompt", prompts.back()}, {"max_tokens", 10}}));
+  }
+  for (size_t i = 0; i < replies.size(); ++i) {
+    EXPECT_EQ(replies[i]->json()["choices"][0]["text"], alone(model_->tokenizer().encode(prompts[i]), 10));
+  }
+}
+
+}  // namespace
+}  // namespace shoehorn::serve

@@ -9,8 +9,6 @@
 #include "cli/command.h"
 #include "cli/fit_results.h"
 #include "cli/model_option.h"
-#include "fit/speed.h"
-#include "report/page.h"
 
 namespace shoehorn::cli {
 namespace {
@@ -46,10 +44,9 @@ Status keep(const Options& o, const fit::Deployed& d, const Json& summary) {
     const std::string model = fs::path(d.model).stem().string();
     SHOEHORN_RETURN_IF_ERROR(write_file(records + "/" + model + "-bench-" + host + ".json", d.bench.dump(2)));
   }
-  const std::string page = o.out + "/report.html";
   const auto progress = make_progress();
-  SHOEHORN_TRY(const auto run, report::read_run(o.out, page, *progress));
-  return write_file(page, report::page(run));
+  const auto page = write_page(o.out, *progress);
+  return page ? Status() : tl::unexpected(page.error());
 }
 
 Status deploy(const Options& o) {
@@ -71,15 +68,7 @@ Status deploy(const Options& o) {
   SHOEHORN_TRY(const Rates rates, rates_of(result, d.device));
   Json summary = {{"host", o.host},   {"machine", d.machine}, {"program", d.program}, {"version", d.version},
                   {"model", d.model}, {"sha256", d.sha256},   {"bytes", d.bytes},     {"resumed_at", d.resumed_at}};
-  if (options.measure) {
-    summary.update({{"ttft_s", rates.prompt_s},
-                    {"ttlt_s", rates.ttlt_s},
-                    {"tokens_per_second", rates.tokens_per_s},
-                    {"mbu", rates.mbu},
-                    {"peak_rss", rates.memory},
-                    {"predicted_ttft_s", rates.predicted_prompt_s},
-                    {"predicted_tokens_per_second", rates.predicted_tokens_per_s}});
-  }
+  if (options.measure) summary.update(json_of(rates, d.device.has_value()));
   Options kept = o;
   if (kept.out.empty()) kept.out = fs::absolute(options.model, error).parent_path().string();
   SHOEHORN_RETURN_IF_ERROR(keep(kept, d, summary));

@@ -46,13 +46,7 @@ Status add(const fit::Result& r, const fit::Needs& needs, const std::optional<fi
                            fmt::format("{:.4g}", rates.tokens_per_s), fmt::format("{:.0f} %", 100 * rates.mbu),
                            format_bytes(rates.memory), error_text(rates.predicted_prompt_s, rates.prompt_s),
                            error_text(rates.predicted_tokens_per_s, rates.tokens_per_s)});
-    json.update({{"ttft_s", rates.prompt_s},
-                 {"ttlt_s", rates.ttlt_s},
-                 {"tokens_per_second", rates.tokens_per_s},
-                 {"mbu", rates.mbu},
-                 {"peak_rss", rates.memory},
-                 {"predicted_ttft_s", device ? Json(rates.predicted_prompt_s) : Json()},
-                 {"predicted_tokens_per_second", device ? Json(rates.predicted_tokens_per_s) : Json()}});
+    json.update(json_of(rates, device.has_value()));
   }
   out.rows.push_back(std::move(row));
   out.json.push_back(std::move(json));
@@ -95,6 +89,23 @@ Expected<Rates> rates_of(const fit::Result& result, const std::optional<fit::Dev
   return out;
 }
 
+Json json_of(const Rates& rates, bool predicted) {
+  return {{"ttft_s", rates.prompt_s},
+          {"ttlt_s", rates.ttlt_s},
+          {"tokens_per_second", rates.tokens_per_s},
+          {"mbu", rates.mbu},
+          {"peak_rss", rates.memory},
+          {"predicted_ttft_s", predicted ? Json(rates.predicted_prompt_s) : Json()},
+          {"predicted_tokens_per_second", predicted ? Json(rates.predicted_tokens_per_s) : Json()}};
+}
+
+Expected<std::string> write_page(const std::string& directory, Progress& progress) {
+  const std::string page = directory + "/report.html";
+  SHOEHORN_TRY(const auto run, report::read_run(directory, page, progress));
+  SHOEHORN_RETURN_IF_ERROR(write_file(page, report::page(run)));
+  return page;
+}
+
 Status conclude_run(const ConcludeOptions& o, const fit::Recipe& recipe, const fit::Needs& needs,
                     const std::vector<fit::Result>& results, const std::optional<fit::Device>& device) {
   Figures figures;
@@ -123,9 +134,7 @@ Status conclude_run(const ConcludeOptions& o, const fit::Recipe& recipe, const f
                          {"predicted_memory_bytes", needs.memory_bytes}};
   SHOEHORN_RETURN_IF_ERROR(write_file(o.directory + "/results.json", document.dump(2)));
   const auto progress = make_progress();
-  const std::string page = o.directory + "/report.html";
-  SHOEHORN_TRY(const auto run, report::read_run(o.directory, page, *progress));
-  SHOEHORN_RETURN_IF_ERROR(write_file(page, report::page(run)));
+  SHOEHORN_TRY(const std::string page, write_page(o.directory, *progress));
   if (o.json) {
     print_json(document);
     return {};

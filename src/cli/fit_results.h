@@ -20,6 +20,12 @@ struct Rates {
 /// Of a result that has a bench, by `device`'s rates.
 Expected<Rates> rates_of(const fit::Result& result, const std::optional<fit::Device>& device);
 
+/// As records have them; what was not predicted is null.
+Json json_of(const Rates& rates, bool predicted);
+
+/// Makes report.html of a run's folder and returns its path.
+Expected<std::string> write_page(const std::string& directory, Progress& progress);
+
 /// "0.41 s", "12.3 min", "2.1 h".
 std::string seconds_text(double seconds);
 

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <filesystem>
 
+#include "base/disk.h"
 #include "base/memory.h"
 
 namespace shoehorn::compress {
@@ -64,8 +65,7 @@ double measure_multiply_adds(const Compute& compute) {
 
 Expected<std::string> describe(const Estimate& estimate, const Compute& compute, const std::string& directory) {
   std::error_code error;
-  fs::path parent = fs::absolute(directory, error).parent_path();
-  while (!parent.empty() && !fs::exists(parent, error) && parent != parent.parent_path()) parent = parent.parent_path();
+  const fs::path parent = nearest_existing(fs::absolute(directory, error).parent_path());
   const fs::space_info space = fs::space(parent, error);
   if (!error && space.available < estimate.disk_bytes()) {
     return fail(ErrorCode::kTooLarge, "{} takes about {} of disk, {} has {} free", directory, format_bytes(estimate.disk_bytes()), parent.string(),

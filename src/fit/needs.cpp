@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 
+#include "base/disk.h"
 #include "base/memory.h"
 
 namespace shoehorn::fit {
@@ -107,9 +108,7 @@ class Walk {
 Status check_disk(const Needs& needs, const std::string& directory) {
   namespace fs = std::filesystem;
   std::error_code error;
-  fs::path there = fs::absolute(directory, error);
-  while (!fs::exists(there, error) && there != there.parent_path()) there = there.parent_path();
-  const fs::space_info space = fs::space(there, error);
+  const fs::space_info space = fs::space(nearest_existing(directory), error);
   if (error) return {};
   uint64_t present = 0;
   for (fs::recursive_directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {

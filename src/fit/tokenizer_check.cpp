@@ -1,17 +1,24 @@
 #include "fit/tokenizer_check.h"
 
 #include <algorithm>
+#include <filesystem>
 
-#include "fit/plan.h"
+#include "models/hf_config.h"
 #include "tokenizer/tokenizer.h"
 
 namespace shoehorn::fit {
 namespace {
 
+/// A checkpoint's comes from its own files, not by way of GGUF keys: those are what is checked.
 Expected<tokenizer::Tokenizer> tokenizer_of(const std::string& path) {
-  SHOEHORN_TRY(const ModelFacts facts, read_model_facts(path));
-  if (!facts.has_tokenizer) return fail(ErrorCode::kNotFound, "{}: there is no tokenizer", path);
-  SHOEHORN_TRY(auto vocab, tokenizer::vocab_from_gguf(facts.tokenizer));
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error)) {
+    SHOEHORN_TRY(const auto config, models::read_model_config(path));
+    SHOEHORN_TRY(auto vocab, tokenizer::vocab_from_directory(path, config.hparams.n_vocab));
+    return tokenizer::Tokenizer::create(std::move(vocab));
+  }
+  SHOEHORN_TRY(const auto file, io::GgufFile::open(path));
+  SHOEHORN_TRY(auto vocab, tokenizer::vocab_from_gguf(file.metadata()));
   return tokenizer::Tokenizer::create(std::move(vocab));
 }
 

@@ -8,6 +8,8 @@
 #include <set>
 #include <thread>
 
+#include "serve/api_error.h"
+
 namespace shoehorn::serve {
 namespace {
 
@@ -37,12 +39,6 @@ std::optional<std::string> percent_decoded(std::string_view text) {
     i += 2;
   }
   return out;
-}
-
-std::string error_body(std::string_view message) {
-  // The messages are ours, and plain.
-  return fmt::format(R"({{"error":{{"message":"{}","type":"invalid_request_error","param":null,"code":null}}}})",
-                     message);
 }
 
 class Connection;
@@ -181,7 +177,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void reject(int status, const std::string& message) {
     keep_alive_ = false;
     answering_ = true;
-    respond({.status = status, .body = error_body(message)});
+    respond(error_response(status, message));
   }
 
   http::response<http::string_body> head_of(const HttpResponse& response) const {
@@ -297,7 +293,7 @@ class Connection::Exchange : public HttpExchange {
   explicit Exchange(std::shared_ptr<Connection> connection) : connection_(std::move(connection)) {}
   ~Exchange() override {
     if (!answered_)
-      respond({.status = 500, .body = error_body("the request was dropped")});
+      respond(error_response(500, "the request was dropped"));
     else if (streaming_)
       end_stream();
   }

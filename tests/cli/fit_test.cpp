@@ -63,6 +63,12 @@ no-check = true
     return words;
   }
 
+  /// Until a file is there, or the program that is to make it has ended.
+  static void wait_for(const std::string& file, const Program& program) {
+    for (int i = 0; i < 60000 && !fs::exists(file) && program.running(); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+
   const std::string model_ = source_dir() + "/models/fable-10m", dir_ = temp_dir();
 };
 
@@ -122,9 +128,7 @@ TEST_F(Fit, KillsInEveryStageChangeNothing) {
   for (const char* record : {"source-perplexity", "prune", "heal", "small"}) {
     Program program(command("killed", resume));
     resume = true;
-    const std::string waited = dir_ + "/killed/records/" + record + ".json";
-    for (int i = 0; i < 6000 && !fs::exists(waited) && program.running(); ++i)
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    wait_for(dir_ + "/killed/records/" + record + ".json", program);
     // Somewhere in what comes next.
     std::this_thread::sleep_for(std::chrono::milliseconds(150));
     program.signal(SIGKILL);
@@ -176,9 +180,7 @@ TEST_F(Fit, AFullDiskInEveryStageChangesNothing) {
   for (const char* record : {"source-perplexity", "prune-perplexity", "heal-perplexity", "small-perplexity"}) {
     Program program(command("disk/run", resume));
     resume = true;
-    const std::string waited = dir_ + "/disk/run/records/" + record + ".json";
-    for (int i = 0; i < 60000 && !fs::exists(waited) && program.running(); ++i)
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    wait_for(dir_ + "/disk/run/records/" + record + ".json", program);
     // The next stage writes into this.
     disk.fill();
     const Result result = program.wait();

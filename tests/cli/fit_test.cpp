@@ -72,7 +72,10 @@ no-check = true
   const std::string model_ = source_dir() + "/models/fable-10m", dir_ = temp_dir();
 };
 
-TEST_F(Fit, ARecipeFromCheckpointToReport) {
+/// Whole recipes: minutes each under the sanitizers, which see every stage in its own tests.
+class SlowFit : public Fit {};
+
+TEST_F(SlowFit, ARecipeFromCheckpointToReport) {
   const Result result = run(command("run", false, nullptr));
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const auto json = parse_json(result.out);
@@ -100,7 +103,7 @@ TEST_F(Fit, ARecipeFromCheckpointToReport) {
   EXPECT_EQ(read_text(dir_ + "/run/run.log"), log);
 }
 
-TEST_F(Fit, AModelGetsTheRecipeThatWasChosenForIt) {
+TEST_F(SlowFit, AModelGetsTheRecipeThatWasChosenForIt) {
   // Room for Q6_K and some context, not for Q8_0.
   const std::vector<std::string> words = {"fit", model_, "--device",    "generic",  "--ram", "28M",   "-c",
                                           "256", "-o",   dir_ + "/run", "--chunks", "2",     "--json"};
@@ -122,7 +125,7 @@ TEST_F(Fit, AModelGetsTheRecipeThatWasChosenForIt) {
   EXPECT_EQ(fs::file_size(made), fs::file_size(dir_ + "/again/fable-10m-Q6_K.gguf"));
 }
 
-TEST_F(Fit, KillsInEveryStageChangeNothing) {
+TEST_F(SlowFit, KillsInEveryStageChangeNothing) {
   ASSERT_EQ(run(command("whole", false)).exit_code, 0);
   bool resume = false;
   for (const char* record : {"source-perplexity", "prune", "heal", "small"}) {
@@ -172,7 +175,7 @@ class SmallDisk {
   bool mounted_ = false;
 };
 
-TEST_F(Fit, AFullDiskInEveryStageChangesNothing) {
+TEST_F(SlowFit, AFullDiskInEveryStageChangesNothing) {
   const SmallDisk disk(dir_ + "/disk", "200M");
   if (!disk.mounted()) GTEST_SKIP() << "only root may mount a file system";
   ASSERT_EQ(run(command("whole", false)).exit_code, 0);

@@ -1,0 +1,168 @@
+// Conversations: what they are, how they change, how they are kept in this browser and go to files.
+
+/**
+ * @typedef {{id: string, role: "user" | "assistant", content: string, time: number, stats?: object, finish?: string,
+ *     error?: object, unfinished?: boolean, plain?: boolean}} Message
+ * @typedef {{id: string, title: string, system: string, created: number, updated: number, messages: Message[]}} Conversation
+ */
+
+const kUnfinished = "shoehorn.unfinished";
+
+export const newId = () => [...crypto.getRandomValues(new Uint8Array(12))].map(b => b.toString(16).padStart(2, "0")).join("");
+
+/** @returns {Conversation} */
+export function newConversation(system) {
+    const now = Date.now();
+    return {id: newId(), title: "", system, created: now, updated: now, messages: []};
+}
+
+/** @returns {Message} */
+export function newMessage(role, content, more) {
+    return {id: newId(), role, content, time: Date.now(), ...more};
+}
+
+/** The name that was given, or how the first question begins. */
+export function titleOf(conversation) {
+    if (conversation.title) return conversation.title;
+    const first = conversation.messages.find(message => message.role === "user")?.content.trim() ?? "";
+    const line = first.split("\n", 1)[0];
+    return line.length > 80 ? `${line.slice(0, 79)}…` : line || "New chat";
+}
+
+/** Those whose title or text has all words of the query. */
+export function search(conversations, query) {
+    const words = query.toLowerCase().split(/\s+/).filter(Boolean);
+    if (!words.length) return conversations;
+    return conversations.filter(conversation => {
+        const text = [conversation.title, ...conversation.messages.map(message => message.content)].join("\n").toLowerCase();
+        return words.every(word => text.includes(word));
+    });
+}
+
+/** An answer without the reasoning that models write in front of it: {reasoning, answer, open}, open while it goes on. */
+export function splitReasoning(text) {
+    const begin = /^\s*<think>/.exec(text);
+    const end = text.indexOf("</think>");
+    const from = begin ? begin[0].length : 0;
+    if (end >= 0) return {reasoning: text.slice(from, end).trim(), answer: text.slice(end + 8).trimStart(), open: false};
+    if (begin) return {reasoning: text.slice(from).trimStart(), answer: "", open: true};
+    return {reasoning: "", answer: text, open: false};
+}
+
+/** Messages as the endpoint takes them. Neighbours of one role become one: many templates insist that roles take turns. */
+export function requestMessages(conversation) {
+    const out = conversation.system.trim() ? [{role: "system", content: conversation.system}] : [];
+    for (const message of conversation.messages) {
+        const content = message.role === "assistant" ? splitReasoning(message.content).answer : message.content;
+        if (!content) continue;
+        const last = out.at(-1);
+        if (last?.role === message.role) last.content += `\n\n${content}`;
+        else out.push({role: message.role, content});
+    }
+    return out;
+}
+
+/** The same for a model without a chat template: one text that it goes on with. */
+export function requestPrompt(conversation) {
+    let out = conversation.system.trim() ? `${conversation.system}\n\n` : "";
+    conversation.messages.forEach((message, i) => {
+        out += message.role === "user" && i > 0 ? `\n\n${message.content}` : message.content;
+    });
+    return out;
+}
+
+// Files.
+
+export function exportFile(conversations) {
+    return JSON.stringify({format: "shoehorn-conversations", version: 1, conversations}, null, 1);
+}
+
+const isText = value => typeof value === "string";
+
+function readMessage(from) {
+    if (!["user", "assistant"].includes(from?.role) || !isText(from.content)) throw new Error("a message is not of this form");
+    return newMessage(from.role, from.content, {
+        time: Number(from.time) || Date.now(),
+        ...(typeof from.stats === "object" && from.stats ? {stats: readStats(from.stats)} : {}),
+        ...(isText(from.finish) ? {finish: from.finish} : {}),
+        ...(from.unfinished ? {unfinished: true} : {}),
+        ...(from.plain ? {plain: true} : {}),
+    });
+}
+
+function readStats(from) {
+    return Object.fromEntries(["prompt", "completion", "first", "rate", "context"]
+        .filter(key => Number.isFinite(from[key])).map(key => [key, from[key]]));
+}
+
+/** Conversations of a file, with ids of their own, so that nothing that is here is replaced. Throws with what is wrong. */
+export function importFile(text) {
+    let file;
+    try {
+        file = JSON.parse(text);
+    } catch {
+        throw new Error("it is not JSON");
+    }
+    if (file?.format !== "shoehorn-conversations" || !Array.isArray(file.conversations))
+        throw new Error("it was not exported here");
+    return file.conversations.map(from => {
+        if (!Array.isArray(from?.messages)) throw new Error("a conversation has no messages");
+        return {
+            id: newId(),
+            title: isText(from.title) ? from.title : "",
+            system: isText(from.system) ? from.system : "",
+            created: Number(from.created) || Date.now(),
+            updated: Number(from.updated) || Date.now(),
+            messages: from.messages.map(readMessage),
+        };
+    });
+}
+
+// The browser's database.
+
+const settled = request => new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+});
+
+/** Where conversations stay. A browser that has no database keeps them until the page is closed: `lasting` is false. */
+export async function openDatabase() {
+    let db;
+    try {
+        const request = indexedDB.open("shoehorn", 1);
+        request.onupgradeneeded = () => request.result.createObjectStore("conversations", {keyPath: "id"});
+        db = await settled(request);
+    } catch {
+        return {lasting: false, all: async () => [], get: async () => undefined, put: async () => {}, remove: async () => {}};
+    }
+    // Another version of the page may want to change it.
+    db.onversionchange = () => db.close();
+    const table = mode => db.transaction("conversations", mode).objectStore("conversations");
+    return {
+        lasting: true,
+        all: () => settled(table("readonly").getAll()),
+        get: id => settled(table("readonly").get(id)),
+        put: conversation => settled(table("readwrite").put(conversation)),
+        remove: id => settled(table("readwrite").delete(id)),
+    };
+}
+
+/** A page that goes away has no time for a database: what is being written waits here for the next one. */
+export function leaveUnfinished(conversations) {
+    try {
+        localStorage.setItem(kUnfinished, JSON.stringify(conversations));
+    } catch {
+        // Full or forbidden: the database has it as it was half a second ago.
+    }
+}
+
+/** What leaveUnfinished() kept, once. */
+export function takeUnfinished() {
+    try {
+        const found = JSON.parse(localStorage.getItem(kUnfinished) ?? "[]");
+        localStorage.removeItem(kUnfinished);
+        return found;
+    } catch {
+        return [];
+    }
+}

@@ -1,0 +1,81 @@
+// The messages of a conversation, scrolled along with an answer until the reader scrolls up.
+import {useCallback, useEffect, useLayoutEffect, useRef, useState} from "preact/hooks";
+import * as chat from "./chat.js";
+import {bytes, modelName, parameters} from "./format.js";
+import {Icon, IconButton, Mark} from "./icons.jsx";
+import {Message, Running} from "./message.jsx";
+import {useStore} from "./store.js";
+
+const kNearEnd = 40;
+
+/** Keeps the end of `content` in view in `box`, until the user goes elsewhere. */
+function useFollow(id) {
+    const box = useRef(), content = useRef(), last = useRef(0), following = useRef(true);
+    const [away, setAway] = useState(false);
+    const follow = useCallback(() => {
+        following.current = true;
+        setAway(false);
+        box.current.scrollTop = box.current.scrollHeight;
+    }, []);
+    useLayoutEffect(follow, [id]);
+    useEffect(() => {
+        const observer = new ResizeObserver(() => following.current && follow());
+        observer.observe(content.current);
+        observer.observe(box.current);
+        return () => observer.disconnect();
+    }, []);
+    const onScroll = () => {
+        const {scrollTop, scrollHeight, clientHeight} = box.current;
+        const atEnd = scrollHeight - scrollTop - clientHeight < kNearEnd;
+        // Content that grows below the view is no scrolling up.
+        if (atEnd) following.current = true;
+        else if (scrollTop < last.current) following.current = false;
+        last.current = scrollTop;
+        setAway(!atEnd && !following.current);
+    };
+    return {box, content, away, follow, onScroll};
+}
+
+function Welcome() {
+    const {model, state} = useStore(chat.store, state => state.server);
+    const plain = useStore(chat.store, chat.isPlain);
+    return (
+        <div class="welcome">
+            <Mark />
+            <h2>{model ? modelName(model.id) : "Shoehorn"}</h2>
+            <p>
+                {model ? `${parameters(model.meta.n_params)} parameters in ${bytes(model.meta.size)}. ` : ""}
+                {state === "loading" ? "Asking the server …" : plain ? "Begin a text, and the model goes on with it."
+                    : "Ask something. What you write goes to this server only, and conversations stay in this browser."}
+            </p>
+        </div>
+    );
+}
+
+export function Thread() {
+    const ready = useStore(chat.store, state => state.ready);
+    const conversation = useStore(chat.store, chat.currentOf);
+    const run = useStore(chat.store, state => state.runs[state.current]);
+    const messages = conversation?.messages ?? [];
+    const {box, content, away, follow, onScroll} = useFollow(conversation?.id);
+    // A question that was just asked is looked at, wherever the reader was.
+    useLayoutEffect(() => {
+        if (run) follow();
+    }, [run?.started]);
+    const open = !run && messages.at(-1)?.role === "user";
+    return (
+        <div class="thread-box">
+            <div class="thread" ref={box} onScroll={onScroll} tabIndex={-1}>
+                <div class="messages" ref={content}>
+                    {ready && !messages.length && !run && <Welcome />}
+                    {messages.map((message, i) => <Message key={message.id} message={message} last={!run && i === messages.length - 1} />)}
+                    {run && <Running key="running" run={run} />}
+                    {open && <p class="open-question"><button type="button" onClick={() => chat.answer(conversation.id)}>
+                        <Icon name="again" />Answer
+                    </button></p>}
+                </div>
+            </div>
+            {away && <IconButton icon="down" label="To the end" class="to-end" onClick={follow} />}
+        </div>
+    );
+}

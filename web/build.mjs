@@ -10,9 +10,20 @@ const read = file => fs.readFileSync(path.join(root, file), "utf8");
 
 /** The script as it may stand in HTML: "<!--" and "<script" would change how a browser reads what follows. */
 async function script() {
-    const {outputFiles: [file]} = await build({
-        absWorkingDir: root, entryPoints: ["src/main.jsx"], bundle: true, write: false, minify: true, format: "iife",
-        target: "es2022", charset: "utf8", jsx: "automatic", jsxImportSource: "preact", legalComments: "none",
+    const {
+        outputFiles: [file],
+    } = await build({
+        absWorkingDir: root,
+        entryPoints: ["src/main.jsx"],
+        bundle: true,
+        write: false,
+        minify: true,
+        format: "iife",
+        target: "es2022",
+        charset: "utf8",
+        jsx: "automatic",
+        jsxImportSource: "preact",
+        legalComments: "none",
         logLevel: "warning",
     });
     return file.text.trim().replace(/<(?=!--|\/?script)/gi, "\\x3C");
@@ -26,12 +37,18 @@ async function style() {
 /** The licences that ask to come along with the libraries in the script. */
 function notices() {
     const {dependencies} = JSON.parse(read("package.json"));
-    return Object.keys(dependencies).map(name => {
-        const about = JSON.parse(read(`node_modules/${name}/package.json`));
-        const head = `${name} ${about.version}, ${about.license}`;
-        // Of the two that DOMPurify leaves to choose from, the Apache License 2.0 is the one of this project.
-        return about.license.includes("Apache-2.0") ? head : `${head}\n\n${read(`node_modules/${name}/LICENSE`).trim()}`;
-    }).join("\n\n----\n\n").replaceAll("--", "- -").replaceAll("\r", "");
+    return Object.keys(dependencies)
+        .map(name => {
+            const about = JSON.parse(read(`node_modules/${name}/package.json`));
+            const head = `${name} ${about.version}, ${about.license}`;
+            // Of the two that DOMPurify leaves to choose from, the Apache License 2.0 is the one of this project.
+            return about.license.includes("Apache-2.0")
+                ? head
+                : `${head}\n\n${read(`node_modules/${name}/LICENSE`).trim()}`;
+        })
+        .join("\n\n----\n\n")
+        .replaceAll("--", "- -")
+        .replaceAll("\r", "");
 }
 
 /** What `node build.mjs` writes. */

@@ -56,7 +56,8 @@ export async function countTokens({messages, prompt}, key, signal) {
 
 /** The data of server-sent events, without the last, "[DONE]". */
 async function* eventsOf(response) {
-    const reader = response.body.getReader(), decoder = new TextDecoder();
+    const reader = response.body.getReader(),
+        decoder = new TextDecoder();
     let rest = "";
     for (;;) {
         const {done, value} = await reader.read();

@@ -2,7 +2,8 @@
 
 export async function copyText(text) {
     if (navigator.clipboard) return navigator.clipboard.writeText(text);
-    const area = document.createElement("textarea"), focused = document.activeElement;
+    const area = document.createElement("textarea"),
+        focused = document.activeElement;
     area.value = text;
     area.setAttribute("aria-hidden", "true");
     document.body.append(area);

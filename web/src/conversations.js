@@ -1,4 +1,4 @@
-// Conversations: what they are, how they change, how they are kept in this browser and go to files.
+// Conversations: what they are, how they change, how they become requests and files.
 
 /**
  * @typedef {{id: string, role: "user" | "assistant", content: string, time: number, stats?: object, finish?: string,
@@ -6,9 +6,8 @@
  * @typedef {{id: string, title: string, system: string, created: number, updated: number, messages: Message[]}} Conversation
  */
 
-const kUnfinished = "shoehorn.unfinished";
-
-export const newId = () => [...crypto.getRandomValues(new Uint8Array(12))].map(b => b.toString(16).padStart(2, "0")).join("");
+export const newId = () =>
+    [...crypto.getRandomValues(new Uint8Array(12))].map(b => b.toString(16).padStart(2, "0")).join("");
 
 /** @returns {Conversation} */
 export function newConversation(system) {
@@ -34,7 +33,9 @@ export function search(conversations, query) {
     const words = query.toLowerCase().split(/\s+/).filter(Boolean);
     if (!words.length) return conversations;
     return conversations.filter(conversation => {
-        const text = [conversation.title, ...conversation.messages.map(message => message.content)].join("\n").toLowerCase();
+        const text = [conversation.title, ...conversation.messages.map(message => message.content)]
+            .join("\n")
+            .toLowerCase();
         return words.every(word => text.includes(word));
     });
 }
@@ -44,7 +45,8 @@ export function splitReasoning(text) {
     const begin = /^\s*<think>/.exec(text);
     const end = text.indexOf("</think>");
     const from = begin ? begin[0].length : 0;
-    if (end >= 0) return {reasoning: text.slice(from, end).trim(), answer: text.slice(end + 8).trimStart(), open: false};
+    if (end >= 0)
+        return {reasoning: text.slice(from, end).trim(), answer: text.slice(end + 8).trimStart(), open: false};
     if (begin) return {reasoning: text.slice(from).trimStart(), answer: "", open: true};
     return {reasoning: "", answer: text, open: false};
 }
@@ -80,7 +82,8 @@ export function exportFile(conversations) {
 const isText = value => typeof value === "string";
 
 function readMessage(from) {
-    if (!["user", "assistant"].includes(from?.role) || !isText(from.content)) throw new Error("a message is not of this form");
+    if (!["user", "assistant"].includes(from?.role) || !isText(from.content))
+        throw new Error("a message is not of this form");
     return newMessage(from.role, from.content, {
         time: Number(from.time) || Date.now(),
         ...(typeof from.stats === "object" && from.stats ? {stats: readStats(from.stats)} : {}),
@@ -91,8 +94,11 @@ function readMessage(from) {
 }
 
 function readStats(from) {
-    return Object.fromEntries(["prompt", "completion", "first", "rate", "context"]
-        .filter(key => Number.isFinite(from[key])).map(key => [key, from[key]]));
+    return Object.fromEntries(
+        ["prompt", "completion", "first", "rate", "context"]
+            .filter(key => Number.isFinite(from[key]))
+            .map(key => [key, from[key]]),
+    );
 }
 
 /** Conversations of a file, with ids of their own, so that nothing that is here is replaced. Throws with what is wrong. */
@@ -116,53 +122,4 @@ export function importFile(text) {
             messages: from.messages.map(readMessage),
         };
     });
-}
-
-// The browser's database.
-
-const settled = request => new Promise((resolve, reject) => {
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(request.error);
-});
-
-/** Where conversations stay. A browser that has no database keeps them until the page is closed: `lasting` is false. */
-export async function openDatabase() {
-    let db;
-    try {
-        const request = indexedDB.open("shoehorn", 1);
-        request.onupgradeneeded = () => request.result.createObjectStore("conversations", {keyPath: "id"});
-        db = await settled(request);
-    } catch {
-        return {lasting: false, all: async () => [], get: async () => undefined, put: async () => {}, remove: async () => {}};
-    }
-    // Another version of the page may want to change it.
-    db.onversionchange = () => db.close();
-    const table = mode => db.transaction("conversations", mode).objectStore("conversations");
-    return {
-        lasting: true,
-        all: () => settled(table("readonly").getAll()),
-        get: id => settled(table("readonly").get(id)),
-        put: conversation => settled(table("readwrite").put(conversation)),
-        remove: id => settled(table("readwrite").delete(id)),
-    };
-}
-
-/** A page that goes away has no time for a database: what is being written waits here for the next one. */
-export function leaveUnfinished(conversations) {
-    try {
-        localStorage.setItem(kUnfinished, JSON.stringify(conversations));
-    } catch {
-        // Full or forbidden: the database has it as it was half a second ago.
-    }
-}
-
-/** What leaveUnfinished() kept, once. */
-export function takeUnfinished() {
-    try {
-        const found = JSON.parse(localStorage.getItem(kUnfinished) ?? "[]");
-        localStorage.removeItem(kUnfinished);
-        return found;
-    } catch {
-        return [];
-    }
 }

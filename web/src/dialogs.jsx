@@ -1,31 +1,54 @@
 // The smaller dialogs: the model, the key, help.
 import {useState} from "preact/hooks";
-import * as chat from "./chat.js";
+import * as answers from "./answers.js";
 import {Dialog} from "./dialog.jsx";
 import {bytes, integer, modelName, parameters} from "./format.js";
+import * as page from "./page.js";
+import * as server from "./server.js";
 import {useStore} from "./store.js";
 
 export function ModelDialog() {
-    const {model, props} = useStore(chat.store, state => state.server);
-    const size = useStore(chat.store, chat.contextSize);
-    const rows = model ? [
-        ["Name", modelName(model.id)],
-        ["Parameters", parameters(model.meta.n_params)],
-        ["Size", `${bytes(model.meta.size)}, ${(model.meta.size * 8 / model.meta.n_params).toFixed(2)} bits per weight`],
-        ["Context", `${integer(size)} tokens`],
-        ["Trained context", `${integer(model.meta.n_ctx_train)} tokens`],
-        ["Vocabulary", `${integer(model.meta.n_vocab)} tokens`],
-        ...(props ? [["Side by side", `${integer(props.total_slots)} answer${props.total_slots === 1 ? "" : "s"}`]] : []),
-    ] : [];
+    const {model, props} = useStore(page.store, state => state.server);
+    const size = useStore(page.store, page.contextSize);
+    const rows = model
+        ? [
+              ["Name", modelName(model.id)],
+              ["Parameters", parameters(model.meta.n_params)],
+              [
+                  "Size",
+                  `${bytes(model.meta.size)}, ${((model.meta.size * 8) / model.meta.n_params).toFixed(2)} bits per weight`,
+              ],
+              ["Context", `${integer(size)} tokens`],
+              ["Trained context", `${integer(model.meta.n_ctx_train)} tokens`],
+              ["Vocabulary", `${integer(model.meta.n_vocab)} tokens`],
+              ...(props
+                  ? [["Side by side", `${integer(props.total_slots)} answer${props.total_slots === 1 ? "" : "s"}`]]
+                  : []),
+          ]
+        : [];
     return (
-        <Dialog title="Model" onClose={chat.closeDialog}>
-            {model ? <dl class="facts">{rows.map(([name, value]) => <div key={name}><dt>{name}</dt><dd>{value}</dd></div>)}</dl>
-                : <p>The server did not say yet which model it has.</p>}
-            {props?.has_chat === false && <p class="notice">This model has no chat template: it goes on with what you write, as plain text.</p>}
+        <Dialog title="Model" onClose={page.closeDialog}>
+            {model ? (
+                <dl class="facts">
+                    {rows.map(([name, value]) => (
+                        <div key={name}>
+                            <dt>{name}</dt>
+                            <dd>{value}</dd>
+                        </div>
+                    ))}
+                </dl>
+            ) : (
+                <p>The server did not say yet which model it has.</p>
+            )}
+            {props?.has_chat === false && (
+                <p class="notice">This model has no chat template: it goes on with what you write, as plain text.</p>
+            )}
             {props?.chat_template && (
                 <details>
                     <summary>Chat template</summary>
-                    <pre class="template" tabIndex={0}>{props.chat_template}</pre>
+                    <pre class="template" tabIndex={0}>
+                        {props.chat_template}
+                    </pre>
                 </details>
             )}
         </Dialog>
@@ -33,33 +56,47 @@ export function ModelDialog() {
 }
 
 export function KeyDialog({retry}) {
-    const [key, setKey] = useState(chat.store.get().key);
+    const [key, setKey] = useState(page.store.get().key);
     const [keep, setKeep] = useState(false);
     const [refused, setRefused] = useState(key !== "");
     const submit = async event => {
         event.preventDefault();
-        if (!await chat.useKey(key.trim(), keep)) return setRefused(true);
-        chat.closeDialog();
-        if (retry && chat.currentOf(chat.store.get())?.messages.some(message => message.id === retry)) chat.regenerate(retry);
+        if (!(await server.offerKey(key.trim(), keep))) return setRefused(true);
+        page.closeDialog();
+        if (retry && page.currentOf(page.store.get())?.messages.some(message => message.id === retry))
+            answers.regenerate(retry);
     };
     return (
-        <Dialog title="API key" onClose={chat.closeDialog}>
+        <Dialog title="API key" onClose={page.closeDialog}>
             <form class="stack" onSubmit={submit}>
                 <p>This server asks for a key: the one that it was started with (--api-key).</p>
                 <div class="field wide">
                     <label for="key">Key</label>
-                    <input id="key" type="password" autoComplete="off" value={key} aria-invalid={refused ? "true" : undefined} aria-describedby="key-hint"
+                    <input
+                        id="key"
+                        type="password"
+                        autoComplete="off"
+                        value={key}
+                        aria-invalid={refused ? "true" : undefined}
+                        aria-describedby="key-hint"
                         onInput={event => {
                             setKey(event.target.value);
                             setRefused(false);
-                        }} />
-                    <p id="key-hint" class="wrong" role="alert">{refused ? "The server did not accept this key." : ""}</p>
+                        }}
+                    />
+                    <p id="key-hint" class="wrong" role="alert">
+                        {refused ? "The server did not accept this key." : ""}
+                    </p>
                 </div>
                 <label class="check">
                     <input type="checkbox" checked={keep} onChange={event => setKeep(event.target.checked)} />
                     Keep it in this browser
                 </label>
-                <div class="row end"><button type="submit" class="primary" disabled={!key.trim()}>Continue</button></div>
+                <div class="row end">
+                    <button type="submit" class="primary" disabled={!key.trim()}>
+                        Continue
+                    </button>
+                </div>
             </form>
         </Dialog>
     );
@@ -75,9 +112,21 @@ const shortcuts = [
 
 export function HelpDialog() {
     return (
-        <Dialog title="Help" onClose={chat.closeDialog}>
+        <Dialog title="Help" onClose={page.closeDialog}>
             <dl class="facts keys">
-                {shortcuts.map(([keys, what]) => <div key={keys}><dt>{keys.split("+").map((key, i) => <>{i > 0 && "+"}<kbd>{key}</kbd></>)}</dt><dd>{what}</dd></div>)}
+                {shortcuts.map(([keys, what]) => (
+                    <div key={keys}>
+                        <dt>
+                            {keys.split("+").map((key, i) => (
+                                <>
+                                    {i > 0 && "+"}
+                                    <kbd>{key}</kbd>
+                                </>
+                            ))}
+                        </dt>
+                        <dd>{what}</dd>
+                    </div>
+                ))}
             </dl>
             <p>Conversations are kept in this browser, and nowhere else. Export them to have a copy.</p>
             <p>The model may be wrong: check what matters.</p>

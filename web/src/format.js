@@ -6,13 +6,21 @@ export const integer = value => count.format(value);
 
 /** "9.7 M" of parameters. */
 export function parameters(value) {
-    for (const [size, unit] of [[1e9, "billion"], [1e6, "million"], [1e3, "thousand"]])
+    for (const [size, unit] of [
+        [1e9, "billion"],
+        [1e6, "million"],
+        [1e3, "thousand"],
+    ])
         if (value >= size) return `${Number((value / size).toPrecision(3))} ${unit}`;
     return String(value);
 }
 
 export function bytes(value) {
-    for (const [power, unit] of [[30, "GiB"], [20, "MiB"], [10, "KiB"]])
+    for (const [power, unit] of [
+        [30, "GiB"],
+        [20, "MiB"],
+        [10, "KiB"],
+    ])
         if (value >= 2 ** power) return `${Number((value / 2 ** power).toPrecision(3))} ${unit}`;
     return `${value} bytes`;
 }
@@ -25,7 +33,8 @@ export const modelName = id => id.replace(/\.gguf$/i, "");
 
 /** The heading in the list under which a time goes. */
 export function dayOf(time, now = Date.now()) {
-    const midnight = new Date(now).setHours(0, 0, 0, 0), day = 86_400_000;
+    const midnight = new Date(now).setHours(0, 0, 0, 0),
+        day = 86_400_000;
     if (time >= midnight) return "Today";
     if (time >= midnight - day) return "Yesterday";
     if (time >= midnight - 7 * day) return "The week before";

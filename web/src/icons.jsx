@@ -44,5 +44,9 @@ export function Mark() {
 
 /** A button that shows an icon only; `label` says what it does. */
 export function IconButton({icon, label, class: className = "", ...more}) {
-    return <button type="button" class={`icon-button ${className}`} aria-label={label} title={label} {...more}><Icon name={icon} /></button>;
+    return (
+        <button type="button" class={`icon-button ${className}`} aria-label={label} title={label} {...more}>
+            <Icon name={icon} />
+        </button>
+    );
 }

@@ -23,7 +23,7 @@ hljs.registerAliases(["shell", "console"], {languageName: "bash"});
 
 const kLink = /^(?:https?:\/\/|mailto:)/i;
 
-const escapes = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\"": "&quot;", "'": "&#39;"};
+const escapes = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"};
 const escape = text => text.replace(/[&<>"']/g, character => escapes[character]);
 
 function link(href, html) {
@@ -32,10 +32,14 @@ function link(href, html) {
 
 function codeBlock(text, info) {
     const name = (info ?? "").trim().split(/\s+/, 1)[0];
-    const html = hljs.getLanguage(name) ? hljs.highlight(text, {language: name, ignoreIllegals: true}).value : escape(text);
-    return `<div class="code"><div class="code-head"><span>${escape(name || "text")}</span>`
-        + `<button type="button" class="copy-code">Copy</button></div>`
-        + `<pre tabindex="0"><code>${html}</code></pre></div>`;
+    const html = hljs.getLanguage(name)
+        ? hljs.highlight(text, {language: name, ignoreIllegals: true}).value
+        : escape(text);
+    return (
+        `<div class="code"><div class="code-head"><span>${escape(name || "text")}</span>` +
+        `<button type="button" class="copy-code">Copy</button></div>` +
+        `<pre tabindex="0"><code>${html}</code></pre></div>`
+    );
 }
 
 const marked = new Marked({
@@ -47,7 +51,7 @@ const marked = new Marked({
         html: ({raw}) => escape(raw),
         code: ({text, lang}) => codeBlock(text, lang),
         image: ({href, text}) => link(href, escape(text || "image")),
-        checkbox: ({checked}) => checked ? "☑ " : "☐ ",
+        checkbox: ({checked}) => (checked ? "☑ " : "☐ "),
         link({href, tokens}) {
             return link(href, this.parser.parseInline(tokens));
         },
@@ -57,10 +61,17 @@ const marked = new Marked({
             return `<h${level}>${this.parser.parseInline(tokens)}</h${level}>`;
         },
         table(token) {
-            const row = (cells, tag) => `<tr>${cells.map(cell =>
-                `<${tag}${cell.align ? ` align="${cell.align}"` : ""}>${this.parser.parseInline(cell.tokens)}</${tag}>`).join("")}</tr>`;
-            return `<div class="scroll" tabindex="0" role="region" aria-label="Table"><table><thead>${row(token.header, "th")}</thead>`
-                + `<tbody>${token.rows.map(cells => row(cells, "td")).join("")}</tbody></table></div>`;
+            const row = (cells, tag) =>
+                `<tr>${cells
+                    .map(
+                        cell =>
+                            `<${tag}${cell.align ? ` align="${cell.align}"` : ""}>${this.parser.parseInline(cell.tokens)}</${tag}>`,
+                    )
+                    .join("")}</tr>`;
+            return (
+                `<div class="scroll" tabindex="0" role="region" aria-label="Table"><table><thead>${row(token.header, "th")}</thead>` +
+                `<tbody>${token.rows.map(cells => row(cells, "td")).join("")}</tbody></table></div>`
+            );
         },
     },
 });
@@ -72,8 +83,34 @@ DOMPurify.addHook("afterSanitizeAttributes", node => {
 });
 
 const kPolicy = {
-    ALLOWED_TAGS: ["a", "blockquote", "br", "button", "code", "del", "div", "em", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre",
-        "span", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul"],
+    ALLOWED_TAGS: [
+        "a",
+        "blockquote",
+        "br",
+        "button",
+        "code",
+        "del",
+        "div",
+        "em",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "hr",
+        "li",
+        "ol",
+        "p",
+        "pre",
+        "span",
+        "strong",
+        "table",
+        "tbody",
+        "td",
+        "th",
+        "thead",
+        "tr",
+        "ul",
+    ],
     ALLOWED_ATTR: ["align", "aria-label", "class", "href", "role", "start", "tabindex", "type"],
     ALLOWED_URI_REGEXP: kLink,
     // All but href: their values are no addresses.
@@ -89,9 +126,12 @@ const kPolicy = {
 export function renderMarkdown(text, known = new Map()) {
     const before = new Map(known);
     known.clear();
-    return marked.lexer(text).filter(token => token.type !== "space").map(token => {
-        const html = before.get(token.raw) ?? DOMPurify.sanitize(marked.parser([token]), kPolicy);
-        known.set(token.raw, html);
-        return html;
-    });
+    return marked
+        .lexer(text)
+        .filter(token => token.type !== "space")
+        .map(token => {
+            const html = before.get(token.raw) ?? DOMPurify.sanitize(marked.parser([token]), kPolicy);
+            known.set(token.raw, html);
+            return html;
+        });
 }

@@ -1,14 +1,16 @@
 // One message: its text, what is known of it, and what can be done with it.
 import {useEffect, useMemo, useRef, useState} from "preact/hooks";
-import * as chat from "./chat.js";
+import * as answers from "./answers.js";
 import {copyText} from "./clipboard.js";
 import {splitReasoning} from "./conversations.js";
 import {explain} from "./errors.js";
 import {integer, rate, seconds} from "./format.js";
 import {IconButton} from "./icons.jsx";
 import {renderMarkdown} from "./markdown.js";
+import * as page from "./page.js";
 
-const kCopiedMs = 1500, kOpened = Date.now();
+const kCopiedMs = 1500,
+    kOpened = Date.now();
 
 function CopyButton({text}) {
     const [copied, setCopied] = useState(false);
@@ -17,8 +19,18 @@ function CopyButton({text}) {
         const timer = setTimeout(() => setCopied(false), kCopiedMs);
         return () => clearTimeout(timer);
     }, [copied]);
-    return <IconButton icon={copied ? "check" : "copy"} label={copied ? "Copied" : "Copy"}
-        onClick={() => copyText(text).then(() => setCopied(true), error => chat.toast(`Nothing was copied: ${error.message}.`))} />;
+    return (
+        <IconButton
+            icon={copied ? "check" : "copy"}
+            label={copied ? "Copied" : "Copy"}
+            onClick={() =>
+                copyText(text).then(
+                    () => setCopied(true),
+                    error => page.toast(`Nothing was copied: ${error.message}.`),
+                )
+            }
+        />
+    );
 }
 
 /** The button of a block of code is in the HTML of the text, so its clicks are heard above it. */
@@ -28,9 +40,9 @@ async function onCodeClick(event) {
     try {
         await copyText(button.closest(".code").querySelector("code").textContent);
         button.textContent = "Copied";
-        setTimeout(() => button.textContent = "Copy", kCopiedMs);
+        setTimeout(() => (button.textContent = "Copy"), kCopiedMs);
     } catch (error) {
-        chat.toast(`Nothing was copied: ${error.message}.`);
+        page.toast(`Nothing was copied: ${error.message}.`);
     }
 }
 
@@ -40,7 +52,9 @@ export function Markdown({text, growing}) {
     const pieces = useMemo(() => renderMarkdown(text, growing ? known.current : new Map()), [text, growing]);
     return (
         <div class="prose" onClick={onCodeClick}>
-            {pieces.map((html, i) => <div key={i} class="piece" dangerouslySetInnerHTML={{__html: html}} />)}
+            {pieces.map((html, i) => (
+                <div key={i} class="piece" dangerouslySetInnerHTML={{__html: html}} />
+            ))}
         </div>
     );
 }
@@ -58,7 +72,8 @@ function statsText({completion, rate: perSecond, first, prompt, context}) {
     const parts = [`${integer(completion)} token${completion === 1 ? "" : "s"}`];
     if (perSecond) parts.push(rate(perSecond));
     if (first !== undefined) parts.push(`first after ${seconds(first)}`);
-    if (prompt && context) parts.push(`context ${integer(Math.min(prompt + completion, context))} of ${integer(context)}`);
+    if (prompt && context)
+        parts.push(`context ${integer(Math.min(prompt + completion, context))} of ${integer(context)}`);
     return parts.join(" · ");
 }
 
@@ -68,17 +83,26 @@ function endText({finish, unfinished, stats}) {
     if (finish === "stopped") return "Stopped.";
     if (finish !== "length") return "";
     return stats?.context && stats.prompt + stats.completion >= stats.context
-        ? "The context is full. Delete messages or begin a new chat to go on." : "Cut off at the longest answer that the settings allow.";
+        ? "The context is full. Delete messages or begin a new chat to go on."
+        : "Cut off at the longest answer that the settings allow.";
 }
 
 function Failure({message, onRetry}) {
     const {title, detail} = explain(message.error, message.content !== "");
     return (
         <div class="notice bad" role={message.time >= kOpened ? "alert" : undefined}>
-            <div><strong>{title}</strong> {detail}</div>
-            {message.error.status === 401
-                ? <button type="button" onClick={() => chat.showDialog("key", {retry: message.id})}>Enter the key</button>
-                : <button type="button" onClick={onRetry}>Try again</button>}
+            <div>
+                <strong>{title}</strong> {detail}
+            </div>
+            {message.error.status === 401 ? (
+                <button type="button" onClick={() => page.showDialog("key", {retry: message.id})}>
+                    Enter the key
+                </button>
+            ) : (
+                <button type="button" onClick={onRetry}>
+                    Try again
+                </button>
+            )}
         </div>
     );
 }
@@ -88,7 +112,11 @@ function Answer({message, running}) {
     return (
         <>
             {reasoning && <Reasoning text={reasoning} open={running && open} />}
-            {message.plain ? <div class="plain">{message.content}</div> : answer && <Markdown text={answer} growing={running} />}
+            {message.plain ? (
+                <div class="plain">{message.content}</div>
+            ) : (
+                answer && <Markdown text={answer} growing={running} />
+            )}
         </>
     );
 }
@@ -106,12 +134,31 @@ export function Running({run}) {
     return (
         <article class="message assistant running" aria-label="Answer" aria-busy="true">
             <Answer message={message} running />
-            {retryIn > 0 && <div class="notice" role="status"><div>
-                <strong>The server is busy.</strong> Trying again in {retryIn} s (attempt {attempt + 1}).
-            </div></div>}
+            {retryIn > 0 && (
+                <div class="notice" role="status">
+                    <div>
+                        <strong>The server is busy.</strong> <span class="unseen">It will be asked again soon.</span>
+                        {/* Counted down for the eye only. */}
+                        <span aria-hidden="true">
+                            Trying again in {retryIn} s (attempt {attempt + 1}).
+                        </span>
+                    </div>
+                </div>
+            )}
             <p class="stats">
-                {waiting ? <><span class="dot" />Reading the prompt · {Math.round((Date.now() - started) / 1000)} s</>
-                    : !retryIn && <><span class="dot" />{statsText(stats)}</>}
+                {waiting ? (
+                    <>
+                        <span class="dot" />
+                        Reading the prompt · {Math.round((Date.now() - started) / 1000)} s
+                    </>
+                ) : (
+                    !retryIn && (
+                        <>
+                            <span class="dot" />
+                            {statsText(stats)}
+                        </>
+                    )
+                )}
             </p>
         </article>
     );
@@ -129,34 +176,47 @@ function Editor({message, onEnd}) {
         const text = area.current.value.trim();
         if (!text) return;
         onEnd();
-        chat.edit(message.id, text);
+        answers.edit(message.id, text);
     };
     return (
-        <form class="editor" onSubmit={event => {
-            event.preventDefault();
-            submit();
-        }}>
-            <textarea ref={area} aria-label="Edit your message" defaultValue={message.content} onKeyDown={event => {
-                if (event.isComposing) return;
-                if (event.key === "Enter" && !event.shiftKey) {
-                    event.preventDefault();
-                    submit();
-                } else if (event.key === "Escape") {
-                    event.stopPropagation();
-                    onEnd();
-                }
-            }} />
+        <form
+            class="editor"
+            onSubmit={event => {
+                event.preventDefault();
+                submit();
+            }}
+        >
+            <textarea
+                ref={area}
+                aria-label="Edit your message"
+                defaultValue={message.content}
+                onKeyDown={event => {
+                    if (event.isComposing) return;
+                    if (event.key === "Enter" && !event.shiftKey) {
+                        event.preventDefault();
+                        submit();
+                    } else if (event.key === "Escape") {
+                        event.stopPropagation();
+                        onEnd();
+                    }
+                }}
+            />
             <div class="row end">
-                <button type="button" class="quiet" onClick={onEnd}>Cancel</button>
-                <button type="submit" class="primary">Send</button>
+                <button type="button" class="quiet" onClick={onEnd}>
+                    Cancel
+                </button>
+                <button type="submit" class="primary">
+                    Send
+                </button>
             </div>
         </form>
     );
 }
 
 function draw(message, last, editing, setEditing) {
-    const own = message.role === "user", end = endText(message);
-    const again = () => chat.regenerate(message.id);
+    const own = message.role === "user",
+        end = endText(message);
+    const again = () => answers.regenerate(message.id);
     if (editing) return <Editor message={message} onEnd={() => setEditing(false)} />;
     return (
         <>
@@ -166,13 +226,22 @@ function draw(message, last, editing, setEditing) {
             <div class="message-end">
                 {message.stats && <p class="stats">{statsText(message.stats)}</p>}
                 <div class={`actions ${last ? "last" : ""}`}>
-                    {message.content && <CopyButton text={own ? message.content : splitReasoning(message.content).answer} />}
-                    {own ? <IconButton icon="pencil" label="Edit" onClick={() => setEditing(true)} />
-                        : <IconButton icon="again" label="Answer again" onClick={again} />}
-                    <IconButton icon="trash" label="Delete" onClick={() => {
-                        chat.removeMessage(message.id);
-                        document.getElementById("composer")?.focus();
-                    }} />
+                    {message.content && (
+                        <CopyButton text={own ? message.content : splitReasoning(message.content).answer} />
+                    )}
+                    {own ? (
+                        <IconButton icon="pencil" label="Edit" onClick={() => setEditing(true)} />
+                    ) : (
+                        <IconButton icon="again" label="Answer again" onClick={again} />
+                    )}
+                    <IconButton
+                        icon="trash"
+                        label="Delete"
+                        onClick={() => {
+                            answers.removeMessage(message.id);
+                            page.focusComposer();
+                        }}
+                    />
                 </div>
             </div>
         </>
@@ -182,9 +251,15 @@ function draw(message, last, editing, setEditing) {
 /** A message that is complete. Nothing of it is drawn again unless it changes. */
 export function Message({message, last}) {
     const [editing, setEditing] = useState(false);
-    return useMemo(() => (
-        <article class={`message ${message.role} ${last ? "newest" : ""}`} aria-label={message.role === "user" ? "You" : "Answer"}>
-            {draw(message, last, editing, setEditing)}
-        </article>
-    ), [message, last, editing]);
+    return useMemo(
+        () => (
+            <article
+                class={`message ${message.role} ${last ? "newest" : ""}`}
+                aria-label={message.role === "user" ? "You" : "Answer"}
+            >
+                {draw(message, last, editing, setEditing)}
+            </article>
+        ),
+        [message, last, editing],
+    );
 }

@@ -1,6 +1,7 @@
 // What the user sets: sampling, the form of answers, the key, the theme. Kept in this browser.
 
-const kSettings = "shoehorn.settings", kKey = "shoehorn.key";
+const kSettings = "shoehorn.settings",
+    kKey = "shoehorn.key";
 
 /**
  * Fields of a request that hold a number. `fallback` is what counts when the server names no default.
@@ -14,9 +15,24 @@ export const kNumbers = [
     {name: "repeat_penalty", label: "Repeat penalty", min: 0.01, max: 100, hint: "1 is none"},
     {name: "presence_penalty", label: "Presence penalty", min: -10, max: 10, fallback: "0"},
     {name: "frequency_penalty", label: "Frequency penalty", min: -10, max: 10, fallback: "0"},
-    {name: "max_tokens", label: "Longest answer", min: 1, max: 2 ** 31, integer: true, fallback: "no limit", hint: "in tokens"},
-    {name: "seed", label: "Seed", min: 0, max: 2 ** 53, integer: true, fallback: "random",
-        hint: "the same seed gives the same answer"},
+    {
+        name: "max_tokens",
+        label: "Longest answer",
+        min: 1,
+        max: 2 ** 31,
+        integer: true,
+        fallback: "no limit",
+        hint: "in tokens",
+    },
+    {
+        name: "seed",
+        label: "Seed",
+        min: 0,
+        max: 2 ** 53,
+        integer: true,
+        fallback: "random",
+        hint: "the same seed gives the same answer",
+    },
 ];
 
 const kInitial = {numbers: {}, system: "", stop: "", schema: "", theme: "auto"};
@@ -82,14 +98,20 @@ export function schemaError(text) {
     if (text.trim() === "") return "";
     try {
         const schema = JSON.parse(text);
-        return schema !== null && typeof schema === "object" && !Array.isArray(schema) ? "" : "a schema is an object: { … }";
+        return schema !== null && typeof schema === "object" && !Array.isArray(schema)
+            ? ""
+            : "a schema is an object: { … }";
     } catch (error) {
         return `not JSON: ${error.message}`;
     }
 }
 
 /** Stop texts: one a line, \n in them for the end of a line. */
-const stopsOf = text => text.split("\n").filter(Boolean).map(line => line.replaceAll("\\n", "\n").replaceAll("\\t", "\t"));
+const stopsOf = text =>
+    text
+        .split("\n")
+        .filter(Boolean)
+        .map(line => line.replaceAll("\\n", "\n").replaceAll("\\t", "\t"));
 
 /** The settings as fields of a request: what is empty, or wrong, stays the server's. */
 export function requestFields(settings) {
@@ -101,6 +123,9 @@ export function requestFields(settings) {
     const stops = stopsOf(settings.stop);
     if (stops.length) out.stop = stops;
     if (settings.schema.trim() && !schemaError(settings.schema))
-        out.response_format = {type: "json_schema", json_schema: {name: "answer", strict: true, schema: JSON.parse(settings.schema)}};
+        out.response_format = {
+            type: "json_schema",
+            json_schema: {name: "answer", strict: true, schema: JSON.parse(settings.schema)},
+        };
     return out;
 }

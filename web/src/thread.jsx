@@ -1,16 +1,20 @@
 // The messages of a conversation, scrolled along with an answer until the reader scrolls up.
 import {useCallback, useEffect, useLayoutEffect, useRef, useState} from "preact/hooks";
-import * as chat from "./chat.js";
+import * as answers from "./answers.js";
 import {bytes, modelName, parameters} from "./format.js";
 import {Icon, IconButton, Mark} from "./icons.jsx";
 import {Message, Running} from "./message.jsx";
+import * as page from "./page.js";
 import {useStore} from "./store.js";
 
 const kNearEnd = 40;
 
 /** Keeps the end of `content` in view in `box`, until the user goes elsewhere. */
 function useFollow(id) {
-    const box = useRef(), content = useRef(), last = useRef(0), following = useRef(true);
+    const box = useRef(),
+        content = useRef(),
+        last = useRef(0),
+        following = useRef(true);
     const [away, setAway] = useState(false);
     const follow = useCallback(() => {
         following.current = true;
@@ -37,25 +41,28 @@ function useFollow(id) {
 }
 
 function Welcome() {
-    const {model, state} = useStore(chat.store, state => state.server);
-    const plain = useStore(chat.store, chat.isPlain);
+    const {model, state} = useStore(page.store, state => state.server);
+    const plain = useStore(page.store, page.isPlain);
     return (
         <div class="welcome">
             <Mark />
             <h2>{model ? modelName(model.id) : "Shoehorn"}</h2>
             <p>
                 {model ? `${parameters(model.meta.n_params)} parameters in ${bytes(model.meta.size)}. ` : ""}
-                {state === "loading" ? "Asking the server …" : plain ? "Begin a text, and the model goes on with it."
-                    : "Ask something. What you write goes to this server only, and conversations stay in this browser."}
+                {state === "loading"
+                    ? "Asking the server …"
+                    : plain
+                      ? "Begin a text, and the model goes on with it."
+                      : "Ask something. What you write goes to this server only, and conversations stay in this browser."}
             </p>
         </div>
     );
 }
 
 export function Thread() {
-    const ready = useStore(chat.store, state => state.ready);
-    const conversation = useStore(chat.store, chat.currentOf);
-    const run = useStore(chat.store, state => state.runs[state.current]);
+    const ready = useStore(page.store, state => state.ready);
+    const conversation = useStore(page.store, page.currentOf);
+    const run = useStore(page.store, state => state.runs[state.current]);
     const messages = conversation?.messages ?? [];
     const {box, content, away, follow, onScroll} = useFollow(conversation?.id);
     // A question that was just asked is looked at, wherever the reader was.
@@ -68,11 +75,18 @@ export function Thread() {
             <div class="thread" ref={box} onScroll={onScroll} tabIndex={-1}>
                 <div class="messages" ref={content}>
                     {ready && !messages.length && !run && <Welcome />}
-                    {messages.map((message, i) => <Message key={message.id} message={message} last={!run && i === messages.length - 1} />)}
+                    {messages.map((message, i) => (
+                        <Message key={message.id} message={message} last={!run && i === messages.length - 1} />
+                    ))}
                     {run && <Running key="running" run={run} />}
-                    {open && <p class="open-question"><button type="button" onClick={() => chat.answer(conversation.id)}>
-                        <Icon name="again" />Answer
-                    </button></p>}
+                    {open && (
+                        <p class="open-question">
+                            <button type="button" onClick={() => answers.ask(conversation.id)}>
+                                <Icon name="again" />
+                                Answer
+                            </button>
+                        </p>
+                    )}
                 </div>
             </div>
             {away && <IconButton icon="down" label="To the end" class="to-end" onClick={follow} />}

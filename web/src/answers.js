@@ -109,6 +109,7 @@ async function countDown(id, seconds, signal) {
 /** Reads one answer into `run`. */
 async function read(id, run, fields, key) {
     let drawn = 0,
+        pace = kDrawMs,
         saved = performance.now();
     run.sent = saved;
     for await (const part of complete(fields, key, run.controller.signal)) {
@@ -120,9 +121,12 @@ async function read(id, run, fields, key) {
         run.last = now;
         ++run.pieces;
         run.message = {...run.message, content: run.message.content + part.text};
-        if (now - drawn >= kDrawMs) {
-            drawn = now;
+        if (now - drawn >= pace) {
             draw(id, {message: run.message, stats: statsOf(run)});
+            // The page is drawn before this goes on; a slow machine spends a fifth of its time on that at most.
+            await undefined;
+            drawn = performance.now();
+            pace = Math.max(kDrawMs, 4 * (drawn - now));
         }
         if (now - saved >= kSaveMs) {
             saved = now;

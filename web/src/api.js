@@ -75,8 +75,8 @@ async function* eventsOf(response) {
 }
 
 /**
- * An answer as it comes: {text}, {finish} and {usage}, each when it is known. `fields` hold messages, or the prompt of a
- * plain completion.
+ * An answer as it comes: {text}, {finish} and {usage}, each when it is known. `fields` hold messages, or the prompt of
+ * a plain completion.
  */
 export async function* complete(fields, key, signal) {
     const body = {...fields, stream: true, stream_options: {include_usage: true}};

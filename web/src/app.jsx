@@ -88,8 +88,8 @@ function Banner() {
         return (
             <div class="banner bad" role="alert">
                 <span>
-                    <strong>The server does not answer.</strong> Start “shoehorn serve” again; this page looks for it
-                    every few seconds.
+                    <strong>The server does not answer.</strong> Start “shoehorn serve” again: this page looks every few
+                    seconds.
                 </span>
                 <button type="button" onClick={server.connect}>
                     Try now

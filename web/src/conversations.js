@@ -3,7 +3,8 @@
 /**
  * @typedef {{id: string, role: "user" | "assistant", content: string, time: number, stats?: object, finish?: string,
  *     error?: object, unfinished?: boolean, plain?: boolean}} Message
- * @typedef {{id: string, title: string, system: string, created: number, updated: number, messages: Message[]}} Conversation
+ * @typedef {{id: string, title: string, system: string, created: number, updated: number, messages: Message[]}}
+ *     Conversation
  */
 
 export const newId = () =>
@@ -40,7 +41,7 @@ export function search(conversations, query) {
     });
 }
 
-/** An answer without the reasoning that models write in front of it: {reasoning, answer, open}, open while it goes on. */
+/** An answer apart from the reasoning that models write in front of it; `open` while that goes on. */
 export function splitReasoning(text) {
     const begin = /^\s*<think>/.exec(text);
     const end = text.indexOf("</think>");
@@ -51,7 +52,7 @@ export function splitReasoning(text) {
     return {reasoning: "", answer: text, open: false};
 }
 
-/** Messages as the endpoint takes them. Neighbours of one role become one: many templates insist that roles take turns. */
+/** Messages as the endpoint takes them. Neighbours of one role become one: many templates want roles to take turns. */
 export function requestMessages(conversation) {
     const out = conversation.system.trim() ? [{role: "system", content: conversation.system}] : [];
     for (const message of conversation.messages) {
@@ -101,7 +102,7 @@ function readStats(from) {
     );
 }
 
-/** Conversations of a file, with ids of their own, so that nothing that is here is replaced. Throws with what is wrong. */
+/** Conversations of a file, with new ids, so that nothing that is here is replaced. Throws with what is wrong. */
 export function importFile(text) {
     let file;
     try {

@@ -7,6 +7,8 @@ import * as page from "./page.js";
 import * as server from "./server.js";
 import {useStore} from "./store.js";
 
+const bitsPerWeight = ({size, n_params}) => ((size * 8) / n_params).toFixed(2);
+
 export function ModelDialog() {
     const {model, props} = useStore(page.store, state => state.server);
     const size = useStore(page.store, page.contextSize);
@@ -14,10 +16,7 @@ export function ModelDialog() {
         ? [
               ["Name", modelName(model.id)],
               ["Parameters", parameters(model.meta.n_params)],
-              [
-                  "Size",
-                  `${bytes(model.meta.size)}, ${((model.meta.size * 8) / model.meta.n_params).toFixed(2)} bits per weight`,
-              ],
+              ["Size", `${bytes(model.meta.size)}, ${bitsPerWeight(model.meta)} bits per weight`],
               ["Context", `${integer(size)} tokens`],
               ["Trained context", `${integer(model.meta.n_ctx_train)} tokens`],
               ["Vocabulary", `${integer(model.meta.n_vocab)} tokens`],
@@ -113,7 +112,7 @@ const shortcuts = [
 export function HelpDialog() {
     return (
         <Dialog title="Help" onClose={page.closeDialog}>
-            <dl class="facts keys">
+            <dl class="facts">
                 {shortcuts.map(([keys, what]) => (
                     <div key={keys}>
                         <dt>

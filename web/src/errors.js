@@ -1,6 +1,6 @@
 // What went wrong, in words: what happened, and what to do about it.
 
-export const isContextFull = error => error.status === 400 && /context/.test(error.message);
+const isContextFull = error => error.status === 400 && /context/.test(error.message);
 
 /** @returns {{title: string, detail: string}} */
 export function explain(error, hasText) {

@@ -14,7 +14,7 @@ const paths = {
     close: "M6 6l12 12M18 6L6 18",
     down: "M12 5v14M6 13l6 6l6-6",
     settings: "M4 7h9M19 7h1M16 4.5v5M4 17h3M13 17h7M10 14.5v5",
-    sun: "M12 8a4 4 0 1 0 0 8a4 4 0 1 0 0-8M12 2v2M12 20v2M2 12h2M20 12h2M5 5l1.4 1.4M17.6 17.6L19 19M5 19l1.4-1.4M17.6 6.4L19 5",
+    sun: "M12 8a4 4 0 1 0 0 8a4 4 0 1 0 0-8M12 2v2M12 20v2M2 12h2M20 12h2M5 5l1 1M18 18l1 1M5 19l1-1M18 6l1-1",
     moon: "M19.5 14.5A8 8 0 0 1 9.5 4.5a8 8 0 1 0 10 10z",
     auto: "M12 4a8 8 0 1 0 0 16a8 8 0 1 0 0-16M12 4v16M12 8h6.5M12 12h8M12 16h6.5",
     help: "M9 9a3 3 0 1 1 4.5 2.6c-1 .6-1.5 1.2-1.5 2.4M12 17.5v.5M12 3a9 9 0 1 0 0 18a9 9 0 1 0 0-18",
@@ -31,12 +31,16 @@ export function Icon({name}) {
     );
 }
 
+const shoehorn =
+    "M17 3.6c1-.9 2.6.1 2.2 1.5C17.7 9.2 15.2 12.6 13.9 16.2C13 18.9 11.2 20.6 8.6 20.6" +
+    "C5.6 20.6 3.9 18.2 4.6 15.6C5.4 12.5 9.2 11.2 11.9 8.9C13.9 7.2 15.4 5.2 17 3.6z";
+
 /** The mark of the product: a shoehorn. */
 export function Mark() {
     return (
         <svg class="mark" viewBox="0 0 24 24" aria-hidden="true" focusable="false">
             <rect width="24" height="24" rx="6.5" />
-            <path d="M17 3.6c1-.9 2.6.1 2.2 1.5C17.7 9.2 15.2 12.6 13.9 16.2C13 18.9 11.2 20.6 8.6 20.6C5.6 20.6 3.9 18.2 4.6 15.6C5.4 12.5 9.2 11.2 11.9 8.9C13.9 7.2 15.4 5.2 17 3.6z" />
+            <path d={shoehorn} />
             <path class="hollow" d="M7.3 17.4c.4-1.9 2.2-3 4.2-4.2" />
         </svg>
     );

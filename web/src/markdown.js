@@ -60,17 +60,14 @@ const marked = new Marked({
             const level = Math.min(depth + 2, 6);
             return `<h${level}>${this.parser.parseInline(tokens)}</h${level}>`;
         },
-        table(token) {
-            const row = (cells, tag) =>
-                `<tr>${cells
-                    .map(
-                        cell =>
-                            `<${tag}${cell.align ? ` align="${cell.align}"` : ""}>${this.parser.parseInline(cell.tokens)}</${tag}>`,
-                    )
-                    .join("")}</tr>`;
+        table({header, rows}) {
+            const cell = (tag, {align, tokens}) =>
+                `<${tag}${align ? ` align="${align}"` : ""}>${this.parser.parseInline(tokens)}</${tag}>`;
+            const row = (tag, cells) => `<tr>${cells.map(one => cell(tag, one)).join("")}</tr>`;
+            const body = rows.map(cells => row("td", cells)).join("");
             return (
-                `<div class="scroll" tabindex="0" role="region" aria-label="Table"><table><thead>${row(token.header, "th")}</thead>` +
-                `<tbody>${token.rows.map(cells => row(cells, "td")).join("")}</tbody></table></div>`
+                `<div class="scroll" tabindex="0" role="region" aria-label="Table">` +
+                `<table><thead>${row("th", header)}</thead><tbody>${body}</tbody></table></div>`
             );
         },
     },

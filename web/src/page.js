@@ -5,8 +5,8 @@ import {createStore} from "./store.js";
 const kToastMs = 8000;
 
 /**
- * `runs` are the answers being written, by conversation: their text is not in the conversation until they end, so that a
- * token costs one message and not the list.
+ * `runs` are the answers being written, by conversation: their text is not in the conversation until they end, so that
+ * a token costs one message and not the list.
  */
 export const store = createStore({
     ready: false,

@@ -7,7 +7,9 @@ import {Message, Running} from "./message.jsx";
 import * as page from "./page.js";
 import {useStore} from "./store.js";
 
-const kNearEnd = 40;
+const kNearEnd = 40,
+    kFirst = 20,
+    kMore = 40;
 
 /** Keeps the end of `content` in view in `box`, until the user goes elsewhere. */
 function useFollow(id) {
@@ -40,6 +42,20 @@ function useFollow(id) {
     return {box, content, away, follow, onScroll};
 }
 
+/**
+ * The first message that is drawn: the end of a long conversation is there at once, its beginning a moment later.
+ */
+function useGradual(id, count) {
+    const [{of, drawn}, setDrawn] = useState({of: id, drawn: kFirst});
+    const now = of === id ? drawn : kFirst;
+    useEffect(() => {
+        if (now === Infinity) return;
+        const timer = setTimeout(() => setDrawn({of: id, drawn: now + kMore < count ? now + kMore : Infinity}), 0);
+        return () => clearTimeout(timer);
+    }, [id, now, count]);
+    return Math.max(0, count - now);
+}
+
 function Welcome() {
     const {model, state} = useStore(page.store, state => state.server);
     const plain = useStore(page.store, page.isPlain);
@@ -53,7 +69,7 @@ function Welcome() {
                     ? "Asking the server …"
                     : plain
                       ? "Begin a text, and the model goes on with it."
-                      : "Ask something. What you write goes to this server only, and conversations stay in this browser."}
+                      : "Ask something. What you write goes to this server only; conversations stay in this browser."}
             </p>
         </div>
     );
@@ -65,6 +81,7 @@ export function Thread() {
     const run = useStore(page.store, state => state.runs[state.current]);
     const messages = conversation?.messages ?? [];
     const {box, content, away, follow, onScroll} = useFollow(conversation?.id);
+    const begin = useGradual(conversation?.id, messages.length);
     // A question that was just asked is looked at, wherever the reader was.
     useLayoutEffect(() => {
         if (run) follow();
@@ -72,11 +89,11 @@ export function Thread() {
     const open = !run && messages.at(-1)?.role === "user";
     return (
         <div class="thread-box">
-            <div class="thread" ref={box} onScroll={onScroll} tabIndex={-1}>
+            <div class="thread" ref={box} onScroll={onScroll} tabIndex={0} role="region" aria-label="Messages">
                 <div class="messages" ref={content}>
                     {ready && !messages.length && !run && <Welcome />}
-                    {messages.map((message, i) => (
-                        <Message key={message.id} message={message} last={!run && i === messages.length - 1} />
+                    {messages.slice(begin).map((message, i, drawn) => (
+                        <Message key={message.id} message={message} last={!run && i === drawn.length - 1} />
                     ))}
                     {run && <Running key="running" run={run} />}
                     {open && (

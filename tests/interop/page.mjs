@@ -238,8 +238,10 @@ test("stop keeps what came, and so does a page that is closed in the middle of a
     await composer(page).press("Enter");
     await page.locator(".running", {hasText: "word7"}).waitFor();
     assert.match(await page.locator(".running .stats").innerText(), /tokens · [\d.]+ tokens\/s/);
+    await page.locator(".running .prose").evaluate(prose => (prose.dataset.known = "yes"));
     await button(page, "Stop").click();
     assert.match(await answered(page, 1), /^word0 .*word7[\s\S]*Stopped\./);
+    assert.equal(await page.locator(".prose[data-known]").count(), 1, "its elements are still the same");
     assert.equal(await page.evaluate(() => document.activeElement.id), "composer");
 
     await composer(page).fill("Go on again");
@@ -285,6 +287,7 @@ test("a question is worded anew and answered again from there; both can be taken
     await page.keyboard.press("Enter");
     await page.locator(".prose", {hasText: "answer 3"}).waitFor();
     assert.deepEqual(await page.locator(".bubble").allTextContents(), ["first, but better"]);
+    await page.locator("#composer:focus").waitFor();
     await page.locator(".message.assistant").getByRole("button", {name: "Answer again"}).click();
     await page.locator(".prose", {hasText: "answer 4"}).waitFor();
     assert.deepEqual(bodies.slice(2), [["first, but better"], ["first, but better"]]);

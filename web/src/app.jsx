@@ -88,8 +88,7 @@ function Banner() {
         return (
             <div class="banner bad" role="alert">
                 <span>
-                    <strong>The server does not answer.</strong> Start “shoehorn serve” again: this page looks every few
-                    seconds.
+                    <strong>The server does not answer.</strong> Start “shoehorn serve” again: this page keeps trying.
                 </span>
                 <button type="button" onClick={server.connect}>
                     Try now
@@ -190,9 +189,9 @@ export function App() {
                 <Banner />
                 <Thread />
                 <Composer />
+                {!(narrow && drawer) && <Toast />}
             </main>
             {Shown && <Shown key={dialog.name} {...dialog} />}
-            {!(narrow && drawer) && <Toast />}
             <div class="unseen" aria-live="polite">
                 {announcement}
             </div>

@@ -121,9 +121,8 @@ function Answer({message, running}) {
     );
 }
 
-/** An answer that is being written. */
-export function Running({run}) {
-    const {message, stats, retryIn, attempt, started} = run;
+/** What stands below an answer that is being written. */
+function Progress({run: {message, stats, retryIn, attempt, started}}) {
     const [, tick] = useState(0);
     const waiting = !message.content && !retryIn;
     useEffect(() => {
@@ -131,40 +130,29 @@ export function Running({run}) {
         const timer = setInterval(() => tick(n => n + 1), 500);
         return () => clearInterval(timer);
     }, [waiting]);
-    return (
-        <article class="message assistant running" aria-label="Answer" aria-busy="true">
-            <Answer message={message} running />
-            {retryIn > 0 && (
-                <div class="notice" role="status">
-                    <div>
-                        <strong>The server is busy.</strong> <span class="unseen">It will be asked again soon.</span>
-                        {/* Counted down for the eye only. */}
-                        <span aria-hidden="true">
-                            Trying again in {retryIn} s (attempt {attempt + 1}).
-                        </span>
-                    </div>
+    if (retryIn > 0) {
+        return (
+            <div class="notice" role="status">
+                <div>
+                    <strong>The server is busy.</strong> <span class="unseen">It will be asked again soon.</span>
+                    {/* Counted down for the eye only. */}
+                    <span aria-hidden="true">
+                        Trying again in {retryIn} s (attempt {attempt + 1}).
+                    </span>
                 </div>
-            )}
-            <p class="stats">
-                {waiting ? (
-                    <>
-                        <span class="dot" />
-                        Reading the prompt · {Math.round((Date.now() - started) / 1000)} s
-                    </>
-                ) : (
-                    !retryIn && (
-                        <>
-                            <span class="dot" />
-                            {statsText(stats)}
-                        </>
-                    )
-                )}
-            </p>
-        </article>
+            </div>
+        );
+    }
+    const elapsed = Math.round((Date.now() - started) / 1000);
+    return (
+        <p class="stats">
+            <span class="dot" />
+            {waiting ? `Reading the prompt · ${elapsed} s` : statsText(stats)}
+        </p>
     );
 }
 
-function Editor({message, onEnd}) {
+function Editor({message, onEnd, onCancel}) {
     const area = useRef();
     useEffect(() => {
         const {current} = area;
@@ -177,6 +165,7 @@ function Editor({message, onEnd}) {
         if (!text) return;
         onEnd();
         answers.edit(message.id, text);
+        page.focusComposer();
     };
     return (
         <form
@@ -197,12 +186,12 @@ function Editor({message, onEnd}) {
                         submit();
                     } else if (event.key === "Escape") {
                         event.stopPropagation();
-                        onEnd();
+                        onCancel();
                     }
                 }}
             />
             <div class="row end">
-                <button type="button" class="quiet" onClick={onEnd}>
+                <button type="button" class="quiet" onClick={onCancel}>
                     Cancel
                 </button>
                 <button type="submit" class="primary">
@@ -213,53 +202,73 @@ function Editor({message, onEnd}) {
     );
 }
 
-function draw(message, last, editing, setEditing) {
-    const own = message.role === "user",
-        end = endText(message);
-    const again = () => answers.regenerate(message.id);
-    if (editing) return <Editor message={message} onEnd={() => setEditing(false)} />;
+function Actions({message, last, onEdit}) {
+    const own = message.role === "user";
+    return (
+        <div class={`actions ${last ? "last" : ""}`}>
+            {message.content && <CopyButton text={own ? message.content : splitReasoning(message.content).answer} />}
+            {own ? (
+                <IconButton icon="pencil" label="Edit" onClick={onEdit} />
+            ) : (
+                <IconButton icon="again" label="Answer again" onClick={() => answers.regenerate(message.id)} />
+            )}
+            <IconButton
+                icon="trash"
+                label="Delete"
+                onClick={() => {
+                    answers.removeMessage(message.id);
+                    page.focusComposer();
+                }}
+            />
+        </div>
+    );
+}
+
+function End({message, last, onEdit}) {
+    const end = endText(message);
     return (
         <>
-            {own ? <div class="bubble">{message.content}</div> : <Answer message={message} running={false} />}
             {end && <p class="ending">{end}</p>}
-            {message.error && <Failure message={message} onRetry={again} />}
+            {message.error && <Failure message={message} onRetry={() => answers.regenerate(message.id)} />}
             <div class="message-end">
                 {message.stats && <p class="stats">{statsText(message.stats)}</p>}
-                <div class={`actions ${last ? "last" : ""}`}>
-                    {message.content && (
-                        <CopyButton text={own ? message.content : splitReasoning(message.content).answer} />
-                    )}
-                    {own ? (
-                        <IconButton icon="pencil" label="Edit" onClick={() => setEditing(true)} />
-                    ) : (
-                        <IconButton icon="again" label="Answer again" onClick={again} />
-                    )}
-                    <IconButton
-                        icon="trash"
-                        label="Delete"
-                        onClick={() => {
-                            answers.removeMessage(message.id);
-                            page.focusComposer();
-                        }}
-                    />
-                </div>
+                <Actions message={message} last={last} onEdit={onEdit} />
             </div>
         </>
     );
 }
 
-/** A message that is complete. Nothing of it is drawn again unless it changes. */
-export function Message({message, last}) {
+/**
+ * A message, with `run` one that is being written. It is drawn again only when it changes, and its text keeps its
+ * elements when it is complete: what was unfolded or marked in it stays so.
+ */
+export function Message({message, run, last}) {
     const [editing, setEditing] = useState(false);
+    const article = useRef();
+    const own = message.role === "user";
+    const cancel = () => {
+        setEditing(false);
+        setTimeout(() => article.current?.querySelector("[aria-label=Edit]")?.focus(), 0);
+    };
     return useMemo(
         () => (
             <article
-                class={`message ${message.role} ${last ? "newest" : ""}`}
-                aria-label={message.role === "user" ? "You" : "Answer"}
+                ref={article}
+                class={`message ${message.role} ${run ? "running" : ""} ${last ? "newest" : ""}`}
+                aria-label={own ? "You" : "Answer"}
+                aria-busy={run ? "true" : undefined}
             >
-                {draw(message, last, editing, setEditing)}
+                {editing ? (
+                    <Editor message={message} onEnd={() => setEditing(false)} onCancel={cancel} />
+                ) : own ? (
+                    <div class="bubble">{message.content}</div>
+                ) : (
+                    <Answer message={message} running={Boolean(run)} />
+                )}
+                {run && <Progress run={run} />}
+                {!run && !editing && <End message={message} last={last} onEdit={() => setEditing(true)} />}
             </article>
         ),
-        [message, last, editing],
+        [message, run, last, editing],
     );
 }

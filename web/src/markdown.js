@@ -48,7 +48,6 @@ const marked = new Marked({
     // Without these, what looks like HTML is text.
     tokenizer: {html: () => undefined, tag: () => undefined},
     renderer: {
-        html: ({raw}) => escape(raw),
         code: ({text, lang}) => codeBlock(text, lang),
         image: ({href, text}) => link(href, escape(text || "image")),
         checkbox: ({checked}) => (checked ? "☑ " : "☐ "),

@@ -4,22 +4,45 @@
 
 namespace shoehorn {
 
-Expected<Json> parse_json(std::string_view text, int max_depth) {
+namespace {
+
+template <class Value>
+Expected<Value> parse(std::string_view text, int max_depth, size_t max_keys, std::string_view without) {
   // The parser itself does not recurse, but the value's destructor does. Leaving by an exception also keeps what is parsed
   // so far, and with it the memory, small.
-  struct TooDeep {};
-  const auto depth_guard = [&](int depth, Json::parse_event_t event, Json&) {
-    const bool opens = event == Json::parse_event_t::object_start || event == Json::parse_event_t::array_start;
-    if (opens && depth >= max_depth) throw TooDeep{};
+  struct Refused {
+    tl::unexpected<Error> why;
+  };
+  std::vector<size_t> n_keys;  // of the open object at each depth
+  using Event = typename Value::parse_event_t;
+  const auto guard = [&](int depth, Event event, Value& value) {
+    const auto level = static_cast<size_t>(depth);
+    if ((event == Event::object_start || event == Event::array_start) && depth >= max_depth)
+      throw Refused{fail(ErrorCode::kInvalid, "JSON nested deeper than {} levels", max_depth)};
+    if (event == Event::object_start) {
+      n_keys.resize(std::max(n_keys.size(), level + 2));
+      n_keys[level + 1] = 0;
+    }
+    if (event != Event::key) return true;
+    if (depth == 1 && !without.empty() && value.template get_ref<const std::string&>() == without) return false;
+    if (++n_keys[level] > max_keys) throw Refused{fail(ErrorCode::kTooLarge, "a JSON object of more than {} keys", max_keys)};
     return true;
   };
   try {
-    return Json::parse(text.begin(), text.end(), depth_guard);
-  } catch (const TooDeep&) {
-    return fail(ErrorCode::kInvalid, "JSON nested deeper than {} levels", max_depth);
-  } catch (const Json::exception& e) {
+    return Value::parse(text.begin(), text.end(), guard);
+  } catch (const Refused& refused) {
+    return refused.why;
+  } catch (const typename Value::exception& e) {
     return fail(ErrorCode::kInvalid, "not valid JSON: {}", e.what());
   }
+}
+
+}  // namespace
+
+Expected<Json> parse_json(std::string_view text, int max_depth) { return parse<Json>(text, max_depth, SIZE_MAX, {}); }
+
+Expected<OrderedJson> parse_ordered_json(std::string_view text, int max_depth, size_t max_keys, std::string_view without) {
+  return parse<OrderedJson>(text, max_depth, max_keys, without);
 }
 
 Expected<Json> read_json(const std::string& path, uint64_t max_bytes) {

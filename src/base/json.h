@@ -11,9 +11,15 @@
 namespace shoehorn {
 
 using Json = nlohmann::json;
+/// Keys in the order in which they were written, which is looked up one by one.
+using OrderedJson = nlohmann::ordered_json;
 
 /// Parses text; refuses nesting deeper than `max_depth`, duplicate object keys are the last one's. Invalid UTF-8 is refused.
 Expected<Json> parse_json(std::string_view text, int max_depth = 64);
+/// The same with the order of keys, for objects of at most `max_keys`; the value of the outermost object's key `without`
+/// is left out.
+Expected<OrderedJson> parse_ordered_json(std::string_view text, int max_depth = 64, size_t max_keys = 512,
+                                         std::string_view without = {});
 /// Reads and parses a file of at most max_bytes (default 256 MiB); errors name the file.
 Expected<Json> read_json(const std::string& path, uint64_t max_bytes = uint64_t{256} << 20);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "base/environment.h"
 #include "base/output_file.h"
 #include "hub/digest.h"
 #include "hub/endpoint.h"

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "base/environment.h"
 #include "base/output_file.h"
 
 namespace shoehorn::hub {
@@ -29,11 +30,6 @@ std::string token() {
 }
 
 }  // namespace
-
-std::string environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? "" : value;
-}
 
 Endpoint endpoint_from_environment() {
   Endpoint out;

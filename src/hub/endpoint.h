@@ -15,9 +15,6 @@ struct Endpoint {
 /// ~/.cache/huggingface/token; HF_HUB_OFFLINE.
 Endpoint endpoint_from_environment();
 
-/// A variable of the environment; "" when it is not set.
-std::string environment(const char* name);
-
 /// A path as part of a URL: all but unreserved characters and "/" percent-encoded (RFC 3986, 2.3).
 std::string url_path(const std::string& path);
 

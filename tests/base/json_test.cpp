@@ -32,6 +32,17 @@ TEST(Json, DepthIsCapped) {
   EXPECT_FALSE(parse_json(nested(5'000'000)).has_value());
 }
 
+TEST(Json, OrderIsKeptWhereItIsAskedFor) {
+  ASSERT_EXPECTED(const OrderedJson j, parse_ordered_json(R"({"b": {"z": 1, "a": 2}, "skip": {"x": [1]}, "a": [{"y": 1, "b": 2}]})", 64, 8, "skip"));
+  EXPECT_EQ(j.dump(), R"({"b":{"z":1,"a":2},"a":[{"y":1,"b":2}]})");
+  EXPECT_FALSE(parse_ordered_json("[[[[]]]]", 3).has_value());
+  // Keys are counted for each object, whatever else is open.
+  EXPECT_TRUE(parse_ordered_json(R"({"a": [{"x": 1, "y": 1}, {"x": 1, "y": {"x": 1, "y": 1}}], "b": 1})", 64, 2).has_value());
+  const auto many = parse_ordered_json(R"({"a": [{"x": 1, "y": 1, "z": 1}]})", 64, 2);
+  ASSERT_FALSE(many.has_value());
+  EXPECT_EQ(many.error().message, "a JSON object of more than 2 keys");
+}
+
 TEST(Json, FilesAreCappedAndNamedInErrors) {
   const std::string path = test::temp_dir() + "/c.json";
   test::write_text(path, "[1, 2]");

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/status.h"
+#include "cli/grammar_flags.h"
 #include "cli/session_flags.h"
 #include "engine/sampler.h"
 
@@ -17,6 +18,7 @@ struct RunPromptsOptions {
   bool chat = true;       ///< in the chat template, where there is one
   std::string system, template_override;
   int64_t n_predict = -1;
+  GrammarFlags grammar;
   engine::SamplerOptions sampler;  ///< prompt i is answered with seed + i
 };
 

@@ -148,7 +148,7 @@ std::vector<std::string> rewrite_flags(int argc, char** argv) {
   static constexpr std::pair<std::string_view, std::string_view> kFlags[] = {
       {"-cnv", "--conversation"},  {"-no-cnv", "--no-conversation"}, {"-ngl", "--n-gpu-layers"}, {"-ctk", "--cache-type-k"},
       {"-ctv", "--cache-type-v"},  {"-np", "--parallel"},            {"-sys", "--system-prompt"}, {"-tb", "--threads-batch"},
-      {"-ub", "--ubatch-size"},    {"-pg", "--prompt-gen"},          {"-Cr", "--cpu-range"},
+      {"-ub", "--ubatch-size"},    {"-pg", "--prompt-gen"},          {"-Cr", "--cpu-range"},       {"-jf", "--json-schema-file"},
   };
   std::vector<std::string> arguments;
   for (int i = 1; i < argc; ++i) {

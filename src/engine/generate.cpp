@@ -11,6 +11,7 @@ const char* stop_reason_name(StopReason reason) {
     case StopReason::kLength: return "length";
     case StopReason::kContextFull: return "context";
     case StopReason::kStopped: return "stopped";
+    case StopReason::kStuck: return "stuck";
   }
   return "";
 }
@@ -42,13 +43,17 @@ bool take_token(const tokenizer::Tokenizer& tokenizer, tokenizer::Token token, f
                 bool context_full, const std::function<bool(tokenizer::Token)>& on_token, Generation& out) {
   sampler.accept(token);
   if (tokenizer.is_eog(token)) {
-    out.stop = StopReason::kEndOfGeneration;
+    out.stop = sampler.grammar_is_complete() ? StopReason::kEndOfGeneration : StopReason::kStuck;
     return false;
   }
   out.ids.push_back(token);
   out.top2_gaps.push_back(gap);
   if (on_token && !on_token(token)) {
     out.stop = StopReason::kStopped;
+    return false;
+  }
+  if (sampler.grammar_has_ended()) {
+    out.stop = StopReason::kEndOfGeneration;
     return false;
   }
   if (max_tokens >= 0 && static_cast<int64_t>(out.ids.size()) >= max_tokens) return false;  // kLength
@@ -70,6 +75,7 @@ Expected<Generation> generate(Session& session, std::span<const tokenizer::Token
   const auto start = Clock::now();
   SHOEHORN_TRY(auto logits, read_prompt(session, prompt, progress));
   for (const tokenizer::Token token : prompt) sampler.accept(token);
+  sampler.begin_answer();
   out.prompt_seconds = seconds_since(start);
 
   const auto first = Clock::now();

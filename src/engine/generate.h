@@ -11,7 +11,8 @@
 
 namespace shoehorn::engine {
 
-enum class StopReason { kEndOfGeneration, kLength, kContextFull, kStopped };
+/// kStuck: the vocabulary has no token that the grammar could go on with.
+enum class StopReason { kEndOfGeneration, kLength, kContextFull, kStopped, kStuck };
 const char* stop_reason_name(StopReason reason);
 
 struct Generation {

@@ -8,12 +8,14 @@
 
 namespace shoehorn::engine {
 
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+
 tokenizer::Token argmax(std::span<const float> logits) {
   return static_cast<tokenizer::Token>(std::max_element(logits.begin(), logits.end()) - logits.begin());
 }
 
 float top2_gap(std::span<const float> logits) {
-  float first = -std::numeric_limits<float>::infinity(), second = first;
+  float first = kNever, second = first;
   for (const float logit : logits) {
     if (logit > first) {
       second = first;
@@ -62,16 +64,30 @@ void Sampler::apply_penalties(std::span<float> logits) const {
   }
 }
 
+void Sampler::begin_answer() {
+  if (options_.grammar != nullptr) constraint_.emplace(options_.grammar);
+}
+
 tokenizer::Token Sampler::sample(std::span<const float> given) {
   logits_.assign(given.begin(), given.end());
+  if (constraint_) constraint_->mask(logits_);
   for (const auto& [token, bias] : options_.logit_bias) {
     if (token >= 0 && static_cast<size_t>(token) < logits_.size()) logits_[static_cast<size_t>(token)] += bias;
   }
   apply_penalties(logits_);
+  const tokenizer::Token token = draw();
+  if (constraint_) constraint_->accept(token);
+  return token;
+}
+
+tokenizer::Token Sampler::draw() {
   if (options_.temperature <= 0) return argmax(logits_);
 
   candidates_.clear();
-  for (size_t i = 0; i < logits_.size(); ++i) candidates_.push_back({static_cast<tokenizer::Token>(i), logits_[i], 0});
+  for (size_t i = 0; i < logits_.size(); ++i) {
+    if (logits_[i] > kNever) candidates_.push_back({static_cast<tokenizer::Token>(i), logits_[i], 0});
+  }
+  if (candidates_.empty()) return argmax(logits_);
   const auto by_logit = [](const Candidate& a, const Candidate& b) {
     return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
   };

@@ -4,6 +4,8 @@
 
 #include <map>
 
+#include "tokenizer/tokenizer.h"
+
 namespace shoehorn::engine {
 namespace {
 
@@ -17,7 +19,7 @@ std::map<tokenizer::Token, int> draw(const SamplerOptions& options, int n) {
   return counts;
 }
 
-constexpr SamplerOptions kPlain = {.temperature = 1, .top_k = 0, .top_p = 1, .min_p = 0, .seed = 7};
+const SamplerOptions kPlain = {.temperature = 1, .top_k = 0, .top_p = 1, .min_p = 0, .seed = 7};
 
 TEST(Sampler, GreedyTakesTheMostLikely) {
   SamplerOptions options = kPlain;
@@ -103,6 +105,56 @@ TEST(Sampler, SameSeedSameDraws) {
 TEST(Top2Gap, IsTheDistanceOfTheTwoBest) {
   EXPECT_FLOAT_EQ(top2_gap(kLogits), 1);
   EXPECT_FLOAT_EQ(top2_gap(std::vector<float>{5, 5, 1}), 0);
+}
+
+/// A vocabulary of letters.
+tokenizer::Tokenizer letters() {
+  tokenizer::Vocab vocab;
+  vocab.pre = "gpt-2";
+  vocab.tokens = {"a", "b", "c", "ab", "<end>"};
+  vocab.types.assign(vocab.tokens.size(), tokenizer::TokenType::kNormal);
+  vocab.types.back() = tokenizer::TokenType::kControl;
+  vocab.merges = {"a b"};
+  vocab.eos = 4;
+  vocab.eog = {4};
+  auto out = tokenizer::Tokenizer::create(std::move(vocab));
+  EXPECT_TRUE(out.has_value()) << out.error().message;
+  return std::move(*out);
+}
+
+TEST(Sampler, FollowsAGrammarWhateverTheLogitsSay) {
+  const tokenizer::Tokenizer tokenizer = letters();
+  const auto texts = std::make_shared<const grammar::TokenTexts>(tokenizer);
+  const auto grammar = grammar::token_grammar("root ::= \"abc\" \"b\"?", texts);
+  ASSERT_TRUE(grammar.has_value()) << grammar.error().message;
+  for (const float temperature : {0.0f, 1.0f, 5.0f}) {
+    SamplerOptions options = kPlain;
+    options.temperature = temperature;
+    options.grammar = *grammar;
+    options.logit_bias = {{2, 100.0f}};
+    Sampler sampler(options);
+    for (int answer = 0; answer < 20; ++answer) {
+      sampler.begin_answer();
+      std::string text;
+      for (int i = 0; i < 10 && !sampler.grammar_has_ended(); ++i) {
+        const tokenizer::Token token = sampler.sample(kLogits);
+        if (token == 4) break;
+        text += tokenizer.piece(token);
+      }
+      EXPECT_TRUE(sampler.grammar_is_complete());
+      EXPECT_TRUE(text == "abc" || text == "abcb") << text;
+    }
+  }
+  // What the vocabulary cannot say ends the answer, and is not complete.
+  const auto stuck = grammar::token_grammar("root ::= \"abd\"", texts);
+  ASSERT_TRUE(stuck.has_value());
+  SamplerOptions options = kPlain;
+  options.grammar = *stuck;
+  Sampler sampler(options);
+  tokenizer::Token token = 0;
+  for (int i = 0; i < 5 && token != 4; ++i) token = sampler.sample(kLogits);
+  EXPECT_EQ(token, 4);
+  EXPECT_FALSE(sampler.grammar_is_complete());
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what Shoehorn needs on Debian 12 (or a system with the same packages); does nothing when all is there.
 #   setup.sh             compiler and libraries: the program and its tests build
-#   setup.sh --tests     also llama.cpp, from npm, for the interoperability tests, a browser for the report's, an sshd for
-#                        those of deployment, and what --aarch64 installs
+#   setup.sh --tests     also llama.cpp, from npm, for the interoperability tests, what makes the chat page, a browser for
+#                        it and the report, an sshd for deployment, HAProxy for servers, and what --aarch64 installs
 #   setup.sh --aarch64   also the cross compiler, arm64 libraries and qemu
 # Asks sudo for rights when not root, and only when something is missing.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -52,19 +52,28 @@ install_interop() {
   cp "$dir/package-lock.json" "$dir/node_modules/.installed-lock.json"
 }
 
+# What makes web/page.html, to test that it is what its sources make. Building the program takes none of it.
+install_web() {
+  local dir=$root/web
+  cmp -s "$dir/package-lock.json" "$dir/node_modules/.installed-lock.json" && return 0
+  (cd "$dir" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error \
+    --fetch-retry-mintimeout=1000 --fetch-retry-maxtimeout=5000 </dev/null >&2) || return 1
+  cp "$dir/package-lock.json" "$dir/node_modules/.installed-lock.json"
+}
+
 install_aarch64() {
   if ! dpkg --print-foreign-architectures | grep -qx arm64; then as_root dpkg --add-architecture arm64; fi
   install_packages "${aarch64_packages[@]}"
 }
 
-# The deployment tests start an sshd of their own; the system's is not to run because of them.
-install_sshd() {
-  [[ -x /usr/sbin/sshd ]] && return 0
+# install_daemon PROGRAM PACKAGE UNIT: tests start one of their own; the system's is not to run because of them.
+install_daemon() {
+  [[ -x $1 ]] && return 0
   local has_systemd=0
   if [[ -d /run/systemd/system ]]; then has_systemd=1; fi
-  ((!has_systemd)) || as_root systemctl mask --quiet ssh.service
-  install_packages openssh-server || return 1
-  ((!has_systemd)) || { as_root systemctl unmask --quiet ssh.service && as_root systemctl disable --quiet ssh.service; }
+  ((!has_systemd)) || as_root systemctl mask --quiet "$3"
+  install_packages "$2" || return 1
+  ((!has_systemd)) || { as_root systemctl unmask --quiet "$3" && as_root systemctl disable --quiet "$3"; }
 }
 
 with_interop=0 with_aarch64=0
@@ -81,11 +90,16 @@ if ((with_interop)) && ! install_interop; then
   [[ ${SHOEHORN_REQUIRE_INTEROP:-0} == 1 ]] && die "llama.cpp for the interoperability tests could not be installed"
   warn "llama.cpp could not be installed: the interoperability tests will be skipped"
 fi
+if ((with_interop)) && ! install_web; then
+  [[ ${SHOEHORN_REQUIRE_INTEROP:-0} == 1 ]] && die "what makes the chat page could not be installed"
+  warn "what makes the chat page could not be installed: that it is made of its sources will not be tested"
+fi
 if ((with_interop)) && ! command -v chromium >/dev/null; then
   install_packages chromium || warn "chromium could not be installed: the report's browser tests will be skipped"
 fi
 if ((with_interop)); then
-  install_sshd || warn "sshd could not be installed: the deployment tests will be skipped"
+  install_daemon /usr/sbin/sshd openssh-server ssh.service || warn "sshd could not be installed: the deployment tests will be skipped"
+  install_daemon /usr/sbin/haproxy haproxy haproxy.service || warn "HAProxy could not be installed: its test will be skipped"
   install_aarch64 || warn "the cross compiler could not be installed: the arm64 package will not be tested"
 elif ((with_aarch64)); then
   install_aarch64 || exit 1

@@ -1,14 +1,15 @@
 #include "cli/chat.h"
 
-#include <editline/readline.h>
-#include <unistd.h>
-
+#include <array>
 #include <cstdio>
-#include <cstdlib>
-#include <iostream>
 #include <optional>
+#include <span>
 
+#include "base/json.h"
+#include "base/output_file.h"
+#include "cli/chat_input.h"
 #include "cli/command.h"
+#include "cli/prompt_cache.h"
 #include "tokenizer/chat_prompt.h"
 
 namespace shoehorn::cli {
@@ -16,37 +17,86 @@ namespace {
 
 using tokenizer::Token;
 
-/// A line from the user; nothing at end of input or on Ctrl-C. On a terminal with editing and history.
-std::optional<std::string> read_line() {
-  if (isatty(STDIN_FILENO) == 0) {
-    std::string line;
-    if (!std::getline(std::cin, line)) return std::nullopt;
-    return line;
-  }
-  const std::unique_ptr<char, decltype(&std::free)> line(readline("> "), &std::free);
-  if (line == nullptr) return std::nullopt;
-  if (*line.get() != '\0') add_history(line.get());
-  return std::string(line.get());
+constexpr uint64_t kMaxSavedBytes = uint64_t{64} << 20;
+
+/// Text that a command takes, without the space around it.
+std::string trimmed(std::string_view text) {
+  const size_t begin = text.find_first_not_of(" \t\n");
+  if (begin == std::string_view::npos) return "";
+  return std::string(text.substr(begin, text.find_last_not_of(" \t\n") + 1 - begin));
 }
 
 class Chat {
  public:
   Chat(engine::Session& session, const ChatOptions& options, tokenizer::ChatTemplate chat_template)
-      : session_(session), options_(options), template_(std::move(chat_template)), sampler_(options.sampler) {
+      : session_(session),
+        options_(options),
+        template_(std::move(chat_template)),
+        sampler_(options.sampler),
+        cache_(options.prompt_cache, options.prompt_cache_ro) {
     if (!options.system.empty()) add("system", options.system);
+    held_ = cache_.load(session);
   }
 
-  /// Answers one message, streaming to stdout.
-  Status answer(const std::string& message) {
+  /// A message, or a command. False ends the chat.
+  Expected<bool> take(const std::string& line) {
+    if (line.starts_with("//")) {
+      SHOEHORN_RETURN_IF_ERROR(say(line.substr(1)));
+      return true;
+    }
+    if (!line.starts_with('/')) {
+      SHOEHORN_RETURN_IF_ERROR(say(line));
+      return true;
+    }
+    const size_t name_end = std::min(line.find_first_of(" \n"), line.size());
+    const std::string_view name = std::string_view(line).substr(0, name_end);
+    if (name == "/exit" || name == "/quit") return false;
+    for (const Command& command : kCommands) {
+      if (command.name != name) continue;
+      SHOEHORN_RETURN_IF_ERROR((this->*command.run)(trimmed(line.substr(name_end))));
+      return true;
+    }
+    return fail(ErrorCode::kInvalid, "there is no command {}; /help tells them, and // begins a message with one /",
+                std::string(name));
+  }
+
+  Status say(const std::string& message) {
     add("user", message);
+    const auto answered = answer();
+    // A message without an answer counts as never said.
+    if (!answered || !*answered) messages_.erase(messages_.size() - 1);
+    if (!answered) return tl::unexpected<Error>(answered.error());
+    return {};
+  }
+
+  Status end() {
+    if (n_tokens_ > 0) remark("");
+    if (n_tokens_ > 0) SHOEHORN_RETURN_IF_ERROR(stats(""));
+    return cache_.save(session_, held_);
+  }
+
+ private:
+  struct Command {
+    std::string_view name, argument, help;
+    Status (Chat::*run)(const std::string& argument);
+  };
+  static const std::array<Command, 7> kCommands;
+
+  void add(const char* role, const std::string& content) {
+    messages_.push_back({{"role", role}, {"content", content}});
+  }
+
+  /// The next answer, streaming to stdout; false when it was stopped before it began.
+  Expected<bool> answer() {
     SHOEHORN_TRY(const auto ids, encode_chat(session_.model().tokenizer(), template_, messages_));
+    if (ids.size() >= session_.n_ctx()) {
+      return fail(ErrorCode::kTooLarge,
+                  "the conversation has {} tokens, the context {}; /clear begins anew, a larger -c has more room",
+                  ids.size(), session_.n_ctx());
+    }
     // What the cache already holds of this conversation need not be computed again; at least one token must be.
     size_t common = 0;
     while (common < held_.size() && common + 1 < ids.size() && held_[common] == ids[common]) ++common;
-    if (ids.size() >= session_.n_ctx()) {
-      return fail(ErrorCode::kTooLarge, "the conversation has {} tokens, the context {}; start again with a larger -c", ids.size(),
-                  session_.n_ctx());
-    }
     session_.truncate(common);
     const std::span<const Token> fresh(ids.data() + common, ids.size() - common);
     const auto& tokenizer = session_.model().tokenizer();
@@ -60,47 +110,130 @@ class Chat {
       std::fflush(stdout);
       return !interrupted();
     });
-    if (!generated && generated.error().code == ErrorCode::kCancelled) {
-      // Stopped while reading: the message counts as never said.
-      messages_.erase(messages_.size() - 1);
-      held_.assign(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(session_.n_past()));
-      clear_interrupt();
-      return {};
-    }
-    if (!generated) return tl::unexpected<Error>(generated.error());
-    const engine::Generation& result = *generated;
     clear_interrupt();
+    held_ = ids;
+    if (!generated) {
+      held_.resize(session_.n_past());
+      if (generated.error().code == ErrorCode::kCancelled) return false;
+      return tl::unexpected<Error>(generated.error());
+    }
+    const engine::Generation& result = *generated;
     std::fputs("\n", stdout);
     if (result.stop == engine::StopReason::kContextFull) {
       remark(fmt::format("(stopped: the context of {} tokens is full)", session_.n_ctx()));
     }
+    if (result.stop == engine::StopReason::kStuck)
+      remark("(stopped: the model has no token that the grammar goes on with)");
     add("assistant", text);
-    held_ = ids;
     held_.insert(held_.end(), result.ids.begin(), result.ids.end());
     held_.resize(session_.n_past());
     n_tokens_ += result.ids.size();
+    n_timed_ += result.ids.empty() ? 0 : result.ids.size() - 1;
     decode_seconds_ += result.decode_seconds;
+    first_seconds_ = result.prompt_seconds;
+    n_read_ = result.n_prompt;
+    return true;
+  }
+
+  bool has_system() const { return !messages_.empty() && messages_[0]["role"] == "system"; }
+
+  Status help(const std::string&) {
+    std::string text;
+    for (const Command& command : kCommands)
+      text += fmt::format("{:<28}{}\n", fmt::format("{} {}", command.name, command.argument), command.help);
+    remark(text +
+           "/exit                       end the chat (also Ctrl-D)\n\nCtrl-C stops an answer. A backslash at a line's "
+           "end goes on with the message.");
     return {};
   }
 
-  void print_stats() const {
-    if (n_tokens_ == 0) return;
-    remark(fmt::format("\n{} tokens generated, {:.1f} tok/s, {} of {} tokens of context used", n_tokens_,
-                       static_cast<double>(n_tokens_) / decode_seconds_, session_.n_past(), session_.n_ctx()));
+  Status set_system(const std::string& text) {
+    if (text.empty()) {
+      remark(has_system() ? messages_[0]["content"].get<std::string>() : "there is no system message");
+      return {};
+    }
+    if (has_system()) {
+      messages_[0]["content"] = text;
+    } else {
+      messages_.insert(messages_.begin(), OrderedJson{{"role", "system"}, {"content", text}});
+    }
+    return {};
   }
 
- private:
-  void add(const char* role, const std::string& content) { messages_.push_back({{"role", role}, {"content", content}}); }
+  Status clear(const std::string&) {
+    messages_ = has_system() ? OrderedJson::array({messages_[0]}) : OrderedJson::array();
+    sampler_ = engine::Sampler(options_.sampler);
+    remark("the conversation begins anew");
+    return {};
+  }
+
+  Status regenerate(const std::string&) {
+    if (messages_.empty() || messages_.back()["role"] != "assistant")
+      return fail(ErrorCode::kInvalid, "there is no answer yet");
+    const OrderedJson last = messages_.back();
+    messages_.erase(messages_.size() - 1);
+    const auto answered = answer();
+    if (!answered || !*answered) messages_.push_back(last);
+    if (!answered) return tl::unexpected<Error>(answered.error());
+    return {};
+  }
+
+  Status save(const std::string& path) {
+    if (path.empty()) return fail(ErrorCode::kInvalid, "/save needs a file");
+    SHOEHORN_RETURN_IF_ERROR(
+        write_file(path, messages_.dump(2, ' ', false, OrderedJson::error_handler_t::replace) + "\n"));
+    remark(fmt::format("{} messages in {}", messages_.size(), path));
+    return {};
+  }
+
+  Status load(const std::string& path) {
+    if (path.empty()) return fail(ErrorCode::kInvalid, "/load needs a file");
+    SHOEHORN_TRY(const std::string text, read_file(path, kMaxSavedBytes));
+    auto messages = parse_ordered_json(text);
+    if (!messages) return annotate(messages.error(), path);
+    if (messages->is_object() && messages->contains("messages")) messages = OrderedJson((*messages)["messages"]);
+    if (!messages->is_array()) return fail(ErrorCode::kInvalid, "{} is no list of messages", path);
+    for (const OrderedJson& message : *messages) {
+      const auto is_text = [&](const char* key) {
+        return message.is_object() && message.contains(key) && message[key].is_string();
+      };
+      if (!is_text("role") || !is_text("content"))
+        return fail(ErrorCode::kInvalid, "{}: a message is {{\"role\": ..., \"content\": ...}}", path);
+    }
+    messages_ = std::move(*messages);
+    remark(fmt::format("{} messages of {}", messages_.size(), path));
+    return {};
+  }
+
+  Status stats(const std::string&) {
+    const double rate = decode_seconds_ > 0 ? static_cast<double>(n_timed_) / decode_seconds_ : 0;
+    remark(
+        fmt::format("{} tokens generated, {:.1f} tok/s; last first token after {:.0f} ms ({} tokens read); {} of {} "
+                    "tokens of context used",
+                    n_tokens_, rate, first_seconds_ * 1000, n_read_, session_.n_past(), session_.n_ctx()));
+    return {};
+  }
 
   engine::Session& session_;
   const ChatOptions& options_;
   tokenizer::ChatTemplate template_;
   engine::Sampler sampler_;
-  nlohmann::ordered_json messages_ = nlohmann::ordered_json::array();
-  std::vector<Token> held_;   // what the KV cache holds
-  size_t n_tokens_ = 0;
-  double decode_seconds_ = 0;
+  OrderedJson messages_ = OrderedJson::array();
+  PromptCache cache_;
+  std::vector<Token> held_;  // what the KV cache holds
+  size_t n_tokens_ = 0, n_timed_ = 0, n_read_ = 0;
+  double decode_seconds_ = 0, first_seconds_ = 0;
 };
+
+const std::array<Chat::Command, 7> Chat::kCommands = {{
+    {"/help", "", "this list", &Chat::help},
+    {"/system", "[TEXT]", "show the system message, or make TEXT the system message", &Chat::set_system},
+    {"/regenerate", "", "answer the last message again", &Chat::regenerate},
+    {"/clear", "", "forget the conversation, not the system message", &Chat::clear},
+    {"/save", "FILE", "write the conversation as JSON", &Chat::save},
+    {"/load", "FILE", "go on with a conversation that was saved", &Chat::load},
+    {"/stats", "", "tokens, their rate, time to the first one, context used", &Chat::stats},
+}};
 
 }  // namespace
 
@@ -109,20 +242,23 @@ Status chat_loop(engine::Session& session, const ChatOptions& options) {
       options.template_override.empty() ? session.model().tokenizer().vocab().chat_template : options.template_override;
   auto parsed = tokenizer::ChatTemplate::parse(source);
   if (!parsed) return annotate(parsed.error(), "chat template");
+  ChatInput input;
   Chat chat(session, options, std::move(*parsed));
   if (!options.first_message.empty()) {
-    SHOEHORN_RETURN_IF_ERROR(chat.answer(options.first_message));
-  } else if (isatty(STDIN_FILENO) != 0) {
-    remark("Chat. An empty line or Ctrl-D ends it; Ctrl-C stops an answer.");
+    SHOEHORN_RETURN_IF_ERROR(chat.say(options.first_message));
+  } else if (input.is_terminal()) {
+    remark("Chat. /help tells the commands; Ctrl-D ends it, Ctrl-C stops an answer.");
   }
   while (!interrupted()) {
-    const auto line = read_line();
-    if (!line || (line->empty() && isatty(STDIN_FILENO) != 0)) break;
+    const auto line = input.read();
+    if (!line) break;
     if (line->empty()) continue;
-    SHOEHORN_RETURN_IF_ERROR(chat.answer(*line));
+    const auto goes_on = chat.take(*line);
+    if (!goes_on && !input.is_terminal()) return tl::unexpected<Error>(goes_on.error());
+    if (!goes_on) remark(goes_on.error().message);
+    if (goes_on && !*goes_on) break;
   }
-  chat.print_stats();
-  return {};
+  return chat.end();
 }
 
 }  // namespace shoehorn::cli

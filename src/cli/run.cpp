@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <memory>
@@ -7,6 +8,8 @@
 #include "base/output_file.h"
 #include "cli/chat.h"
 #include "cli/command.h"
+#include "cli/grammar_flags.h"
+#include "cli/prompt_cache.h"
 #include "cli/run_prompts.h"
 #include "cli/session_flags.h"
 #include "engine/generate.h"
@@ -24,6 +27,8 @@ struct Options {
   int64_t n_predict = -1;
   int64_t seed = -1;
   engine::SamplerOptions sampler;
+  GrammarFlags grammar;
+  bool prompt_cache_all = false;
   bool conversation = false, no_conversation = false, no_display_prompt = false, no_escape = false, json = false;
 };
 
@@ -67,13 +72,18 @@ Status complete(const Options& o, engine::Session& session, const std::string& p
     return fail(ErrorCode::kTooLarge, "the prompt has {} tokens, the context {}; use a larger -c or a shorter prompt", ids.size(),
                 session.n_ctx());
   }
+  PromptCache cache(o.chat.prompt_cache, o.chat.prompt_cache_ro);
+  const auto kept = cache.load(session);
+  // At least one token has to be computed for what comes next.
+  const auto n_kept = static_cast<size_t>(std::mismatch(kept.begin(), kept.end(), ids.begin(), ids.end() - 1).first - kept.begin());
+  session.truncate(n_kept);
   engine::Sampler sampler(o.sampler);
   const bool stream = !o.json;
   if (stream && !o.no_display_prompt) std::fputs(tokenizer.decode(ids).c_str(), stdout);
   std::fflush(stdout);
   const auto progress = make_progress();
   std::optional<double> first_ms;
-  SHOEHORN_TRY(const auto result, engine::generate(session, ids, sampler, o.n_predict, *progress, [&](tokenizer::Token token) {
+  SHOEHORN_TRY(const auto result, engine::generate(session, std::span(ids).subspan(n_kept), sampler, o.n_predict, *progress, [&](tokenizer::Token token) {
                  if (!first_ms) first_ms = ms_between(load.start, Clock::now());
                  if (stream) {
                    const std::string piece = tokenizer.piece(token);
@@ -82,6 +92,11 @@ Status complete(const Options& o, engine::Session& session, const std::string& p
                  }
                  return !interrupted();
                }));
+  std::vector<tokenizer::Token> held = ids;
+  held.insert(held.end(), result.ids.begin(), result.ids.end());
+  session.truncate(o.prompt_cache_all ? session.n_past() : ids.size());
+  held.resize(session.n_past());
+  SHOEHORN_RETURN_IF_ERROR(cache.save(session, held));
   if (o.json) {
     std::string text;
     for (const auto id : result.ids) text += tokenizer.piece(id);
@@ -90,6 +105,7 @@ Status complete(const Options& o, engine::Session& session, const std::string& p
                 {"text", text},
                 {"gaps", result.top2_gaps},
                 {"stop", engine::stop_reason_name(result.stop)},
+                {"cached_tokens", n_kept},
                 {"load_ms", ms_between(load.start, load.end)},
                 {"prompt_ms", result.prompt_seconds * 1000},
                 {"ttft_ms", first_ms ? Json(*first_ms) : Json()},
@@ -101,10 +117,11 @@ Status complete(const Options& o, engine::Session& session, const std::string& p
   if (result.stop == engine::StopReason::kContextFull) {
     remark(fmt::format("stopped: the context of {} tokens is full (-c)", session.n_ctx()));
   }
-  remark(fmt::format("\nloaded in {:.0f} ms, first token after {:.0f} ms; prompt {} tokens, {:.1f} tok/s; generated {} tokens, "
+  if (result.stop == engine::StopReason::kStuck) remark("stopped: the model has no token that the grammar goes on with");
+  remark(fmt::format("\nloaded in {:.0f} ms, first token after {:.0f} ms; prompt {} tokens, {}{:.1f} tok/s; generated {} tokens, "
                      "{:.1f} tok/s",
                      ms_between(load.start, load.end), first_ms.value_or(ms_between(load.start, Clock::now())), result.n_prompt,
-                     result.prompt_tokens_per_second(), result.ids.size(), result.tokens_per_second()));
+                     n_kept > 0 ? fmt::format("{} more from the cache, ", n_kept) : "", result.prompt_tokens_per_second(), result.ids.size(), result.tokens_per_second()));
   return {};
 }
 
@@ -123,11 +140,13 @@ Status run(Options o, bool has_prompt) {
     o.prompts.template_override = o.chat.template_override;
     o.prompts.n_predict = o.n_predict;
     o.prompts.sampler = o.sampler;
+    o.prompts.grammar = o.grammar;
     return run_prompts(o.session, o.prompts);
   }
   LoadTimes load = {.start = Clock::now(), .end = {}};
   SHOEHORN_TRY(auto session, o.session.open());
   load.end = Clock::now();
+  SHOEHORN_TRY(o.sampler.grammar, o.grammar.open(session.model().tokenizer()));
   if (session.n_ctx() > session.model().hparams().n_ctx_train) {
     remark(fmt::format("the model was trained on {} tokens of context, {} are asked for; quality falls beyond",
                        session.model().hparams().n_ctx_train, session.n_ctx()));
@@ -171,10 +190,14 @@ std::function<Status()> define_run(CLI::App& app) {
   app.add_option("--presence-penalty", o->sampler.presence_penalty, "Subtract from the logits of tokens seen, 0: off")->capture_default_str();
   app.add_option("--frequency-penalty", o->sampler.frequency_penalty, "Subtract per occurrence, 0: off")->capture_default_str();
   app.add_option("--repeat-last-n", o->sampler.repeat_last_n, "Tokens that penalties look back over, -1: all")->capture_default_str();
+  o->grammar.add_to(app);
   app.add_flag("--conversation", o->conversation, "Chat (default when the model has a chat template; also -cnv)");
   app.add_flag("--no-conversation", o->no_conversation, "Complete the prompt (also -no-cnv)");
   app.add_option("--system-prompt", o->chat.system, "System message of a chat (also -sys)");
   app.add_option("--chat-template", o->chat.template_override, "Jinja template to use instead of the model's");
+  auto* cache = app.add_option("--prompt-cache", o->chat.prompt_cache, "Keep what is computed of the prompt in this file, and go on from there next time");
+  app.add_flag("--prompt-cache-all", o->prompt_cache_all, "What is generated, too (a chat does)")->needs(cache);
+  app.add_flag("--prompt-cache-ro", o->chat.prompt_cache_ro, "Read the file, do not write it")->needs(cache);
   app.add_flag("--no-display-prompt", o->no_display_prompt, "Print the continuation only");
   app.add_flag("--no-escape", o->no_escape, "Take \\n and the like in -p literally");
   app.add_flag("--json", o->json, "Complete the prompt and print one JSON object");
@@ -182,6 +205,8 @@ std::function<Status()> define_run(CLI::App& app) {
              "  shoehorn run -m model.gguf                                  chat\n"
              "  shoehorn run -m model.gguf -no-cnv -p \"Once upon a time\" -n 100\n"
              "  shoehorn run -m model.gguf -p \"Why is the sky blue?\" --temp 0 < /dev/null\n"
+             "  shoehorn run -m model.gguf -p \"A knight of the round table\" -j '{\"properties\": {\"name\": {\"type\": \"string\"}}, \"required\": [\"name\"]}'\n"
+             "  shoehorn run -m model.gguf -sys \"$(cat rules.txt)\" --prompt-cache rules.kv    the rules are read once\n"
              "  shoehorn run -m model.gguf --prompts prompts.jsonl -np 8 -n 128 -o answers.jsonl");
   return [o, prompt] { return run(*o, prompt->count() > 0); };
 }

@@ -37,6 +37,7 @@ Status serve_model(Options o) {
     auto parsed = tokenizer::ChatTemplate::parse(source);
     if (parsed) {
       o.api.chat_template = std::move(*parsed);
+      o.api.tool_format = serve::tool_format_of(source);
     } else if (!o.chat_template.empty()) {
       return annotate(std::move(parsed).error(), "--chat-template");
     } else {
@@ -54,7 +55,7 @@ Status serve_model(Options o) {
   SHOEHORN_TRY(const auto server, serve::HttpServer::listen(o.http, [&](auto request, auto exchange) {
                  api.handle(std::move(request), std::move(exchange));
                }));
-  remark(fmt::format("listening on http://{}:{} with {} sequences of {} tokens; Ctrl-C ends it", o.http.host,
+  remark(fmt::format("listening on http://{}:{} with {} sequences of {} tokens; a browser finds a chat there, Ctrl-C ends it", o.http.host,
                      server->port(), o.n_parallel, worker.n_ctx()));
   while (!interrupted()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
   remark("ending; answers that have begun get 5 seconds");
@@ -81,6 +82,9 @@ std::function<Status()> define_serve(CLI::App& app) {
   app.add_option("--chat-template", o->chat_template, "Jinja template in place of the model's");
   app.add_option("--chat-template-file", o->chat_template_file, "The same from a file")->excludes("--chat-template");
   app.add_option("--allow-origin", o->api.allowed_origins, "Pages of this origin may ask, *: all; repeatable");
+  app.add_option("--pooling", o->api.pooling, "How /v1/embeddings makes one vector of a text's tokens")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, serve::Pooling>{{"mean", serve::Pooling::kMean}, {"last", serve::Pooling::kLast}}))
+      ->default_str("mean");
   app.add_flag("--metrics", o->api.metrics, "Counters for Prometheus at /metrics");
   app.add_option("--threads-http", o->http.n_threads, "Threads of the network")
       ->check(CLI::Range(1, 64))
@@ -97,7 +101,7 @@ std::function<Status()> define_serve(CLI::App& app) {
       "Examples:\n"
       "  shoehorn serve -m model.gguf\n"
       "  shoehorn serve -m model.gguf --host 0.0.0.0 --port 8080 --api-key secret -np 8 -c 8192 --metrics\n"
-      "OpenAI's clients find it at http://127.0.0.1:8080/v1.");
+      "A browser finds a chat at http://127.0.0.1:8080, OpenAI's clients find it at http://127.0.0.1:8080/v1.");
   return [o] { return serve_model(*o); };
 }
 

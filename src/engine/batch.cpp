@@ -31,6 +31,14 @@ Expected<Batch> Batch::create(std::shared_ptr<const Model> model, const SessionO
 }
 
 Expected<std::span<const float>> Batch::eval(std::span<const BatchInput> inputs) {
+  return pass(inputs, &Forward::run, n_vocab());
+}
+
+Expected<std::span<const float>> Batch::eval_states(std::span<const BatchInput> inputs) {
+  return pass(inputs, &Forward::run_states, model().hparams().n_embd);
+}
+
+Expected<std::span<const float>> Batch::pass(std::span<const BatchInput> inputs, Run run, size_t n_columns) {
   std::vector<tokenizer::Token> tokens;
   std::vector<Segment> segments;
   std::vector<bool> taken(n_sequences());
@@ -55,10 +63,10 @@ Expected<std::span<const float>> Batch::eval(std::span<const BatchInput> inputs)
   if (tokens.size() > max_tokens()) {
     return fail(ErrorCode::kInvalid, "a pass of {} tokens, at most {} were prepared for", tokens.size(), max_tokens());
   }
-  logits_.reserve(n_logits * n_vocab());
-  forward_->run(tokens, segments, logits_.data());
+  logits_.reserve(n_logits * n_columns);
+  ((*forward_).*run)(tokens, segments, logits_.data());
   for (const BatchInput& input : inputs) n_past_[input.sequence] += input.tokens.size();
-  return std::span<const float>(logits_.data(), n_logits * n_vocab());
+  return std::span<const float>(logits_.data(), n_logits * n_columns);
 }
 
 void Batch::copy_prefix(size_t from, size_t to, size_t n) {

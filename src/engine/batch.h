@@ -13,7 +13,7 @@ namespace shoehorn::engine {
 struct BatchInput {
   size_t sequence;
   std::span<const tokenizer::Token> tokens;  ///< not empty
-  size_t n_logits = 1;                       ///< of the last so many tokens
+  size_t n_logits = 1;                       ///< of the last so many tokens; in eval_states(), states
 };
 
 /// n_sequences KV caches over one model. A pass reads the weights once for the tokens of all sequences that take part;
@@ -32,6 +32,8 @@ class Batch {
   /// [sum of n_logits, n_vocab], valid until the next call. Fails with kTooLarge when a context is full, kInvalid for
   /// ids out of range, a sequence named twice or too many tokens; then nothing was appended.
   Expected<std::span<const float>> eval(std::span<const BatchInput> inputs);
+  /// The same with what the output matrix would read in place of logits: [sum of n_logits, n_embd].
+  Expected<std::span<const float>> eval_states(std::span<const BatchInput> inputs);
 
   /// Forgets all positions of a sequence from n on.
   void truncate(size_t sequence, size_t n) { n_past_[sequence] = std::min(n_past_[sequence], n); }
@@ -50,6 +52,9 @@ class Batch {
   uint64_t cache_bytes() const { return caches_[0].bytes() * caches_.size(); }
 
  private:
+  using Run = void (Forward::*)(std::span<const tokenizer::Token>, std::span<const Segment>, float*);
+  Expected<std::span<const float>> pass(std::span<const BatchInput> inputs, Run run, size_t n_columns);
+
   Batch(std::unique_ptr<Forward> forward, std::vector<KvCache> caches, size_t n_batch)
       : forward_(std::move(forward)), caches_(std::move(caches)), n_past_(caches_.size()), n_batch_(n_batch) {}
 
@@ -57,7 +62,7 @@ class Batch {
   std::vector<KvCache> caches_;
   std::vector<size_t> n_past_;
   size_t n_batch_;
-  AlignedBuffer<float> logits_;
+  AlignedBuffer<float> logits_;  // or states
 };
 
 }  // namespace shoehorn::engine

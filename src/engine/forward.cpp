@@ -61,9 +61,20 @@ Status Forward::check(std::span<const tokenizer::Token> tokens) const {
 }
 
 void Forward::run(std::span<const tokenizer::Token> tokens, std::span<const Segment> segments, float* logits) {
+  if (tokens.empty()) return;
+  const float* x = run_layers(tokens, segments);
+  if (n_out_ > 0) multiply_output(x, n_out_, logits);
+}
+
+void Forward::run_states(std::span<const tokenizer::Token> tokens, std::span<const Segment> segments, float* out) {
+  if (tokens.empty()) return;
+  const float* x = run_layers(tokens, segments);
+  if (n_out_ > 0) norm_output(x, n_out_, out);
+}
+
+const float* Forward::run_layers(std::span<const tokenizer::Token> tokens, std::span<const Segment> segments) {
   const models::Hparams& h = model_->hparams();
   const size_t n = tokens.size(), n_embd = h.n_embd;
-  if (n == 0) return;
   if (steps_ != nullptr) steps_->on_pass();
   embed(tokens, x_.data());
   // After the last layer only the tokens whose logits were asked for are looked at.
@@ -73,8 +84,7 @@ void Forward::run(std::span<const tokenizer::Token> tokens, std::span<const Segm
   done(Step::kEmbedding, 0);
   for (size_t layer = 0; layer < h.n_layer; ++layer)
     run_layer(layer, x_.data(), layer + 1 == h.n_layer ? segments : whole);
-  if (n_out_ == 0) return;
-  multiply_output(x_.data() + (n - n_out_) * n_embd, n_out_, logits);
+  return x_.data() + (n - n_out_) * n_embd;
 }
 
 void Forward::multiply_output(const float* x, size_t n, float* logits) {

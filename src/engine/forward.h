@@ -36,6 +36,8 @@ class Forward {
   /// Embedding, all layers and the output matrix: tokens (ids inside the vocabulary) of the segments one after another;
   /// logits [sum of n_out, n_vocab] in their order, which may be null when that is 0.
   void run(std::span<const tokenizer::Token> tokens, std::span<const Segment> segments, float* logits);
+  /// Without the output matrix: out [sum of n_out, n_embd] is what it would read.
+  void run_states(std::span<const tokenizer::Token> tokens, std::span<const Segment> segments, float* out);
 
   // The same in its parts.
 
@@ -78,6 +80,8 @@ class Forward {
     size_t first_partial, first_partial_row;
   };
 
+  /// Embedding and all layers; the rows that come out, in x_.
+  const float* run_layers(std::span<const tokenizer::Token> tokens, std::span<const Segment> segments);
   void lay_out(std::span<const Segment> segments);
   void attention_block(size_t layer, float* x);
   void mlp_block(size_t layer, float* x);

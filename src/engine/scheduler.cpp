@@ -26,10 +26,17 @@ bool Scheduler::cancel(uint64_t id) {
   }
   for (Slot& slot : slots_) {
     if (slot.id != id) continue;
-    slot.id.reset();
+    release(slot);
     return true;
   }
   return false;
+}
+
+/// A free sequence keeps nothing alive that a request brought along.
+void Scheduler::release(Slot& slot) {
+  slot.id.reset();
+  slot.request = {};
+  slot.sampler.reset();
 }
 
 size_t Scheduler::n_active() const {
@@ -107,6 +114,11 @@ Status Scheduler::read_prompts(std::vector<Answer>& done) {
   for (const size_t i : order) {
     Slot& slot = slots_[i];
     const std::vector<Token>& prompt = slot.request.prompt;
+    // States come of a pass of their own, and of every token.
+    if (slot.request.on_states) {
+      if (n_tokens > 0) continue;
+      return read_states(i, std::min(portion(slot, busy), most), done);
+    }
     // A long prompt waits for a pass of its own: those before it may leave it more to share.
     if (slot.n_read == 0 && n_tokens > 0 && prompt.size() > batch_.n_batch()) continue;
     if (slot.n_read == 0) share_prefix(i);
@@ -120,12 +132,10 @@ Status Scheduler::read_prompts(std::vector<Answer>& done) {
   }
   if (inputs.empty()) return {};
   SHOEHORN_TRY(const auto logits, batch_.eval(inputs));
-  n_read_ += n_tokens;
   std::vector<size_t> drawing;
   for (const BatchInput& input : inputs) {
     Slot& slot = slots_[input.sequence];
-    slot.n_read += input.tokens.size();
-    slot.held.insert(slot.held.end(), input.tokens.begin(), input.tokens.end());
+    took(input.sequence, input.tokens);
     if (slot.reading()) continue;
     for (const Token token : slot.request.prompt) slot.sampler->accept(token);
     slot.first = now();
@@ -137,6 +147,32 @@ Status Scheduler::read_prompts(std::vector<Answer>& done) {
     }
   }
   draw(drawing, logits, done);
+  return {};
+}
+
+/// Tokens of a prompt that are in the cache now.
+void Scheduler::took(size_t i, std::span<const Token> tokens) {
+  Slot& slot = slots_[i];
+  slot.n_read += tokens.size();
+  slot.held.insert(slot.held.end(), tokens.begin(), tokens.end());
+  n_read_ += tokens.size();
+}
+
+Status Scheduler::read_states(size_t i, size_t n, std::vector<Answer>& done) {
+  Slot& slot = slots_[i];
+  if (slot.n_read == 0) {
+    batch_.truncate(i, 0);
+    slot.held.clear();
+  }
+  const auto tokens = std::span<const Token>(slot.request.prompt).subspan(slot.n_read, n);
+  const BatchInput input = {i, tokens, n};
+  SHOEHORN_TRY(const auto states, batch_.eval_states({&input, 1}));
+  took(i, tokens);
+  slot.request.on_states(states);
+  if (slot.reading()) return {};
+  slot.first = now();
+  slot.generation.prompt_seconds = slot.first - slot.start;
+  finish(i, done);
   return {};
 }
 
@@ -188,7 +224,7 @@ void Scheduler::finish(size_t i, std::vector<Answer>& done) {
   Slot& slot = slots_[i];
   slot.generation.decode_seconds = now() - slot.first;
   done.push_back({*slot.id, std::move(slot.generation)});
-  slot.id.reset();
+  release(slot);
 }
 
 Expected<std::vector<Answer>> Scheduler::step() {

@@ -20,6 +20,9 @@ struct Request {
   /// Called before on_token with the token's logarithm of probability and those of the n_top most likely. May be empty.
   std::function<void(std::vector<TokenLogprob>)> on_logprobs = {};
   size_t n_top = 0;
+  /// Called with the states [n, n_embd] of the prompt's tokens, in order, as they are computed; nothing is generated then.
+  /// May be empty.
+  std::function<void(std::span<const float>)> on_states = {};
 };
 
 /// A request that is done: its generation, or why there is none.
@@ -78,7 +81,10 @@ class Scheduler {
   void draw(std::span<const size_t> slots, std::span<const float> logits, std::vector<Answer>& done);
   void finish(size_t slot, std::vector<Answer>& done);
 
+  static void release(Slot& slot);
   size_t portion(const Slot& slot, bool busy) const;
+  void took(size_t slot, std::span<const tokenizer::Token> tokens);
+  Status read_states(size_t slot, size_t n, std::vector<Answer>& done);
 
   Batch& batch_;
   const size_t busy_tokens_;

@@ -42,6 +42,8 @@ class Session {
 
   /// Forgets all positions from n on.
   void truncate(size_t n) { n_past_ = std::min(n_past_, n); }
+  /// Goes on behind the first n positions of cache(), which were put there.
+  void resume(size_t n) { n_past_ = n; }
 
   // A pass in its parts, for who takes many texts through one layer before the next. They neither read nor move n_past().
 

@@ -6,10 +6,12 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <mutex>
 
 #include "engine/answer_text.h"
 #include "models/model.h"
 #include "serve/api_error.h"
+#include "serve/chat_page.h"
 #include "serve/completion.h"
 #include "serve/fields.h"
 
@@ -45,7 +47,7 @@ struct Api::Impl {
     bool open;  ///< needs no key
     void (Impl::*handle)(const HttpRequest& request, const Exchange& exchange);
   };
-  static const std::array<Route, 14> kRoutes;
+  static const std::array<Route, 17> kRoutes;
 
   Impl(Worker& of, ApiOptions given) : worker(of), options(std::move(given)) {
     for (const std::string& key : options.api_keys) keys.push_back(hash_of(key));
@@ -101,15 +103,34 @@ struct Api::Impl {
     (this->*found->handle)(request, exchange);
   }
 
-  /// The body as an object, or an answer that it is none.
-  static std::optional<Json> object_of(const HttpRequest& request, const Exchange& exchange) {
-    auto parsed = parse_json(request.body);
-    if (!parsed || !parsed->is_object()) {
-      exchange->respond(
-          error_response(400, parsed ? "the body must be a JSON object" : "the body: " + parsed.error().message));
-      return std::nullopt;
-    }
-    return std::move(*parsed);
+  /// The body, or an answer that says what is wrong with it.
+  static std::optional<RequestBody> body_of(const HttpRequest& request, const Exchange& exchange) {
+    auto parsed = RequestBody::parse(request.body);
+    if (parsed) return std::move(*parsed);
+    exchange->respond(error_response(400, parsed.error().message));
+    return std::nullopt;
+  }
+
+  GenerateContext context() {
+    return {.tokenizer = worker.model().tokenizer(),
+            .chat_template = options.chat_template,
+            .tool_format = options.tool_format,
+            .defaults = options.defaults,
+            .token_texts = [this] {
+              std::call_once(texts_made, [this] {
+                texts = std::make_shared<const grammar::TokenTexts>(worker.model().tokenizer());
+              });
+              return texts;
+            }};
+  }
+
+  void page(const HttpRequest&, const Exchange& exchange) {
+    exchange->respond({.content_type = "text/html; charset=utf-8",
+                       .body = std::string(chat_page()),
+                       .headers = {{"Content-Security-Policy", chat_page_policy()},
+                                   {"X-Content-Type-Options", "nosniff"},
+                                   {"Referrer-Policy", "no-referrer"},
+                                   {"Cache-Control", "no-cache"}}});
   }
 
   void health(const HttpRequest&, const Exchange& exchange) { exchange->respond(json_response({{"status", "ok"}})); }
@@ -149,28 +170,33 @@ struct Api::Impl {
   }
 
   void completions(const HttpRequest& request, const Exchange& exchange) {
-    const auto body = object_of(request, exchange);
+    const auto body = body_of(request, exchange);
     if (!body) return;
-    auto read = read_completion(*body, worker.model().tokenizer(), options.defaults);
-    if (!read) return exchange->respond(error_response(read.error()));
+    auto read = read_completion(*body, context());
+    if (!read) return exchange->respond(error_response(400, read.error().message));
     complete(worker, std::move(*read), options.model_name, exchange);
   }
 
   void chat(const HttpRequest& request, const Exchange& exchange) {
-    const auto body = object_of(request, exchange);
+    const auto body = body_of(request, exchange);
     if (!body) return;
-    if (!options.chat_template)
-      return exchange->respond(
-          error_response(400, "the model has no chat template; the server takes one with --chat-template"));
-    auto read = read_chat(*body, worker.model().tokenizer(), *options.chat_template, options.defaults);
-    if (!read) return exchange->respond(error_response(read.error()));
+    auto read = read_chat(*body, context());
+    if (!read) return exchange->respond(error_response(400, read.error().message));
     complete(worker, std::move(*read), options.model_name, exchange);
   }
 
-  void tokenize(const HttpRequest& request, const Exchange& exchange) {
-    const auto body = object_of(request, exchange);
+  void embeddings(const HttpRequest& request, const Exchange& exchange) {
+    const auto body = body_of(request, exchange);
     if (!body) return;
-    const Fields fields(*body);
+    auto read = read_embedding(*body, context(), worker.model().hparams().n_embd);
+    if (!read) return exchange->respond(error_response(400, read.error().message));
+    embed(worker, std::move(*read), options.pooling, options.model_name, exchange);
+  }
+
+  void tokenize(const HttpRequest& request, const Exchange& exchange) {
+    const auto body = body_of(request, exchange);
+    if (!body) return;
+    const Fields fields(body->fields);
     const auto content = fields.text("content");
     const auto special = fields.boolean("add_special"), parse = fields.boolean("parse_special"),
                pieces = fields.boolean("with_pieces");
@@ -194,9 +220,9 @@ struct Api::Impl {
   }
 
   void detokenize(const HttpRequest& request, const Exchange& exchange) {
-    const auto body = object_of(request, exchange);
+    const auto body = body_of(request, exchange);
     if (!body) return;
-    const Json* tokens = Fields(*body).find("tokens");
+    const Json* tokens = Fields(body->fields).find("tokens");
     if (tokens == nullptr || !tokens->is_array() || tokens->size() > kMaxTokens)
       return exchange->respond(error_response(400, fmt::format("tokens must be a list of at most {} ids", kMaxTokens)));
     std::vector<tokenizer::Token> ids;
@@ -210,11 +236,10 @@ struct Api::Impl {
   }
 
   void apply_template(const HttpRequest& request, const Exchange& exchange) {
-    const auto body = object_of(request, exchange);
+    const auto body = body_of(request, exchange);
     if (!body) return;
-    if (!options.chat_template) return exchange->respond(error_response(400, "the model has no chat template"));
-    const auto ids = chat_ids(*body, worker.model().tokenizer(), *options.chat_template);
-    if (!ids) return exchange->respond(error_response(ids.error()));
+    const auto ids = chat_ids(*body, context());
+    if (!ids) return exchange->respond(error_response(400, ids.error().message));
     exchange->respond(json_response({{"prompt", engine::valid_utf8(worker.model().tokenizer().decode(*ids, true))}}));
   }
 
@@ -246,13 +271,16 @@ struct Api::Impl {
   Worker& worker;
   ApiOptions options;
   std::vector<Hash> keys;
+  std::once_flag texts_made;
+  std::shared_ptr<const grammar::TokenTexts> texts;
   std::atomic<uint64_t> n_requests{0};
   const int64_t started =
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
 };
 
 // llama.cpp's server has some of them without /v1, too.
-const std::array<Api::Impl::Route, 14> Api::Impl::kRoutes = {{
+const std::array<Api::Impl::Route, 17> Api::Impl::kRoutes = {{
+    {"GET", "/", true, &Impl::page},
     {"GET", "/health", true, &Impl::health},
     {"GET", "/v1/health", true, &Impl::health},
     {"GET", "/v1/models", true, &Impl::models},
@@ -262,6 +290,8 @@ const std::array<Api::Impl::Route, 14> Api::Impl::kRoutes = {{
     {"POST", "/v1/completions", false, &Impl::completions},
     {"POST", "/v1/chat/completions", false, &Impl::chat},
     {"POST", "/chat/completions", false, &Impl::chat},
+    {"POST", "/v1/embeddings", false, &Impl::embeddings},
+    {"POST", "/embeddings", false, &Impl::embeddings},
     {"POST", "/tokenize", false, &Impl::tokenize},
     {"POST", "/detokenize", false, &Impl::detokenize},
     {"POST", "/apply-template", false, &Impl::apply_template},

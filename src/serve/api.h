@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "serve/embeddings.h"
 #include "serve/generate_request.h"
 #include "serve/http_server.h"
 #include "serve/worker.h"
@@ -20,8 +21,10 @@ struct ApiOptions {
   std::vector<std::string> allowed_origins;  ///< pages of these may ask; "*": all
   bool local_only = true;                    ///< requests must be addressed to this machine by a name of itself
   bool metrics = false;
+  Pooling pooling = Pooling::kMean;
   GenerateDefaults defaults;
   std::optional<tokenizer::ChatTemplate> chat_template;
+  const ToolFormat* tool_format = nullptr;  ///< of chat_template
 };
 
 /// Answers requests. Thread-safe. A request can reach nothing but the model: no path, no file, no other host.

@@ -84,7 +84,12 @@ class Completion : public std::enable_shared_from_this<Completion> {
     void release() { held_.reset(); }
 
     bool on_token(Token token) override {
-      const std::string piece = owner_->worker_.model().tokenizer().piece(token);
+      const auto& tokenizer = owner_->worker_.model().tokenizer();
+      std::string piece = tokenizer.piece(token);
+      if (piece.empty() && owner_->request_.tools != nullptr) {
+        piece = tokenizer.piece(token, true);
+        if (!is_marker(*owner_->request_.tools, piece)) piece.clear();
+      }
       if (!logprobs_.empty()) {
         owner_->add_logprobs(*this, logprobs_);
         logprobs_.clear();
@@ -109,6 +114,9 @@ class Completion : public std::enable_shared_from_this<Completion> {
     Json all_logprobs_ = Json::array(), new_logprobs_ = Json::array();
     std::string finish_reason_;
     bool said_role_ = false;
+    // With tools: what has come, and how much of its parts is sent.
+    std::string answer_;
+    size_t sent_content_ = 0, sent_calls_ = 0;
   };
 
   Json logprob_json(const engine::TokenLogprob& logprob) const {
@@ -151,7 +159,28 @@ class Completion : public std::enable_shared_from_this<Completion> {
     exchange_->write("data: " + event.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n\n");
   }
 
-  void send_choice(Choice& choice, const std::string& text, const Json& finish_reason) {
+  static Json call_json(const ToolCall& call) {
+    return {{"id", new_id("call_")},
+            {"type", "function"},
+            {"function", {{"name", call.name}, {"arguments", call.arguments}}}};
+  }
+
+  /// Text that came, with tools: what of it is said, and calls that have ended.
+  std::pair<std::string, Json> new_parts(Choice& choice, const std::string& text, bool whole) {
+    choice.answer_ += text;
+    AnswerParts parts = answer_parts(*request_.tools, choice.answer_, whole);
+    std::string content = parts.content.substr(std::min(choice.sent_content_, parts.content.size()));
+    choice.sent_content_ += content.size();
+    Json calls = Json::array();
+    for (; choice.sent_calls_ < parts.calls.size(); ++choice.sent_calls_) {
+      calls.push_back(call_json(parts.calls[choice.sent_calls_]));
+      calls.back()["index"] = choice.sent_calls_;
+    }
+    return {std::move(content), std::move(calls)};
+  }
+
+  void send_choice(Choice& choice, const std::string& text, const Json& finish_reason,
+                   const Json& calls = Json::array()) {
     Json event = head(true),
          entry = {{"index", choice.index_}, {"finish_reason", finish_reason}, {"logprobs", nullptr}};
     if (!choice.new_logprobs_.empty())
@@ -159,7 +188,8 @@ class Completion : public std::enable_shared_from_this<Completion> {
     if (request_.chat) {
       entry["delta"] = Json::object();
       if (!std::exchange(choice.said_role_, true)) entry["delta"]["role"] = "assistant";
-      if (!text.empty() || finish_reason.is_null()) entry["delta"]["content"] = text;
+      if (!text.empty() || (finish_reason.is_null() && calls.empty())) entry["delta"]["content"] = text;
+      if (!calls.empty()) entry["delta"]["tool_calls"] = calls;
     } else {
       entry["text"] = std::exchange(choice.echo_, "") + text;
     }
@@ -178,13 +208,18 @@ class Completion : public std::enable_shared_from_this<Completion> {
     const std::lock_guard lock(mutex_);
     if (refused_) return;
     begin();
-    send_choice(choice, text, nullptr);
+    if (request_.tools == nullptr) return send_choice(choice, text, nullptr);
+    const auto [content, calls] = new_parts(choice, text, false);
+    if (!content.empty() || !calls.empty() || !choice.said_role_) send_choice(choice, content, nullptr, calls);
   }
 
   void on_done(Choice& choice, Expected<engine::Generation> result) {
     const std::lock_guard lock(mutex_);
     --left_;
     if (refused_) return;
+    if (result && result->stop == StopReason::kStuck)
+      result = fail(ErrorCode::kUnsupported,
+                    "the model's vocabulary has no token that the grammar goes on with, or the text nests too deeply");
     if (!result) {
       refused_ = true;
       if (!begun_) {
@@ -199,9 +234,14 @@ class Completion : public std::enable_shared_from_this<Completion> {
     completion_tokens_ += result->ids.size();
     choice.finish_reason_ =
         result->stop == StopReason::kEndOfGeneration || result->stop == StopReason::kStopped ? "stop" : "length";
-    if (request_.stream) {
+    if (request_.stream && request_.tools == nullptr) {
       begin();
       send_choice(choice, choice.text_.rest(), choice.finish_reason_);
+    } else if (request_.stream) {
+      begin();
+      const auto [content, calls] = new_parts(choice, choice.text_.rest(), true);
+      if (choice.sent_calls_ > 0 && choice.finish_reason_ == "stop") choice.finish_reason_ = "tool_calls";
+      send_choice(choice, content, choice.finish_reason_, calls);
     }
     if (left_ > 0) return;
     if (request_.stream) {
@@ -224,6 +264,7 @@ class Completion : public std::enable_shared_from_this<Completion> {
                     {"logprobs", logprobs_json(done->all_logprobs_)}};
       if (request_.chat) {
         entry["message"] = {{"role", "assistant"}, {"content", text}, {"refusal", nullptr}};
+        if (request_.tools != nullptr) add_parts(text, entry);
       } else {
         entry["text"] = done->echo_ + text;
       }
@@ -231,6 +272,16 @@ class Completion : public std::enable_shared_from_this<Completion> {
     }
     body["usage"] = usage();
     exchange_->respond(json_response(body));
+  }
+
+  /// Puts an answer's calls in the place of their text.
+  void add_parts(const std::string& text, Json& entry) const {
+    const AnswerParts parts = answer_parts(*request_.tools, text, true);
+    if (parts.calls.empty()) return;
+    entry["message"]["content"] = parts.content.empty() ? Json() : Json(parts.content);
+    entry["message"]["tool_calls"] = Json::array();
+    for (const ToolCall& call : parts.calls) entry["message"]["tool_calls"].push_back(call_json(call));
+    if (entry["finish_reason"] == "stop") entry["finish_reason"] = "tool_calls";
   }
 
   Json usage() const {

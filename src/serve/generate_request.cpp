@@ -3,6 +3,7 @@
 #include <charconv>
 #include <random>
 
+#include "grammar/json_schema.h"
 #include "serve/fields.h"
 
 namespace shoehorn::serve {
@@ -12,42 +13,17 @@ using tokenizer::Token;
 
 constexpr size_t kMaxStops = 16, kMaxStopBytes = 1024, kMaxPrompts = 64, kMaxMessages = 10'000;
 
-Expected<Token> token_of(const Json& value, const tokenizer::Tokenizer& tokenizer) {
+Expected<Token> token_of(const Json& value, const char* key, const tokenizer::Tokenizer& tokenizer) {
   if (!value.is_number_integer() || value.get<int64_t>() < 0 || value.get<int64_t>() >= tokenizer.n_vocab())
-    return fail(ErrorCode::kInvalid, "prompt: {} is no token id below {}", value.dump(), tokenizer.n_vocab());
+    return fail(ErrorCode::kInvalid, "{}: {} is no token id below {}", key, value.dump(), tokenizer.n_vocab());
   return static_cast<Token>(value.get<int64_t>());
 }
 
-Expected<std::vector<Token>> tokens_of(const Json& list, const tokenizer::Tokenizer& tokenizer) {
+Expected<std::vector<Token>> tokens_of(const Json& list, const char* key, const tokenizer::Tokenizer& tokenizer) {
   std::vector<Token> out;
   for (const Json& item : list) {
-    SHOEHORN_TRY(const Token token, token_of(item, tokenizer));
+    SHOEHORN_TRY(const Token token, token_of(item, key, tokenizer));
     out.push_back(token);
-  }
-  return out;
-}
-
-Expected<std::vector<std::vector<Token>>> prompts_of(const Json* prompt, const tokenizer::Tokenizer& tokenizer) {
-  std::vector<std::vector<Token>> out;
-  if (prompt == nullptr) return fail(ErrorCode::kInvalid, "prompt is missing");
-  if (prompt->is_string()) return std::vector<std::vector<Token>>{tokenizer.encode(prompt->get<std::string>())};
-  if (!prompt->is_array() || prompt->empty())
-    return fail(ErrorCode::kInvalid, "prompt must be a string, or a list of strings, ids or lists of ids");
-  if (prompt->front().is_number()) {
-    SHOEHORN_TRY(auto ids, tokens_of(*prompt, tokenizer));
-    return std::vector<std::vector<Token>>{std::move(ids)};
-  }
-  if (prompt->size() > kMaxPrompts)
-    return fail(ErrorCode::kInvalid, "prompt has {} entries, more than {}", prompt->size(), kMaxPrompts);
-  for (const Json& item : *prompt) {
-    if (item.is_string()) {
-      out.push_back(tokenizer.encode(item.get<std::string>()));
-    } else if (item.is_array()) {
-      SHOEHORN_TRY(auto ids, tokens_of(item, tokenizer));
-      out.push_back(std::move(ids));
-    } else {
-      return fail(ErrorCode::kInvalid, "prompt must be a string, or a list of strings, ids or lists of ids");
-    }
   }
   return out;
 }
@@ -87,9 +63,57 @@ Status read_sampler(const Fields& fields, engine::SamplerOptions& out) {
   return {};
 }
 
+Expected<std::string> gbnf_of_format(const OrderedJson& format) {
+  const std::string type = format.is_object() && format.contains("type") && format["type"].is_string()
+                               ? format["type"].get<std::string>()
+                               : "";
+  if (type == "text") return "";
+  if (type == "json_object")
+    return format.contains("schema") ? grammar::gbnf_of_schema(format["schema"]) : grammar::gbnf_of_any_object();
+  if (type != "json_schema")
+    return fail(ErrorCode::kInvalid, "response_format: its type is text, json_object or json_schema");
+  const OrderedJson named = format.contains("json_schema") ? format["json_schema"] : OrderedJson();
+  if (!named.is_object() || !named.contains("schema"))
+    return fail(ErrorCode::kInvalid, "response_format: json_schema.schema is missing");
+  return grammar::gbnf_of_schema(named["schema"]);
+}
+
+/// OpenAI's response_format, llama.cpp's grammar and json_schema: one of them.
+Status read_grammar(const RequestBody& body, const GenerateContext& context, GenerateRequest& out) {
+  std::string gbnf;
+  const char* from = nullptr;
+  for (const char* key : {"response_format", "json_schema", "grammar"}) {
+    const Json* field = Fields(body.fields).find(key);
+    if (field == nullptr || *field == "") continue;
+    const OrderedJson& value = body.ordered[key];
+    Expected<std::string> read;
+    if (std::string_view(key) == "response_format") {
+      read = gbnf_of_format(value);
+    } else if (std::string_view(key) == "json_schema") {
+      read = grammar::gbnf_of_schema(value);
+    } else if (value.is_string()) {
+      read = value.get<std::string>();
+    } else {
+      return fail(ErrorCode::kInvalid, "grammar must be a string");
+    }
+    if (!read) return annotate(read.error(), key);
+    if (read->empty()) continue;
+    if (from != nullptr)
+      return fail(ErrorCode::kInvalid, "{} and {} cannot both say what the answer looks like", from, key);
+    gbnf = std::move(*read);
+    from = key;
+  }
+  if (from == nullptr) return {};
+  auto read = grammar::token_grammar(gbnf, context.token_texts());
+  if (!read) return annotate(read.error(), from);
+  out.sampler.grammar = std::move(*read);
+  return {};
+}
+
 /// What both kinds of requests have.
-Status read_common(const Json& body, const GenerateDefaults& defaults, GenerateRequest& out) {
-  const Fields fields(body);
+Status read_common(const RequestBody& body, const GenerateContext& context, GenerateRequest& out) {
+  const Fields fields(body.fields);
+  const GenerateDefaults& defaults = context.defaults;
   out.sampler = defaults.sampler;
   SHOEHORN_RETURN_IF_ERROR(read_sampler(fields, out.sampler));
   out.max_tokens = defaults.max_tokens;
@@ -113,19 +137,13 @@ Status read_common(const Json& body, const GenerateDefaults& defaults, GenerateR
     SHOEHORN_TRY(const auto usage, Fields(*options).boolean("include_usage"));
     out.include_usage = usage.value_or(false);
   }
-  if (const Json* format = fields.find("response_format")) {
-    if (!format->is_object() || json_or(*format, "type", std::string()) != "text")
-      return fail(ErrorCode::kUnsupported, "response_format: only {{\"type\": \"text\"}} is supported");
-  }
-  for (const char* key : {"grammar", "json_schema", "tools", "functions"}) {
-    const Json* value = fields.find(key);
-    if (value != nullptr && !value->empty()) return fail(ErrorCode::kUnsupported, "{} is not supported", key);
-  }
-  return {};
+  if (const Json* functions = fields.find("functions"); functions != nullptr && !functions->empty())
+    return fail(ErrorCode::kUnsupported, "functions is not supported; tools took its place");
+  return read_grammar(body, context, out);
 }
 
 /// A message's content as text: as it is, or its parts one after another.
-Expected<nlohmann::ordered_json> content_of(const nlohmann::ordered_json& content, size_t index) {
+Expected<OrderedJson> content_of(const OrderedJson& content, size_t index) {
   if (content.is_string() || content.is_null()) return content;
   std::string text;
   if (!content.is_array())
@@ -140,42 +158,141 @@ Expected<nlohmann::ordered_json> content_of(const nlohmann::ordered_json& conten
       return fail(ErrorCode::kInvalid, "messages[{}].content has a part without its text", index);
     text += part["text"].get<std::string>();
   }
-  return nlohmann::ordered_json(text);
+  return OrderedJson(text);
+}
+
+/// Which tools a request offers, and whether one has to be called.
+struct Tools {
+  OrderedJson list;  ///< null: none
+  bool forced = false;
+  std::string name;  ///< of the one that is forced; empty: any
+};
+
+Expected<Tools> read_tools(const RequestBody& body, const GenerateContext& context) {
+  Tools out;
+  const Fields fields(body.fields);
+  const Json* tools = fields.find("tools");
+  const Json* choice = fields.find("tool_choice");
+  const bool none = choice != nullptr && *choice == "none";
+  if (choice != nullptr && !none && *choice != "auto") {
+    out.forced = true;
+    if (choice->is_object() && choice->contains("function"))
+      out.name = json_or((*choice)["function"], "name", std::string());
+    if (*choice != "required" && out.name.empty())
+      return fail(
+          ErrorCode::kInvalid,
+          "tool_choice must be none, auto, required or {{\"type\": \"function\", \"function\": {{\"name\": ...}}}}");
+  }
+  if (tools == nullptr || tools->empty()) {
+    if (out.forced) return fail(ErrorCode::kInvalid, "tool_choice asks for a call and there are no tools");
+    return out;
+  }
+  SHOEHORN_RETURN_IF_ERROR(check_tools(body.ordered["tools"]));
+  if (none) return out;
+  if (context.tool_format == nullptr)
+    return fail(ErrorCode::kUnsupported,
+                "tools: the chat template has none, or writes calls in a form that is not known here");
+  out.list = body.ordered["tools"];
+  return out;
+}
+
+/// Arguments of earlier calls are text with OpenAI, and an object in templates.
+bool open_arguments(OrderedJson& message) {
+  bool changed = false;
+  if (!message.contains("tool_calls") || !message["tool_calls"].is_array()) return false;
+  for (OrderedJson& call : message["tool_calls"]) {
+    if (!call.is_object() || !call.contains("function") || !call["function"].is_object() ||
+        !call["function"].contains("arguments"))
+      continue;
+    OrderedJson& arguments = call["function"]["arguments"];
+    if (!arguments.is_string()) continue;
+    auto object = parse_ordered_json(arguments.get<std::string>());
+    if (!object || !object->is_object()) continue;
+    arguments = std::move(*object);
+    changed = true;
+  }
+  return changed;
 }
 
 }  // namespace
 
-Expected<std::vector<Token>> chat_ids(const Json& body, const tokenizer::Tokenizer& tokenizer,
-                                      const tokenizer::ChatTemplate& chat_template) {
-  const Json* messages = Fields(body).find("messages");
+Expected<RequestBody> RequestBody::parse(std::string_view text) {
+  auto fields = parse_json(text);
+  if (!fields) return annotate(fields.error(), "the body");
+  if (!fields->is_object()) return fail(ErrorCode::kInvalid, "the body must be a JSON object");
+  // The one field with many keys, whose order says nothing.
+  auto ordered = parse_ordered_json(text, 64, 512, "logit_bias");
+  if (!ordered) return annotate(ordered.error(), "the body");
+  return RequestBody{std::move(*fields), std::move(*ordered)};
+}
+
+Expected<std::vector<Token>> chat_ids(const RequestBody& body, const GenerateContext& context) {
+  if (!context.chat_template)
+    return fail(ErrorCode::kUnsupported, "the model has no chat template; the server takes one with --chat-template");
+  const OrderedJson* messages = body.ordered.contains("messages") ? &body.ordered["messages"] : nullptr;
   if (messages == nullptr || !messages->is_array() || messages->empty() || messages->size() > kMaxMessages)
     return fail(ErrorCode::kInvalid, "messages must be a list of 1 to {} messages", kMaxMessages);
   tokenizer::ChatInputs inputs;
   inputs.merge_system = true;
   for (size_t i = 0; i < messages->size(); ++i) {
-    const Json& message = (*messages)[i];
-    if (!message.is_object() || !message.contains("role") || !message["role"].is_string())
+    OrderedJson ordered = (*messages)[i];
+    if (!ordered.is_object() || !ordered.contains("role") || !ordered["role"].is_string())
       return fail(ErrorCode::kInvalid, "messages[{}] has no role", i);
-    auto ordered = nlohmann::ordered_json(message);
     if (!ordered.contains("content")) ordered["content"] = nullptr;
     SHOEHORN_TRY(ordered["content"], content_of(ordered["content"], i));
     // OpenAI's new name of it.
     if (ordered["role"] == "developer") ordered["role"] = "system";
     inputs.messages.push_back(std::move(ordered));
   }
-  if (const Json* more = Fields(body).find("chat_template_kwargs")) {
+  if (const Json* more = Fields(body.fields).find("chat_template_kwargs")) {
     if (!more->is_object()) return fail(ErrorCode::kInvalid, "chat_template_kwargs must be an object");
-    inputs.extra = nlohmann::ordered_json(*more);
+    inputs.extra = body.ordered["chat_template_kwargs"];
   }
-  return encode_chat(tokenizer, chat_template, std::move(inputs));
+  SHOEHORN_TRY(const Tools tools, read_tools(body, context));
+  inputs.tools = tools.list;
+  tokenizer::ChatInputs opened = inputs;
+  bool changed = false;
+  for (OrderedJson& message : opened.messages) changed |= open_arguments(message);
+  if (changed) {
+    // A few templates put the text together themselves, and fail on an object.
+    if (auto ids = encode_chat(context.tokenizer, *context.chat_template, std::move(opened))) return ids;
+  }
+  return encode_chat(context.tokenizer, *context.chat_template, std::move(inputs));
 }
 
-Expected<GenerateRequest> read_completion(const Json& body, const tokenizer::Tokenizer& tokenizer,
-                                          const GenerateDefaults& defaults) {
+Expected<std::vector<std::vector<Token>>> read_prompts(const Json& body, const char* key,
+                                                       const GenerateContext& context) {
+  const tokenizer::Tokenizer& tokenizer = context.tokenizer;
+  const Json* prompt = Fields(body).find(key);
+  std::vector<std::vector<Token>> out;
+  if (prompt == nullptr) return fail(ErrorCode::kInvalid, "{} is missing", key);
+  if (prompt->is_string()) return std::vector<std::vector<Token>>{tokenizer.encode(prompt->get<std::string>())};
+  if (!prompt->is_array() || prompt->empty())
+    return fail(ErrorCode::kInvalid, "{} must be a string, or a list of strings, ids or lists of ids", key);
+  if (prompt->front().is_number()) {
+    SHOEHORN_TRY(auto ids, tokens_of(*prompt, key, tokenizer));
+    return std::vector<std::vector<Token>>{std::move(ids)};
+  }
+  if (prompt->size() > kMaxPrompts)
+    return fail(ErrorCode::kInvalid, "{} has {} entries, more than {}", key, prompt->size(), kMaxPrompts);
+  for (const Json& item : *prompt) {
+    if (item.is_string()) {
+      out.push_back(tokenizer.encode(item.get<std::string>()));
+    } else if (item.is_array()) {
+      SHOEHORN_TRY(auto ids, tokens_of(item, key, tokenizer));
+      out.push_back(std::move(ids));
+    } else {
+      return fail(ErrorCode::kInvalid, "{} must be a string, or a list of strings, ids or lists of ids", key);
+    }
+  }
+  return out;
+}
+
+Expected<GenerateRequest> read_completion(const RequestBody& body, const GenerateContext& context) {
   GenerateRequest out;
-  SHOEHORN_RETURN_IF_ERROR(read_common(body, defaults, out));
-  const Fields fields(body);
-  SHOEHORN_TRY(out.prompts, prompts_of(fields.find("prompt"), tokenizer));
+  SHOEHORN_RETURN_IF_ERROR(read_common(body, context, out));
+  const Fields fields(body.fields);
+  SHOEHORN_TRY(out.prompts, read_prompts(body.fields, "prompt", context));
   SHOEHORN_TRY(const auto logprobs, fields.integer("logprobs", 0, 20));
   if (logprobs) out.top_logprobs = static_cast<size_t>(*logprobs);
   SHOEHORN_TRY(const auto echo, fields.boolean("echo"));
@@ -183,23 +300,39 @@ Expected<GenerateRequest> read_completion(const Json& body, const tokenizer::Tok
   if (out.echo && out.top_logprobs) return fail(ErrorCode::kUnsupported, "echo with logprobs is not supported");
   SHOEHORN_TRY(const auto suffix, fields.text("suffix"));
   if (suffix && !suffix->empty()) return fail(ErrorCode::kUnsupported, "suffix is not supported");
-  if (out.prompts.size() * out.n > defaults.max_choices * kMaxPrompts)
+  if (out.prompts.size() * out.n > context.defaults.max_choices * kMaxPrompts)
     return fail(ErrorCode::kInvalid, "{} prompts with n = {} are more answers than one request may ask for",
                 out.prompts.size(), out.n);
   return out;
 }
 
-Expected<GenerateRequest> read_chat(const Json& body, const tokenizer::Tokenizer& tokenizer,
-                                    const tokenizer::ChatTemplate& chat_template, const GenerateDefaults& defaults) {
+Expected<GenerateRequest> read_chat(const RequestBody& body, const GenerateContext& context) {
   GenerateRequest out;
   out.chat = true;
-  SHOEHORN_RETURN_IF_ERROR(read_common(body, defaults, out));
-  const Fields fields(body);
+  SHOEHORN_RETURN_IF_ERROR(read_common(body, context, out));
+  const Fields fields(body.fields);
   SHOEHORN_TRY(const auto logprobs, fields.boolean("logprobs"));
   SHOEHORN_TRY(const auto top, fields.integer("top_logprobs", 0, 20));
   if (top && !logprobs.value_or(false)) return fail(ErrorCode::kInvalid, "top_logprobs needs logprobs to be true");
   if (logprobs.value_or(false)) out.top_logprobs = static_cast<size_t>(top.value_or(0));
-  SHOEHORN_TRY(auto ids, chat_ids(body, tokenizer, chat_template));
+  SHOEHORN_TRY(auto ids, chat_ids(body, context));
+  SHOEHORN_TRY(const Tools tools, read_tools(body, context));
+  if (tools.forced) {
+    if (out.sampler.grammar != nullptr)
+      return fail(ErrorCode::kInvalid, "a call that tool_choice asks for cannot have another form, too");
+    SHOEHORN_TRY(const OrderedJson schema, schema_of_call(tools.list, tools.name));
+    auto gbnf = grammar::gbnf_of_schema(schema);
+    if (!gbnf) return annotate(gbnf.error(), "tools");
+    SHOEHORN_TRY(out.sampler.grammar, grammar::token_grammar(*gbnf, context.token_texts()));
+    out.tools = &plain_tool_format();
+    // The mark that the model would begin a call with stands before it as if the model had written it.
+    if (context.tool_format->body == ToolFormat::Body::kObject) {
+      const auto mark = context.tokenizer.encode(context.tool_format->begin, {.add_special = false});
+      ids.insert(ids.end(), mark.begin(), mark.end());
+    }
+  } else if (!tools.list.is_null()) {
+    out.tools = context.tool_format;
+  }
   out.prompts.push_back(std::move(ids));
   return out;
 }

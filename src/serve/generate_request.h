@@ -1,12 +1,16 @@
 // What /v1/completions and /v1/chat/completions have in common, read from a client's JSON.
 #pragma once
 
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/json.h"
 #include "engine/sampler.h"
+#include "grammar/token_grammar.h"
+#include "serve/tool_calls.h"
 #include "tokenizer/chat_prompt.h"
 
 namespace shoehorn::serve {
@@ -25,20 +29,39 @@ struct GenerateRequest {
   size_t n = 1;  ///< choices of each prompt
   std::vector<std::string> stops;
   std::optional<size_t> top_logprobs;  ///< nothing: no logprobs are asked for
+  const ToolFormat* tools = nullptr;   ///< calls of tools are looked for in the answer
   bool chat = false, stream = false, include_usage = false, echo = false;
 };
 
+/// A client's JSON object, as it is looked up and in the order in which it was written: keys of messages, tools and
+/// schemas are read in order by templates and answers.
+struct RequestBody {
+  /// kInvalid for what is no JSON or no object, kTooLarge for objects of too many keys.
+  static Expected<RequestBody> parse(std::string_view text);
+  Json fields;
+  OrderedJson ordered;
+};
+
+/// What requests are read for.
+struct GenerateContext {
+  const tokenizer::Tokenizer& tokenizer;
+  const std::optional<tokenizer::ChatTemplate>& chat_template;
+  const ToolFormat* tool_format;  ///< the template's; nullptr: it knows no tools
+  const GenerateDefaults& defaults;
+  std::function<std::shared_ptr<const grammar::TokenTexts>()> token_texts;  ///< made when a request has a grammar
+};
+
+/// Texts under a key as tokens: a text, a list of texts, of ids, or of lists of ids.
+Expected<std::vector<std::vector<tokenizer::Token>>> read_prompts(const Json& body, const char* key, const GenerateContext& context);
+
 /// Reads a request for completions: "prompt" as a text, a list of texts, of ids, or of lists of ids. Fails with
 /// kInvalid and the field, kUnsupported for what would change the answer and is not done here.
-Expected<GenerateRequest> read_completion(const Json& body, const tokenizer::Tokenizer& tokenizer,
-                                          const GenerateDefaults& defaults);
+Expected<GenerateRequest> read_completion(const RequestBody& body, const GenerateContext& context);
 
-/// Reads a request for a chat: "messages", put through the template.
-Expected<GenerateRequest> read_chat(const Json& body, const tokenizer::Tokenizer& tokenizer,
-                                    const tokenizer::ChatTemplate& chat_template, const GenerateDefaults& defaults);
+/// Reads a request for a chat: "messages", put through the template; kUnsupported without one.
+Expected<GenerateRequest> read_chat(const RequestBody& body, const GenerateContext& context);
 
 /// Their ids alone, with a prompt for the answer behind them.
-Expected<std::vector<tokenizer::Token>> chat_ids(const Json& body, const tokenizer::Tokenizer& tokenizer,
-                                                 const tokenizer::ChatTemplate& chat_template);
+Expected<std::vector<tokenizer::Token>> chat_ids(const RequestBody& body, const GenerateContext& context);
 
 }  // namespace shoehorn::serve

@@ -235,6 +235,100 @@ TEST(Run, ChatRemembersAndAnswersEachLine) {
   EXPECT_EQ(result.out.find("<|"), std::string::npos) << "control tokens are shown: " << result.out;
 }
 
+TEST(Run, ChatCommands) {
+  const std::string dir = test::temp_dir();
+  const auto chat = [](const std::string& input, std::vector<std::string> flags = {}) {
+    std::vector<std::string> arguments = {"run", "-m", model(), "--temp", "0", "-n", "8", "-c", "512"};
+    arguments.insert(arguments.end(), flags.begin(), flags.end());
+    return run(arguments, input);
+  };
+  const Result result = chat("/help\n/system Be brief.\n/system\nHello\n//not a command\n/save " + dir + "/a.json\n/clear\n/stats\n/save " + dir + "/b.json\n/exit\nnever said\n");
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  for (const char* said : {"/regenerate", "Be brief.", "tok/s", "of 512 tokens"}) EXPECT_NE(result.err.find(said), std::string::npos) << said;
+  const Json saved = Json::parse(test::read_text(dir + "/a.json"));
+  ASSERT_EQ(saved.size(), 5u);
+  EXPECT_EQ(saved[0], Json({{"role", "system"}, {"content", "Be brief."}}));
+  EXPECT_EQ(saved[3]["content"], "/not a command");
+  EXPECT_EQ(saved[4]["role"], "assistant");
+  EXPECT_EQ(Json::parse(test::read_text(dir + "/b.json")), Json::array({saved[0]}));
+  // What was loaded goes on as if it had been said.
+  const std::string direct = chat("Hello\nAnd then?\n").out;
+  ASSERT_EQ(chat("Hello\n/save " + dir + "/c.json\n").exit_code, 0);
+  const std::string first = chat("Hello\n").out;
+  EXPECT_EQ(first + chat("/load " + dir + "/c.json\nAnd then?\n").out, direct);
+  const Result wrong = chat("/lod x\n");
+  EXPECT_EQ(wrong.exit_code, 1);
+  EXPECT_NE(wrong.err.find("no command /lod"), std::string::npos) << wrong.err;
+  test::write_text(dir + "/d.json", "{\"messages\": [1]}");
+  EXPECT_NE(chat("/load " + dir + "/d.json\n").err.find("a message is"), std::string::npos);
+}
+
+TEST(Run, PromptsAreKept) {
+  const std::string dir = test::temp_dir(), file = dir + "/a.kv", prompt = "Once upon a time there was a king who had three daughters";
+  const auto answer = [&](const std::string& text, std::vector<std::string> flags) {
+    std::vector<std::string> arguments = {"run", "-m", model(), "-p", text, "-n", "6", "--temp", "0", "--json", "--prompt-cache", file};
+    arguments.insert(arguments.end(), flags.begin(), flags.end());
+    const Result result = run(arguments);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    Json json = Json::parse(result.out);
+    json["err"] = result.err;
+    return json;
+  };
+  const Json first = answer(prompt, {}), again = answer(prompt, {"--prompt-cache-ro"}), longer = answer(prompt + " and a horse", {"--prompt-cache-ro"});
+  EXPECT_EQ(first["cached_tokens"], 0);
+  EXPECT_EQ(again["cached_tokens"].get<size_t>(), first["prompt_ids"].size() - 1);
+  EXPECT_EQ(again["text"], first["text"]);
+  EXPECT_GE(longer["cached_tokens"].get<size_t>(), first["prompt_ids"].size() - 1);
+  EXPECT_LE(answer("A dog", {"--prompt-cache-ro"})["cached_tokens"], 1);
+  // A file that cannot be used is said, and written anew.
+  for (const char* flags : {"f32", "q8_0"}) EXPECT_NE(answer(prompt, {"-ctk", flags, "--prompt-cache-ro"})["err"].get<std::string>().find("another type"), std::string::npos);
+  auto bytes = test::read_bytes(file);
+  bytes[bytes.size() / 2] ^= std::byte{1};
+  test::write_bytes(file, bytes);
+  EXPECT_NE(answer(prompt, {})["err"].get<std::string>().find("damaged"), std::string::npos);
+  EXPECT_GT(answer(prompt, {})["cached_tokens"], 0);
+  bytes.resize(bytes.size() - 7);
+  test::write_bytes(file, bytes);
+  EXPECT_NE(answer(prompt, {"--prompt-cache-ro"})["err"].get<std::string>().find("damaged"), std::string::npos);
+  test::write_text(file, "hello");
+  EXPECT_NE(answer(prompt, {})["err"].get<std::string>().find("no saved session"), std::string::npos);
+  // A chat keeps all of it.
+  std::filesystem::remove(file);
+  const auto chat = [&] { return run({"run", "-m", model(), "--temp", "0", "-n", "8", "-sys", "You tell stories of kings and horses.", "--prompt-cache", file}, "Hello\n"); };
+  const Result one = chat();
+  ASSERT_EQ(one.exit_code, 0) << one.err;
+  ASSERT_TRUE(std::filesystem::exists(file));
+  EXPECT_EQ(chat().out, one.out);
+}
+
+TEST(Run, AnswersHaveTheFormThatIsAskedFor) {
+  const auto answer = [](std::vector<std::string> flags) {
+    std::vector<std::string> arguments = {"run", "-m", model(), "-no-cnv", "--no-display-prompt", "-p", "A knight", "-n", "80", "-s", "1"};
+    arguments.insert(arguments.end(), flags.begin(), flags.end());
+    return run(arguments);
+  };
+  EXPECT_EQ(answer({"--grammar", "root ::= \"ab\"{3}"}).out, "ababab\n");
+  const std::string dir = test::temp_dir(), schema = R"({"properties": {"n": {"type": "integer", "maximum": 5, "minimum": 1}}, "required": ["n"]})";
+  test::write_text(dir + "/schema.json", schema);
+  test::write_text(dir + "/grammar.gbnf", "root ::= \"yes\" | \"no\"\n");
+  for (const auto& flags : std::vector<std::vector<std::string>>{{"-j", schema}, {"-jf", dir + "/schema.json"}}) {
+    const auto json = parse_json(answer(flags).out);
+    ASSERT_TRUE(json.has_value());
+    EXPECT_LE((*json)["n"], 5);
+  }
+  const std::string said = answer({"--grammar-file", dir + "/grammar.gbnf"}).out;
+  EXPECT_TRUE(said == "yes\n" || said == "no\n") << said;
+  // Each prompt of a file begins the grammar anew.
+  test::write_text(dir + "/prompts.txt", "One\nTwo\nThree\n");
+  EXPECT_EQ(run({"run", "-m", model(), "-no-cnv", "--prompts", dir + "/prompts.txt", "--answers-only", "-np", "2", "--grammar", "root ::= \"ab\"{3}"}).out,
+            "ababab\n\nababab\n\nababab\n\n");
+  const Result wrong = answer({"--grammar", "root ::= ["});
+  EXPECT_EQ(wrong.exit_code, 1);
+  EXPECT_NE(wrong.err.find("--grammar: grammar: line 1"), std::string::npos) << wrong.err;
+  EXPECT_NE(answer({"-j", R"({"not": {}})"}).err.find("\"not\""), std::string::npos);
+  EXPECT_EQ(answer({"-j", "{}", "--grammar", "root ::= \"a\""}).exit_code, 2);
+}
+
 TEST(Run, TooLongAPromptIsRefusedWithTheNumbers) {
   std::string prompt;
   for (int i = 0; i < 400; ++i) prompt += "word ";

@@ -1,10 +1,10 @@
 // The chat page in a browser, against the server that it comes from.
 import assert from "node:assert/strict";
-import {spawn} from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import {after, before, test} from "node:test";
-import {program, root, shoehorn, tempDir} from "./support/shoehorn.mjs";
+import {startServer} from "./support/server.mjs";
+import {root, tempDir} from "./support/shoehorn.mjs";
 
 const executablePath = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(file =>
     fs.existsSync(file),
@@ -12,43 +12,12 @@ const executablePath = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/
 const playwright = await import("playwright-core").catch(() => undefined);
 const skip = executablePath && playwright ? false : "chromium or playwright-core is not installed";
 
-const dir = tempDir(),
-    model = path.join(dir, "fable.gguf");
-const template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</{{ m.role }}>{% endfor %}<assistant>";
 const kChat = "**/v1/chat/completions";
 let server, browser, base;
 
 before(async () => {
     if (skip) return;
-    shoehorn("quantize", path.join(root, "models/fable-10m"), model, "Q8_0", "--no-check", "-q");
-    server = spawn(program, [
-        "serve",
-        "-m",
-        model,
-        "--port",
-        "0",
-        "-np",
-        "2",
-        "-c",
-        "512",
-        "--temp",
-        "0",
-        "-n",
-        "40",
-        "--chat-template",
-        template,
-        "-t",
-        "1",
-    ]);
-    base = await new Promise((resolve, reject) => {
-        let said = "";
-        server.stderr.on("data", data => {
-            said += data;
-            const found = /listening on (http:\/\/[0-9.:]+)/.exec(said);
-            if (found) resolve(found[1]);
-        });
-        server.on("exit", () => reject(new Error(said)));
-    });
+    ({server, base} = await startServer("-np", "2", "-n", "40"));
     browser = await playwright.chromium.launch({
         executablePath,
         args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
@@ -344,7 +313,7 @@ test("what is exported can be imported, and other files are refused", {skip}, as
     await ask(page, "A question");
     const download = page.waitForEvent("download");
     await button(page, "Export all").click();
-    const file = path.join(dir, "export.json");
+    const file = path.join(tempDir(), "export.json");
     await (await download).saveAs(file);
     await button(page, "Delete “A question”").click();
     const chosen = page.locator("input[type=file]");

@@ -1,29 +1,15 @@
 // OpenAI's own client against the server.
 import assert from "node:assert/strict";
-import {spawn} from "node:child_process";
-import path from "node:path";
 import {after, before, test} from "node:test";
-import {program, root, shoehorn, tempDir} from "./support/shoehorn.mjs";
+import {startServer} from "./support/server.mjs";
 
 const OpenAI = (await import("openai").catch(() => undefined))?.default;
 const skip = OpenAI ? false : "openai is not installed";
-const model = path.join(tempDir(), "fable.gguf");
-const template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</{{ m.role }}>{% endfor %}<assistant>";
 let server, client, base;
 
 before(async () => {
     if (skip) return;
-    shoehorn("quantize", path.join(root, "models/fable-10m"), model, "Q8_0", "--no-check", "-q");
-    server = spawn(program, ["serve", "-m", model, "--port", "0", "--api-key", "secret", "-np", "4", "-c", "512", "--temp", "0", "--chat-template", template, "--metrics", "-t", "1"]);
-    base = await new Promise((resolve, reject) => {
-        let said = "";
-        server.stderr.on("data", data => {
-            said += data;
-            const found = /listening on (http:\/\/[0-9.:]+)/.exec(said);
-            if (found) resolve(found[1]);
-        });
-        server.on("exit", () => reject(new Error(said)));
-    });
+    ({server, base} = await startServer("--api-key", "secret", "-np", "4", "--metrics"));
     client = new OpenAI({baseURL: `${base}/v1`, apiKey: "secret", maxRetries: 0});
 });
 after(() => server?.kill("SIGINT"));
@@ -66,7 +52,7 @@ test("completions with stop, n and logprobs", {skip}, async () => {
 test("errors are errors of the client's kinds", {skip}, async () => {
     await assert.rejects(client.chat.completions.create({model: "any", messages: []}), OpenAI.BadRequestError);
     await assert.rejects(client.chat.completions.create({model: "any", messages, temperature: -1}), OpenAI.BadRequestError);
-    await assert.rejects(client.chat.completions.create({model: "any", messages, response_format: {type: "json_object"}}), OpenAI.BadRequestError);
+    await assert.rejects(client.chat.completions.create({model: "any", messages, response_format: {type: "xml"}}), OpenAI.BadRequestError);
     await assert.rejects(new OpenAI({baseURL: `${base}/v1`, apiKey: "wrong", maxRetries: 0}).chat.completions.create({model: "any", messages}), OpenAI.AuthenticationError);
     await assert.rejects(client.get("/nothing"), OpenAI.NotFoundError);
 });
@@ -87,4 +73,49 @@ test("an aborted stream ends the answer", {skip}, async () => {
 test("eight at once", {skip}, async () => {
     const answers = await Promise.all(Array.from({length: 8}, (_, i) => client.completions.create({model: "any", prompt: `Story ${i}:`, max_tokens: 16})));
     for (const answer of answers) assert.equal(answer.usage.completion_tokens, 16);
+});
+
+const person = {
+    type: "object", additionalProperties: false, required: ["name", "age", "friends"],
+    properties: {name: {type: "string", maxLength: 10}, age: {type: "integer", minimum: 0, maximum: 120},
+        friends: {type: "array", maxItems: 2, items: {type: "string", pattern: "^[A-Z][a-z]{1,5}$"}}},
+};
+
+test("answers by a schema are what it says", {skip}, async () => {
+    for (const temperature of [0, 1.2]) {
+        const answer = await client.chat.completions.create({model: "any", messages, temperature, seed: 5, max_tokens: 200,
+            response_format: {type: "json_schema", json_schema: {name: "person", strict: true, schema: person}}});
+        assert.equal(answer.choices[0].finish_reason, "stop");
+        const said = JSON.parse(answer.choices[0].message.content);
+        assert.deepEqual(Object.keys(said), ["name", "age", "friends"]);
+        assert.ok(said.name.length <= 10 && Number.isInteger(said.age) && said.age <= 120);
+        assert.ok(said.friends.length <= 2 && said.friends.every(friend => /^[A-Z][a-z]{1,5}$/.test(friend)));
+    }
+    await assert.rejects(client.chat.completions.create({model: "any", messages, response_format: {type: "json_schema", json_schema: {name: "x", schema: {not: {}}}}}),
+        error => error.status === 400 && /"not"/.test(error.message));
+});
+
+const tools = [{type: "function", function: {name: "greet", parameters: {type: "object", required: ["who"], properties: {who: {enum: ["Ann", "Bob"]}}}}}];
+
+test("tools, called and answered, whole and streamed", {skip}, async () => {
+    const request = {model: "any", messages, tools, tool_choice: "required", max_tokens: 100};
+    const whole = await client.chat.completions.create(request);
+    assert.equal(whole.choices[0].finish_reason, "tool_calls");
+    const call = whole.choices[0].message.tool_calls[0];
+    assert.equal(call.function.name, "greet");
+    assert.ok(["Ann", "Bob"].includes(JSON.parse(call.function.arguments).who));
+    const streamed = await client.chat.completions.stream(request).finalChatCompletion();
+    assert.deepEqual(streamed.choices[0].message.tool_calls[0].function.arguments, call.function.arguments);
+    const next = await client.chat.completions.create({model: "any", tools, max_tokens: 8,
+        messages: [...messages, whole.choices[0].message, {role: "tool", tool_call_id: call.id, content: "done"}]});
+    assert.equal(next.choices[0].message.role, "assistant");
+});
+
+test("embeddings, alike texts nearer than others", {skip}, async () => {
+    const {data, usage} = await client.embeddings.create({model: "any", input: ["A dog ran over the field.", "The dog was running across a field.", "Parliament passed the bill on taxes."]});
+    assert.equal(data.length, 3);
+    assert.ok(usage.prompt_tokens > 10);
+    const dot = (a, b) => a.reduce((sum, x, i) => sum + x * b[i], 0);
+    for (const {embedding} of data) assert.ok(Math.abs(dot(embedding, embedding) - 1) < 1e-4);
+    assert.ok(dot(data[0].embedding, data[1].embedding) > dot(data[0].embedding, data[2].embedding));
 });

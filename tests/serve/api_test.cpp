@@ -1,5 +1,7 @@
 #include "serve/api.h"
 
+#include <algorithm>
+#include <cmath>
 #include <condition_variable>
 #include <mutex>
 #include <set>
@@ -254,35 +256,46 @@ TEST_F(ApiTest, SeedsBiasAndLogprobs) {
 }
 
 TEST_F(ApiTest, WhatMakesNoSenseIsTheClientsFault) {
-  for (const char* body : {"",
-                           "[]",
-                           "{",
-                           "{}",
-                           R"({"prompt":5})",
-                           R"({"prompt":[]})",
-                           R"({"prompt":["a",5]})",
-                           R"({"prompt":[-1]})",
-                           R"({"prompt":[99999999]})",
-                           R"({"prompt":"a","max_tokens":-5})",
-                           R"({"prompt":"a","max_tokens":"many"})",
-                           R"({"prompt":"a","max_tokens":1.5})",
-                           R"({"prompt":"a","max_tokens":1e300})",
-                           R"({"prompt":"a","n":0})",
-                           R"({"prompt":"a","n":1000000})",
-                           R"({"prompt":"a","temperature":-1})",
-                           R"({"prompt":"a","temperature":"hot"})",
-                           R"({"prompt":"a","top_p":2})",
-                           R"({"prompt":"a","stop":5})",
-                           R"({"prompt":"a","stop":["a",1]})",
-                           R"({"prompt":"a","stop":""})",
-                           R"({"prompt":"a","stream":"yes"})",
-                           R"({"prompt":"a","logit_bias":{"x":1}})",
-                           R"({"prompt":"a","logit_bias":{"1":1000}})",
-                           R"({"prompt":"a","logprobs":99})",
-                           R"({"prompt":"a","seed":-2})",
-                           R"({"prompt":"a","response_format":{"type":"json_object"}})",
-                           R"({"prompt":"a","grammar":"root ::= \"a\""})",
-                           "{\"prompt\":\"\xff\"}"}) {
+  for (
+      const char* body :
+      {"",
+       "[]",
+       "{",
+       "{}",
+       R"({"prompt":5})",
+       R"({"prompt":[]})",
+       R"({"prompt":["a",5]})",
+       R"({"prompt":[-1]})",
+       R"({"prompt":[99999999]})",
+       R"({"prompt":"a","max_tokens":-5})",
+       R"({"prompt":"a","max_tokens":"many"})",
+       R"({"prompt":"a","max_tokens":1.5})",
+       R"({"prompt":"a","max_tokens":1e300})",
+       R"({"prompt":"a","n":0})",
+       R"({"prompt":"a","n":1000000})",
+       R"({"prompt":"a","temperature":-1})",
+       R"({"prompt":"a","temperature":"hot"})",
+       R"({"prompt":"a","top_p":2})",
+       R"({"prompt":"a","stop":5})",
+       R"({"prompt":"a","stop":["a",1]})",
+       R"({"prompt":"a","stop":""})",
+       R"({"prompt":"a","stream":"yes"})",
+       R"({"prompt":"a","logit_bias":{"x":1}})",
+       R"({"prompt":"a","logit_bias":{"1":1000}})",
+       R"({"prompt":"a","logprobs":99})",
+       R"({"prompt":"a","seed":-2})",
+       R"({"prompt":"a","response_format":{"type":"xml"}})",
+       R"({"prompt":"a","response_format":"json_object"})",
+       R"({"prompt":"a","response_format":{"type":"json_schema"}})",
+       R"({"prompt":"a","response_format":{"type":"json_schema","json_schema":{"schema":{"not":{}}}}})",
+       R"({"prompt":"a","json_schema":{"type":"nonsense"}})",
+       R"({"prompt":"a","json_schema":{"allOf":[{"$ref":"#"},{"$ref":"#"}]}})",
+       R"({"prompt":"a","grammar":"root ::= ["})",
+       R"({"prompt":"a","grammar":"root ::= root \"a\" | \"b\""})",
+       R"({"prompt":"a","grammar":"root ::= (\"a\"{60000}){60000} \"b\"{60000} \"c\"{60000} \"d\"{60000} \"e\"{60000} \"f\"{60000} \"g\"{60000} \"h\"{60000} \"i\"{60000}"})",
+       R"({"prompt":"a","grammar":5})",
+       R"({"prompt":"a","grammar":"root ::= \"a\"","json_schema":{}})",
+       "{\"prompt\":\"\xff\"}"}) {
     EXPECT_EQ(status_of("/v1/completions", body), 400) << body;
   }
   for (const char* body :
@@ -290,6 +303,9 @@ TEST_F(ApiTest, WhatMakesNoSenseIsTheClientsFault) {
         R"({"messages":[{"role":"user","content":5}]})",
         R"({"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"file:///etc/passwd"}}]}]})",
         R"({"messages":[{"role":"user","content":"a"}],"tools":[{"type":"function"}]})",
+        R"({"messages":[{"role":"user","content":"a"}],"tools":[{"type":"function","function":{"name":"f"}}]})",
+        R"({"messages":[{"role":"user","content":"a"}],"tool_choice":"required"})",
+        R"({"messages":[{"role":"user","content":"a"}],"tool_choice":5})",
         R"({"messages":[{"role":"user","content":"a"}],"top_logprobs":2})"}) {
     EXPECT_EQ(status_of("/v1/chat/completions", body), 400) << body;
   }
@@ -301,6 +317,151 @@ TEST_F(ApiTest, WhatMakesNoSenseIsTheClientsFault) {
   EXPECT_EQ(large->response().status, 400);
   EXPECT_NE(large->response().body.find("256"), std::string::npos);
   EXPECT_EQ(complete({{"prompt", "a"}, {"max_tokens", 1}})->response().status, 200) << "the server is alive";
+}
+
+TEST_F(ApiTest, AnswersHaveTheFormThatIsAskedFor) {
+  const Json schema = Json::parse(
+      R"({"type":"object","properties":{"name":{"type":"string","maxLength":12},"age":{"type":"integer","minimum":1,"maximum":99}},"required":["name","age"]})");
+  for (const Json& form :
+       {Json{{"response_format", {{"type", "json_schema"}, {"json_schema", {{"name", "person"}, {"schema", schema}}}}}},
+        Json{{"json_schema", schema}}}) {
+    for (const double temperature : {0.0, 1.5}) {
+      Json body = {{"messages", {{{"role", "user"}, {"content", "Who?"}}}},
+                   {"max_tokens", 200},
+                   {"temperature", temperature},
+                   {"seed", 3}};
+      body.update(form);
+      const Json choice = chat(body)->json()["choices"][0];
+      EXPECT_EQ(choice["finish_reason"], "stop");
+      const Json said = Json::parse(choice["message"]["content"].get<std::string>(), nullptr, false);
+      ASSERT_TRUE(said.is_object()) << choice;
+      EXPECT_EQ(said.size(), 2u);
+      EXPECT_LE(said["age"], 99);
+    }
+  }
+  const Json any = chat({{"messages", {{{"role", "user"}, {"content", "Who?"}}}},
+                         {"max_tokens", 4},
+                         {"response_format", {{"type", "json_object"}}}})
+                       ->json();
+  EXPECT_EQ(any["choices"][0]["message"]["content"].get<std::string>()[0], '{');
+  const Json count =
+      complete({{"prompt", "One"}, {"grammar", "root ::= \"a\"{7}"}, {"max_tokens", 50}, {"n", 2}, {"temperature", 2}})
+          ->json();
+  for (const Json& choice : count["choices"]) {
+    EXPECT_EQ(choice["text"], "aaaaaaa");
+    EXPECT_EQ(choice["finish_reason"], "stop");
+  }
+  // Nothing of it stays behind.
+  EXPECT_EQ(complete({{"prompt", "Once upon a time"}, {"max_tokens", 12}})->json()["choices"][0]["text"],
+            alone(model_->tokenizer().encode("Once upon a time"), 12));
+}
+
+TEST_F(ApiTest, EmbeddingsAreTheMeanOfTheStates) {
+  start();
+  const auto embed = [&](const Json& body) { return ask("POST", "/v1/embeddings", body.dump())->json(); };
+  const std::string text = "Once upon a time there was a king.";
+  std::string longer;
+  for (int i = 0; i < 20; ++i) longer += text + " ";
+  const Json json = embed({{"input", {text, longer}}, {"encoding_format", "float"}});
+  ASSERT_EQ(json["data"].size(), 2u);
+  auto session = engine::Session::create(model_, {.n_ctx = 256, .n_batch = 256, .n_threads = 1});
+  const size_t n_embd = model_->hparams().n_embd;
+  size_t n_tokens = 0;
+  for (const size_t i : {0u, 1u}) {
+    const auto ids = model_->tokenizer().encode(i == 0 ? text : longer);
+    n_tokens += ids.size();
+    std::vector<float> x(ids.size() * n_embd), states(x.size());
+    session->embed(ids, x.data());
+    for (size_t layer = 0; layer < model_->hparams().n_layer; ++layer)
+      session->run_layer(layer, {.x = x.data(), .n_past = 0, .n = ids.size(), .n_out = ids.size()});
+    session->norm_output(x.data(), ids.size(), states.data());
+    std::vector<double> mean(n_embd);
+    for (size_t at = 0; at < states.size(); ++at) mean[at % n_embd] += static_cast<double>(states[at]);
+    double square = 0, product = 0;
+    for (const double value : mean) square += value * value;
+    const auto got = json["data"][i]["embedding"].get<std::vector<double>>();
+    ASSERT_EQ(got.size(), n_embd);
+    double length = 0;
+    for (size_t k = 0; k < n_embd; ++k) {
+      product += got[k] * mean[k] / std::sqrt(square);
+      length += got[k] * got[k];
+    }
+    EXPECT_NEAR(length, 1, 1e-5);
+    EXPECT_NEAR(product, 1, 1e-5) << "of other vectors";
+    EXPECT_EQ(json["data"][i]["index"], i);
+  }
+  EXPECT_EQ(json["usage"]["prompt_tokens"], n_tokens);
+  // The same as ids, and as base64 of its floats.
+  EXPECT_EQ(embed({{"input", model_->tokenizer().encode(text)}})["data"][0]["embedding"], json["data"][0]["embedding"]);
+  const std::string base64 = embed({{"input", text}, {"encoding_format", "base64"}})["data"][0]["embedding"];
+  EXPECT_EQ(base64.size(), (n_embd * 4 + 2) / 3 * 4);
+  for (const char* wrong : {"{}", R"({"input":[]})", R"({"input":5})", R"({"input":"a","encoding_format":"hex"})",
+                            R"({"input":"a","dimensions":3})"})
+    EXPECT_EQ(status_of("/v1/embeddings", wrong), 400) << wrong;
+  // Texts in between are answered as ever.
+  EXPECT_EQ(complete({{"prompt", "Once upon a time"}, {"max_tokens", 12}})->json()["choices"][0]["text"],
+            alone(model_->tokenizer().encode("Once upon a time"), 12));
+}
+
+TEST_F(ApiTest, ToolsAreCalled) {
+  const char* source =
+      "{% if tools %}{{ tools | tojson }}<tool_call>{% endif %}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% "
+      "for c in m.tool_calls or [] %}{{ c.function.arguments.x }}{% endfor %}</{{ m.role }}>{% endfor %}<assistant>";
+  options_.chat_template = *tokenizer::ChatTemplate::parse(source);
+  options_.tool_format = tool_format_of(source);
+  ASSERT_NE(options_.tool_format, nullptr);
+  const Json tools = Json::parse(
+      R"([{"type":"function","function":{"name":"add","parameters":{"type":"object","properties":{"x":{"type":"integer","maximum":9,"minimum":0}},"required":["x"]}}},
+                                     {"type":"function","function":{"name":"stop"}}])");
+  Json body = {{"messages", {{{"role", "user"}, {"content", "Go"}}}},
+               {"tools", tools},
+               {"tool_choice", "required"},
+               {"max_tokens", 100}};
+  const Json choice = chat(body)->json()["choices"][0];
+  EXPECT_EQ(choice["finish_reason"], "tool_calls") << choice;
+  ASSERT_EQ(choice["message"]["tool_calls"].size(), 1u) << choice;
+  EXPECT_TRUE(choice["message"]["content"].is_null());
+  body["tool_choice"] = {{"type", "function"}, {"function", {{"name", "add"}}}};
+  const Json named = chat(body)->json()["choices"][0]["message"]["tool_calls"][0];
+  EXPECT_EQ(named["type"], "function");
+  EXPECT_EQ(named["function"]["name"], "add");
+  const Json arguments = Json::parse(named["function"]["arguments"].get<std::string>());
+  EXPECT_LE(arguments["x"], 9);
+  // Streamed it is the same.
+  body["stream"] = true;
+  Json call;
+  std::string content, reason;
+  for (const Json& event : chat(body)->events()) {
+    const Json& part = event["choices"][0];
+    content += json_or(part["delta"], "content", std::string());
+    if (part["delta"].contains("tool_calls")) call = part["delta"]["tool_calls"][0];
+    if (!part["finish_reason"].is_null()) reason = part["finish_reason"];
+  }
+  EXPECT_EQ(call["function"], named["function"]);
+  EXPECT_EQ(call["index"], 0);
+  EXPECT_EQ(content, "");
+  EXPECT_EQ(reason, "tool_calls");
+  // A model that does not care to call answers as always.
+  body["stream"] = false;
+  body["tool_choice"] = "auto";
+  body["max_tokens"] = 8;
+  EXPECT_EQ(chat(body)->json()["choices"][0]["finish_reason"], "length");
+  // Earlier calls reach the template as objects, tools in their order.
+  body["messages"].push_back(
+      {{"role", "assistant"},
+       {"content", ""},
+       {"tool_calls",
+        {{{"id", "1"}, {"type", "function"}, {"function", {{"name", "add"}, {"arguments", "{\"x\": 7}"}}}}}}});
+  const std::string prompt = ask("POST", "/apply-template", body.dump())->json()["prompt"];
+  EXPECT_NE(prompt.find("<assistant>7</assistant>"), std::string::npos) << prompt;
+  EXPECT_NE(prompt.find("\"add\""), std::string::npos) << prompt;
+  for (const char* choice_of : {"none", "auto"}) {
+    body["tool_choice"] = choice_of;
+    const std::string shown = ask("POST", "/apply-template", body.dump())->json()["prompt"];
+    EXPECT_EQ(shown.find("\"add\"") != std::string::npos, std::string_view(choice_of) == "auto");
+  }
+  body["tool_choice"] = {{"type", "function"}, {"function", {{"name", "subtract"}}}};
+  EXPECT_EQ(chat(body)->response().status, 400);
 }
 
 TEST_F(ApiTest, PathsMethodsAndErrorsAreOpenAis) {
@@ -318,6 +479,17 @@ TEST_F(ApiTest, PathsMethodsAndErrorsAreOpenAis) {
                 ->json()["content"],
             "Once upon");
   EXPECT_EQ(status_of("/detokenize", R"({"tokens":[-1]})"), 400);
+}
+
+TEST_F(ApiTest, ThePageIsServedAsItIs) {
+  options_.api_keys = {"secret"};
+  const HttpResponse page = ask("GET", "/")->response();
+  EXPECT_EQ(page.status, 200) << "the page itself has no secrets";
+  EXPECT_EQ(page.body, test::read_text(test::source_dir() + "/web/page.html"));
+  const auto policy = std::ranges::find(page.headers, "Content-Security-Policy", &std::pair<std::string, std::string>::first);
+  ASSERT_NE(policy, page.headers.end());
+  EXPECT_TRUE(policy->second.starts_with("default-src 'none'; script-src 'sha256-")) << policy->second;
+  EXPECT_TRUE(policy->second.ends_with("frame-ancestors 'none'")) << policy->second;
 }
 
 TEST_F(ApiTest, KeysAreAskedFor) {

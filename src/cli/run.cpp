@@ -7,6 +7,7 @@
 
 #include "base/output_file.h"
 #include "cli/chat.h"
+#include "cli/adapter_flags.h"
 #include "cli/command.h"
 #include "cli/grammar_flags.h"
 #include "cli/prompt_cache.h"
@@ -28,6 +29,7 @@ struct Options {
   int64_t seed = -1;
   engine::SamplerOptions sampler;
   GrammarFlags grammar;
+  AdapterFlags adapters;
   bool prompt_cache_all = false;
   bool conversation = false, no_conversation = false, no_display_prompt = false, no_escape = false, json = false;
 };
@@ -141,10 +143,13 @@ Status run(Options o, bool has_prompt) {
     o.prompts.n_predict = o.n_predict;
     o.prompts.sampler = o.sampler;
     o.prompts.grammar = o.grammar;
+    o.prompts.adapters = o.adapters;
     return run_prompts(o.session, o.prompts);
   }
   LoadTimes load = {.start = Clock::now(), .end = {}};
   SHOEHORN_TRY(auto session, o.session.open());
+  SHOEHORN_TRY(auto adapters, o.adapters.open(session.shared_model()));
+  session.adapt(std::move(adapters));
   load.end = Clock::now();
   SHOEHORN_TRY(o.sampler.grammar, o.grammar.open(session.model().tokenizer()));
   if (session.n_ctx() > session.model().hparams().n_ctx_train) {
@@ -191,6 +196,7 @@ std::function<Status()> define_run(CLI::App& app) {
   app.add_option("--frequency-penalty", o->sampler.frequency_penalty, "Subtract per occurrence, 0: off")->capture_default_str();
   app.add_option("--repeat-last-n", o->sampler.repeat_last_n, "Tokens that penalties look back over, -1: all")->capture_default_str();
   o->grammar.add_to(app);
+  o->adapters.add_to(app);
   app.add_flag("--conversation", o->conversation, "Chat (default when the model has a chat template; also -cnv)");
   app.add_flag("--no-conversation", o->no_conversation, "Complete the prompt (also -no-cnv)");
   app.add_option("--system-prompt", o->chat.system, "System message of a chat (also -sys)");

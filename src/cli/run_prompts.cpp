@@ -35,6 +35,7 @@ Status run_prompts(const SessionFlags& flags, const RunPromptsOptions& o) {
   SHOEHORN_TRY(const auto model, flags.open_model(flags.model_path));
   engine::SamplerOptions sampler = o.sampler;
   SHOEHORN_TRY(sampler.grammar, o.grammar.open(model->tokenizer()));
+  SHOEHORN_TRY(const auto adapters, o.adapters.open(model));
   const size_t n_sequences = std::min(o.n_parallel, items.size());
   SHOEHORN_TRY(auto batch, engine::Batch::create(model, options, n_sequences));
 
@@ -49,7 +50,7 @@ Status run_prompts(const SessionFlags& flags, const RunPromptsOptions& o) {
     PromptItem item = items[i];
     if (item.system.empty()) item.system = o.system;
     eval::Question question = {
-        .ids = {}, .max_tokens = item.max_tokens.value_or(o.n_predict), .sampler = sampler, .stops = {}};
+        .ids = {}, .max_tokens = item.max_tokens.value_or(o.n_predict), .sampler = sampler, .stops = {}, .adapters = adapters};
     question.sampler.seed += static_cast<uint32_t>(i);
     if (chat) {
       auto ids = eval::chat_question(*model, *chat, item.system, eval::user_message(item));

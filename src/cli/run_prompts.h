@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/status.h"
+#include "cli/adapter_flags.h"
 #include "cli/grammar_flags.h"
 #include "cli/session_flags.h"
 #include "engine/sampler.h"
@@ -19,6 +20,7 @@ struct RunPromptsOptions {
   std::string system, template_override;
   int64_t n_predict = -1;
   GrammarFlags grammar;
+  AdapterFlags adapters;
   engine::SamplerOptions sampler;  ///< prompt i is answered with seed + i
 };
 

@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "base/output_file.h"
+#include "cli/adapter_flags.h"
 #include "cli/command.h"
 #include "cli/session_flags.h"
 #include "serve/api.h"
@@ -16,12 +17,14 @@ struct Options {
   serve::HttpOptions http;
   serve::ApiOptions api;
   std::string key_file, chat_template, chat_template_file;
+  AdapterFlags adapters;
   size_t n_parallel = 4, max_waiting = 64;
 };
 
 Status serve_model(Options o) {
   SHOEHORN_TRY(const auto session, o.session.session_options());
   SHOEHORN_TRY(const auto model, o.session.open_model(o.session.model_path));
+  SHOEHORN_TRY(o.api.adapters, o.adapters.open(model));
   SHOEHORN_TRY(auto batch, engine::Batch::create(model, session, o.n_parallel));
   if (!o.key_file.empty()) {
     SHOEHORN_TRY(const std::string text, read_file(o.key_file, 1 << 20));
@@ -82,6 +85,7 @@ std::function<Status()> define_serve(CLI::App& app) {
   app.add_option("--chat-template", o->chat_template, "Jinja template in place of the model's");
   app.add_option("--chat-template-file", o->chat_template_file, "The same from a file")->excludes("--chat-template");
   app.add_option("--allow-origin", o->api.allowed_origins, "Pages of this origin may ask, *: all; repeatable");
+  o->adapters.add_to(app);
   app.add_option("--pooling", o->api.pooling, "How /v1/embeddings makes one vector of a text's tokens")
       ->transform(CLI::CheckedTransformer(std::map<std::string, serve::Pooling>{{"mean", serve::Pooling::kMean}, {"last", serve::Pooling::kLast}}))
       ->default_str("mean");
@@ -100,6 +104,7 @@ std::function<Status()> define_serve(CLI::App& app) {
   app.footer(
       "Examples:\n"
       "  shoehorn serve -m model.gguf\n"
+      "  shoehorn serve -m model.gguf --lora pirate.gguf --lora poet.gguf     requests choose: \"lora\": [{\"id\": 1, \"scale\": 0.5}]\n"
       "  shoehorn serve -m model.gguf --host 0.0.0.0 --port 8080 --api-key secret -np 8 -c 8192 --metrics\n"
       "A browser finds a chat at http://127.0.0.1:8080, OpenAI's clients find it at http://127.0.0.1:8080/v1.");
   return [o] { return serve_model(*o); };

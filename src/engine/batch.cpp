@@ -57,7 +57,7 @@ Expected<std::span<const float>> Batch::pass(std::span<const BatchInput> inputs,
     SHOEHORN_RETURN_IF_ERROR(forward_->check(input.tokens));
     tokens.insert(tokens.end(), input.tokens.begin(), input.tokens.end());
     segments.push_back(
-        {.cache = &caches_[input.sequence], .n_past = n_past, .n = n, .n_out = std::min(input.n_logits, n)});
+        {.cache = &caches_[input.sequence], .n_past = n_past, .n = n, .n_out = std::min(input.n_logits, n), .adapters = input.adapters});
     n_logits += segments.back().n_out;
   }
   if (tokens.size() > max_tokens()) {

@@ -14,6 +14,7 @@ struct BatchInput {
   size_t sequence;
   std::span<const tokenizer::Token> tokens;  ///< not empty
   size_t n_logits = 1;                       ///< of the last so many tokens; in eval_states(), states
+  const Adapters* adapters = nullptr;        ///< added to the weights for these tokens
 };
 
 /// n_sequences KV caches over one model. A pass reads the weights once for the tokens of all sequences that take part;

@@ -36,6 +36,7 @@ Forward::Forward(std::shared_ptr<const Model> model, quant::Type key_type, quant
       key_kernels_(&kernels::kernels_for(*table_, key_type)),
       value_kernels_(&kernels::kernels_for(*table_, value_type)),
       products_(*table_, pool_),
+      adapter_products_(*table_, pool_),
       max_tokens_(max_tokens) {
   const models::Hparams& h = model_->hparams();
   const size_t max_q = size_t{h.max_n_head()} * h.head_dim, max_kv = max_n_head_kv(h) * h.head_dim;
@@ -90,8 +91,7 @@ const float* Forward::run_layers(std::span<const tokenizer::Token> tokens, std::
 void Forward::multiply_output(const float* x, size_t n, float* logits) {
   norm_output(x, n, normed_.data());
   done(Step::kOutputNorm, 0);
-  products_.set_input(normed_.data(), n, model_->hparams().n_embd);
-  products_.run({{model_->output(), {}, logits}});
+  multiply(normed_.data(), n, model_->hparams().n_embd, {{model_->output(), {}, logits}});
   done(Step::kOutput, 0);
 }
 
@@ -106,8 +106,14 @@ void Forward::embed(std::span<const tokenizer::Token> tokens, float* x) const {
 
 void Forward::lay_out(std::span<const Segment> segments) {
   rows_.clear();
+  adapted_.clear();
+  adapted_out_.clear();
   n_out_ = 0;
   for (const Segment& segment : segments) {
+    if (segment.adapters != nullptr && !segment.adapters->empty()) {
+      adapted_.push_back({rows_.size(), segment.n, segment.adapters});
+      if (segment.n_out > 0) adapted_out_.push_back({n_out_, segment.n_out, segment.adapters});
+    }
     for (size_t t = 0; t < segment.n; ++t)
       rows_.push_back({&segment, segment.n_past + t, t >= segment.n - segment.n_out});
     n_out_ += segment.n_out;
@@ -129,6 +135,45 @@ void Forward::run_layer(size_t layer, float* x, std::span<const Segment> segment
     keep_outputs(x);
   }
   if (shape.n_ff > 0 && n_out_ > 0) mlp_block(layer, x);
+}
+
+void Forward::multiply(const float* x, size_t n_rows, size_t n_cols, std::initializer_list<Product> products) {
+  const std::vector<AdaptedRows>& adapted = n_rows == rows_.size() ? adapted_ : adapted_out_;
+  products_.set_input(x, n_rows, n_cols);
+  if (adapted.empty()) return products_.run(products);
+  for (const Product& product : products) {
+    if (product.up == nullptr) {
+      products_.run({product});
+      add_adapters(x, n_cols, product.weight, product.y, adapted);
+      continue;
+    }
+    // What is done in one go otherwise comes apart: adapters go between the products and the activation.
+    const size_t n_ff = product.weight.n_rows;
+    up_.reserve(max_tokens_ * n_ff);
+    products_.run({{product.weight, product.bias, product.y}, {*product.up, *product.up_bias, up_.data()}});
+    add_adapters(x, n_cols, product.weight, product.y, adapted);
+    add_adapters(x, n_cols, *product.up, up_.data(), adapted);
+    pool_.parallel_for(n_rows, 1, [&](size_t begin, size_t end, int) {
+      for (size_t t = begin; t < end; ++t) table_->swiglu(product.y + t * n_ff, up_.data() + t * n_ff, n_ff);
+    });
+  }
+}
+
+void Forward::add_adapters(const float* x, size_t n_cols, const Weight& weight, float* y,
+                           const std::vector<AdaptedRows>& rows) {
+  for (const AdaptedRows& group : rows) {
+    for (const ScaledAdapter& scaled : *group.adapters) {
+      const Adapter::Pair* pair = scaled.adapter->find(weight);
+      if (pair == nullptr) continue;
+      const size_t rank = pair->a.n_rows;
+      low_rank_.reserve(group.n * rank);
+      adapter_products_.set_input(x + group.first * n_cols, group.n, n_cols);
+      adapter_products_.run({{pair->a, {}, low_rank_.data()}});
+      for (size_t i = 0; i < group.n * rank; ++i) low_rank_.data()[i] *= pair->scale * scaled.scale;
+      adapter_products_.set_input(low_rank_.data(), group.n, rank);
+      adapter_products_.run({{pair->b, {}, y + group.first * weight.n_rows, nullptr, nullptr, true}});
+    }
+  }
 }
 
 void Forward::norm_output(const float* x, size_t n, float* out) {
@@ -154,16 +199,14 @@ void Forward::attention_block(size_t layer, float* x) {
 
   norm_rows(w[Role::kAttnNorm], x, n, normed_.data());
   done(Step::kAttentionNorm, layer);
-  products_.set_input(normed_.data(), n, n_embd);
   if (n_out_ == n) {
-    products_.run({query, key, value});
+    multiply(normed_.data(), n, n_embd, {query, key, value});
   } else {
-    products_.run({key, value});
+    multiply(normed_.data(), n, n_embd, {key, value});
     keep_outputs(x);
     if (n_out_ > 0) {
       keep_outputs(normed_.data());
-      products_.set_input(normed_.data() + (n - n_out_) * n_embd, n_out_, n_embd);
-      products_.run({query});
+      multiply(normed_.data() + (n - n_out_) * n_embd, n_out_, n_embd, {query});
     }
   }
   done(Step::kQkv, layer);
@@ -172,8 +215,8 @@ void Forward::attention_block(size_t layer, float* x) {
   if (n_out_ == 0) return;
   attend(layer);
   done(Step::kAttention, layer);
-  products_.set_input(attended_.data(), n_out_, size_t{h.layers[layer].n_head} * h.head_dim);
-  products_.run({{w[Role::kAttnOutput], w[Role::kAttnOutputBias], x + (n - n_out_) * n_embd, nullptr, nullptr, true}});
+  multiply(attended_.data(), n_out_, size_t{h.layers[layer].n_head} * h.head_dim,
+           {{w[Role::kAttnOutput], w[Role::kAttnOutputBias], x + (n - n_out_) * n_embd, nullptr, nullptr, true}});
   done(Step::kAttentionOutput, layer);
 }
 
@@ -339,11 +382,11 @@ void Forward::mlp_block(size_t layer, float* x) {
   float* out = x + (rows_.size() - n_out_) * n_embd;
   norm_rows(w[Role::kFfnNorm], out, n_out_, normed_.data());
   done(Step::kFfnNorm, layer);
-  products_.set_input(normed_.data(), n_out_, n_embd);
-  products_.run({{w[Role::kFfnGate], w[Role::kFfnGateBias], gated_.data(), &w[Role::kFfnUp], &w[Role::kFfnUpBias]}});
+  multiply(normed_.data(), n_out_, n_embd,
+           {{w[Role::kFfnGate], w[Role::kFfnGateBias], gated_.data(), &w[Role::kFfnUp], &w[Role::kFfnUpBias]}});
   done(Step::kGateUp, layer);
-  products_.set_input(gated_.data(), n_out_, h.layers[layer].n_ff);
-  products_.run({{w[Role::kFfnDown], w[Role::kFfnDownBias], out, nullptr, nullptr, true}});
+  multiply(gated_.data(), n_out_, h.layers[layer].n_ff,
+           {{w[Role::kFfnDown], w[Role::kFfnDownBias], out, nullptr, nullptr, true}});
   done(Step::kDown, layer);
 }
 

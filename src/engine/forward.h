@@ -7,6 +7,7 @@
 
 #include "base/aligned.h"
 #include "base/thread_pool.h"
+#include "engine/adapter.h"
 #include "engine/kv_cache.h"
 #include "engine/model.h"
 #include "engine/products.h"
@@ -21,6 +22,7 @@ struct Segment {
   size_t n_past;   ///< position of the first token; positions before it must have gone through the layer
   size_t n;        ///< tokens
   size_t n_out;    ///< the last n_out tokens come out of a layer; attention stores keys and values of all n
+  const Adapters* adapters = nullptr;  ///< added to the weights for these tokens; may be absent or empty
 };
 
 /// Threads and activations of a pass; keys and values are the callers'. Products go over all tokens of a pass together,
@@ -82,7 +84,16 @@ class Forward {
 
   /// Embedding and all layers; the rows that come out, in x_.
   const float* run_layers(std::span<const tokenizer::Token> tokens, std::span<const Segment> segments);
+  /// Consecutive rows of a pass that adapters are added for.
+  struct AdaptedRows {
+    size_t first, n;
+    const Adapters* adapters;
+  };
+
   void lay_out(std::span<const Segment> segments);
+  /// Products that read x [n_rows, n_cols], of all rows of the pass or of those that come out, with their adapters.
+  void multiply(const float* x, size_t n_rows, size_t n_cols, std::initializer_list<Product> products);
+  void add_adapters(const float* x, size_t n_cols, const Weight& weight, float* y, const std::vector<AdaptedRows>& rows);
   void attention_block(size_t layer, float* x);
   void mlp_block(size_t layer, float* x);
   void keep_outputs(float* x) const;
@@ -104,6 +115,7 @@ class Forward {
   const kernels::Kernels* key_kernels_;
   const kernels::Kernels* value_kernels_;
   Products products_;
+  Products adapter_products_;  // whose inputs come between those of products_
   StepObserver* steps_ = nullptr;
   size_t max_tokens_;
   size_t scratch_per_thread_ = 0;
@@ -113,6 +125,7 @@ class Forward {
   size_t n_out_ = 0;                  // rows that come out
   std::vector<size_t> rotated_;       // positions that rotations_ is of
   std::vector<Attention> attention_;  // [segments]
+  std::vector<AdaptedRows> adapted_, adapted_out_;  // of all rows, and counted among those that come out
 
   AlignedBuffer<float> x_;          // [max_tokens, n_embd]  residual stream
   AlignedBuffer<float> normed_;     // [max_tokens, n_embd]
@@ -120,6 +133,8 @@ class Forward {
   AlignedBuffer<float> k_, v_;      // [max_tokens, max n_head_kv * head_dim]
   AlignedBuffer<float> attended_;   // [max_tokens, max n_head * head_dim]
   AlignedBuffer<float> gated_;      // [max_tokens, max n_ff]
+  AlignedBuffer<float> up_;         // the same, where adapters part it from the gate
+  AlignedBuffer<float> low_rank_;   // [max_tokens, rank]
   AlignedBuffer<float> rotations_;  // [max_tokens, n_rot]
   AlignedBuffer<float> scratch_;    // [n_threads, scratch_per_thread_]
   // Partial results of attention over ranges of positions: [range, token, head] outputs, maxima and sums.

@@ -75,6 +75,7 @@ void Scheduler::share_prefix(size_t slot) {
   const std::vector<Token>& prompt = slots_[slot].request.prompt;
   const auto common = [&](size_t other) {
     const std::vector<Token>& held = slots_[other].held;
+    if (slots_[other].held_with != slots_[slot].request.adapters) return size_t{0};
     const auto n = static_cast<size_t>(std::mismatch(held.begin(), held.end(), prompt.begin(), prompt.end() - 1).first -
                                        held.begin());
     return n / batch_.n_batch() * batch_.n_batch();
@@ -85,6 +86,7 @@ void Scheduler::share_prefix(size_t slot) {
   }
   const size_t n = common(best);
   batch_.copy_prefix(best, slot, n);
+  slots_[slot].held_with = slots_[slot].request.adapters;
   slots_[slot].held.assign(prompt.begin(), prompt.begin() + static_cast<std::ptrdiff_t>(n));
   slots_[slot].n_read = n;
 }
@@ -125,7 +127,7 @@ Status Scheduler::read_prompts(std::vector<Answer>& done) {
     const size_t n = portion(slot, busy);
     if (n_tokens + n > most || (n < batch_.few_tokens() && n_tokens > 0)) continue;
     const bool last = slot.n_read + n == prompt.size() && slot.request.max_tokens != 0;
-    inputs.push_back({i, std::span<const Token>(prompt).subspan(slot.n_read, n), last ? size_t{1} : size_t{0}});
+    inputs.push_back({i, std::span<const Token>(prompt).subspan(slot.n_read, n), last ? size_t{1} : size_t{0}, &slot.request.adapters});
     chosen.push_back(i);
     n_tokens += n;
     if (n < batch_.few_tokens()) break;
@@ -163,9 +165,10 @@ Status Scheduler::read_states(size_t i, size_t n, std::vector<Answer>& done) {
   if (slot.n_read == 0) {
     batch_.truncate(i, 0);
     slot.held.clear();
+    slot.held_with = slot.request.adapters;
   }
   const auto tokens = std::span<const Token>(slot.request.prompt).subspan(slot.n_read, n);
-  const BatchInput input = {i, tokens, n};
+  const BatchInput input = {i, tokens, n, &slot.request.adapters};
   SHOEHORN_TRY(const auto states, batch_.eval_states({&input, 1}));
   took(i, tokens);
   slot.request.on_states(states);
@@ -182,7 +185,7 @@ Status Scheduler::generate(std::vector<Answer>& done) {
   for (size_t i = 0; i < slots_.size(); ++i) {
     Slot& slot = slots_[i];
     if (!slot.id || slot.reading()) continue;
-    inputs.push_back({i, {&slot.next, 1}, 1});
+    inputs.push_back({i, {&slot.next, 1}, 1, &slot.request.adapters});
     drawing.push_back(i);
   }
   if (inputs.empty()) return {};

@@ -23,6 +23,7 @@ struct Request {
   /// Called with the states [n, n_embd] of the prompt's tokens, in order, as they are computed; nothing is generated then.
   /// May be empty.
   std::function<void(std::span<const float>)> on_states = {};
+  Adapters adapters = {};  ///< added to the weights; prompts share what was computed with the same ones only
 };
 
 /// A request that is done: its generation, or why there is none.
@@ -66,6 +67,7 @@ class Scheduler {
     Request request;
     std::optional<Sampler> sampler;
     std::vector<tokenizer::Token> held;  // what the KV cache holds
+    Adapters held_with;                  // the adapters that it was computed with
     size_t n_read = 0;                   // of the prompt
     tokenizer::Token next = 0;           // drawn, not evaluated
     Generation generation;

@@ -36,7 +36,7 @@ Expected<std::span<const float>> Session::eval(std::span<const tokenizer::Token>
     const auto batch = tokens.subspan(begin, std::min(n_batch(), tokens.size() - begin));
     const size_t end = begin + batch.size();
     const size_t wanted = end > first_with_logits ? std::min(batch.size(), end - first_with_logits) : 0;
-    const Segment segment = {.cache = &cache_, .n_past = n_past_, .n = batch.size(), .n_out = wanted};
+    const Segment segment = {.cache = &cache_, .n_past = n_past_, .n = batch.size(), .n_out = wanted, .adapters = &adapters_};
     forward_->run(batch, {&segment, 1}, logits);
     logits += wanted * n_vocab();
     n_past_ += batch.size();
@@ -45,7 +45,7 @@ Expected<std::span<const float>> Session::eval(std::span<const tokenizer::Token>
 }
 
 void Session::run_layer(size_t layer, const Stream& stream) {
-  const Segment segment = {.cache = &cache_, .n_past = stream.n_past, .n = stream.n, .n_out = stream.n_out};
+  const Segment segment = {.cache = &cache_, .n_past = stream.n_past, .n = stream.n, .n_out = stream.n_out, .adapters = &adapters_};
   forward_->run_layer(layer, stream.x, {&segment, 1});
 }
 

@@ -40,6 +40,10 @@ class Session {
   /// of range; then nothing was appended.
   Expected<std::span<const float>> eval(std::span<const tokenizer::Token> tokens, size_t n_logits = 1);
 
+  /// Adds adapters to the weights for what is evaluated from now on; what was computed before stays as it is.
+  void adapt(Adapters adapters) { adapters_ = std::move(adapters); }
+  const Adapters& adapters() const { return adapters_; }
+
   /// Forgets all positions from n on.
   void truncate(size_t n) { n_past_ = std::min(n_past_, n); }
   /// Goes on behind the first n positions of cache(), which were put there.
@@ -68,6 +72,7 @@ class Session {
   size_t n_vocab() const { return model().hparams().n_vocab; }
   int n_threads() const { return forward_->pool().size(); }
   const Model& model() const { return *forward_->model(); }
+  const std::shared_ptr<const Model>& shared_model() const { return forward_->model(); }
   const KvCache& cache() const { return cache_; }
 
  private:
@@ -76,6 +81,7 @@ class Session {
   std::unique_ptr<Forward> forward_;
   KvCache cache_;
   size_t n_past_ = 0;
+  Adapters adapters_;
   AlignedBuffer<float> logits_;  // [n_logits, n_vocab]
 };
 

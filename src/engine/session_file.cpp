@@ -51,6 +51,13 @@ uint64_t hash_of_model(const Model& model) {
 Header header_of(const Session& session) {
   Header out;
   out.model = hash_of_model(session.model());
+  // Keys and values are of the weights with what is added to them.
+  for (const ScaledAdapter& scaled : session.adapters()) {
+    Fnv1a hash;
+    for (const uint64_t part : {out.model, scaled.adapter->hash()}) hash.add(std::as_bytes(std::span(&part, 1)));
+    hash.add(std::as_bytes(std::span(&scaled.scale, 1)));
+    out.model = hash.value();
+  }
   out.key_type = static_cast<uint32_t>(session.cache().key_format().type);
   out.value_type = static_cast<uint32_t>(session.cache().value_format().type);
   return out;

@@ -26,7 +26,8 @@ Status answer_all(engine::Batch& batch, std::vector<Question> questions,
                       .on_token = [&text = texts[i], &tokenizer = batch.model().tokenizer()](Token token) {
                         return text.add(tokenizer.piece(token));
                       },
-                      .on_logprobs = {}});
+                      .on_logprobs = {},
+                      .adapters = std::move(question.adapters)});
   }
   std::map<size_t, Expected<Answered>> ready;
   size_t next = 0;

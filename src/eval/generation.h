@@ -18,6 +18,7 @@ struct Question {
   int64_t max_tokens = -1;
   engine::SamplerOptions sampler;
   std::vector<std::string> stops;  ///< texts that end the answer and do not belong to it
+  engine::Adapters adapters = {};  ///< added to the weights
 };
 
 struct Answered {

@@ -47,7 +47,7 @@ struct Api::Impl {
     bool open;  ///< needs no key
     void (Impl::*handle)(const HttpRequest& request, const Exchange& exchange);
   };
-  static const std::array<Route, 17> kRoutes;
+  static const std::array<Route, 18> kRoutes;
 
   Impl(Worker& of, ApiOptions given) : worker(of), options(std::move(given)) {
     for (const std::string& key : options.api_keys) keys.push_back(hash_of(key));
@@ -116,6 +116,7 @@ struct Api::Impl {
             .chat_template = options.chat_template,
             .tool_format = options.tool_format,
             .defaults = options.defaults,
+            .adapters = options.adapters,
             .token_texts = [this] {
               std::call_once(texts_made, [this] {
                 texts = std::make_shared<const grammar::TokenTexts>(worker.model().tokenizer());
@@ -150,6 +151,13 @@ struct Api::Impl {
                                           {"n_embd", h.n_embd},
                                           {"n_params", models::count_parameters(worker.model().architecture(), h)},
                                           {"size", worker.model().file().file_bytes()}}}}}}}));
+  }
+
+  void adapters(const HttpRequest&, const Exchange& exchange) {
+    Json out = Json::array();
+    for (const engine::ScaledAdapter& each : options.adapters)
+      out.push_back({{"id", out.size()}, {"path", each.adapter->path()}, {"scale", each.scale}});
+    exchange->respond(json_response(out));
   }
 
   void props(const HttpRequest&, const Exchange& exchange) {
@@ -279,13 +287,14 @@ struct Api::Impl {
 };
 
 // llama.cpp's server has some of them without /v1, too.
-const std::array<Api::Impl::Route, 17> Api::Impl::kRoutes = {{
+const std::array<Api::Impl::Route, 18> Api::Impl::kRoutes = {{
     {"GET", "/", true, &Impl::page},
     {"GET", "/health", true, &Impl::health},
     {"GET", "/v1/health", true, &Impl::health},
     {"GET", "/v1/models", true, &Impl::models},
     {"GET", "/models", true, &Impl::models},
     {"GET", "/props", false, &Impl::props},
+    {"GET", "/lora-adapters", false, &Impl::adapters},
     {"GET", "/metrics", false, &Impl::metrics},
     {"POST", "/v1/completions", false, &Impl::completions},
     {"POST", "/v1/chat/completions", false, &Impl::chat},

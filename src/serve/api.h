@@ -23,6 +23,7 @@ struct ApiOptions {
   bool metrics = false;
   Pooling pooling = Pooling::kMean;
   GenerateDefaults defaults;
+  engine::Adapters adapters;  ///< requests can choose among them
   std::optional<tokenizer::ChatTemplate> chat_template;
   const ToolFormat* tool_format = nullptr;  ///< of chat_template
 };

@@ -51,7 +51,8 @@ class Completion : public std::enable_shared_from_this<Completion> {
                                  .sampler = request_.sampler,
                                  .max_tokens = request_.max_tokens,
                                  .on_token = {},
-                                 .on_logprobs = {}};
+                                 .on_logprobs = {},
+                                 .adapters = request_.adapters};
       request.sampler.seed += static_cast<uint32_t>(i % request_.n);
       if (request_.top_logprobs) {
         request.n_top = *request_.top_logprobs;

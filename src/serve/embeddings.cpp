@@ -40,7 +40,7 @@ class Embedding : public std::enable_shared_from_this<Embedding> {
     vectors_.resize(n, std::vector<double>(n_embd));
     left_ = n;
     for (size_t i = 0; i < n; ++i) {
-      engine::Request request = {.prompt = request_.inputs[i], .sampler = {}, .max_tokens = 0};
+      engine::Request request = {.prompt = request_.inputs[i], .sampler = {}, .max_tokens = 0, .adapters = request_.adapters};
       request.on_states = [self = shared_from_this(), i](std::span<const float> states) { self->add(i, states); };
       if (const Status accepted = worker_.submit(std::move(request), std::make_shared<Input>(shared_from_this()));
           !accepted) {
@@ -113,6 +113,7 @@ Expected<EmbeddingRequest> read_embedding(const RequestBody& body, const Generat
   const Fields fields(body.fields);
   EmbeddingRequest out;
   SHOEHORN_TRY(out.inputs, read_prompts(body.fields, "input", context));
+  SHOEHORN_TRY(out.adapters, read_adapters(body.fields, context));
   SHOEHORN_TRY(const auto format, fields.text("encoding_format"));
   if (format && *format != "float" && *format != "base64")
     return fail(ErrorCode::kInvalid, "encoding_format must be float or base64");

@@ -16,6 +16,7 @@ enum class Pooling { kMean, kLast };
 
 struct EmbeddingRequest {
   std::vector<std::vector<tokenizer::Token>> inputs;
+  engine::Adapters adapters;  ///< added to the weights
   bool base64 = false;  ///< vectors as text: their floats, little-endian, as OpenAI's clients ask for them
 };
 

@@ -139,6 +139,7 @@ Status read_common(const RequestBody& body, const GenerateContext& context, Gene
   }
   if (const Json* functions = fields.find("functions"); functions != nullptr && !functions->empty())
     return fail(ErrorCode::kUnsupported, "functions is not supported; tools took its place");
+  SHOEHORN_TRY(out.adapters, read_adapters(body.fields, context));
   return read_grammar(body, context, out);
 }
 
@@ -258,6 +259,26 @@ Expected<std::vector<Token>> chat_ids(const RequestBody& body, const GenerateCon
     if (auto ids = encode_chat(context.tokenizer, *context.chat_template, std::move(opened))) return ids;
   }
   return encode_chat(context.tokenizer, *context.chat_template, std::move(inputs));
+}
+
+Expected<engine::Adapters> read_adapters(const Json& body, const GenerateContext& context) {
+  engine::Adapters out = context.adapters;
+  if (const Json* given = Fields(body).find("lora")) {
+    if (!given->is_array() || given->size() > 1000)
+      return fail(ErrorCode::kInvalid, "lora must be a list of {{\"id\", \"scale\"}}");
+    for (engine::ScaledAdapter& adapter : out) adapter.scale = 0;
+    for (const Json& item : *given) {
+      if (!item.is_object()) return fail(ErrorCode::kInvalid, "lora must be a list of {{\"id\", \"scale\"}}");
+      SHOEHORN_TRY(const auto id, Fields(item).integer("id", 0, int64_t{1} << 31));
+      SHOEHORN_TRY(const auto scale, Fields(item).number("scale", -100, 100));
+      if (!id || static_cast<size_t>(*id) >= out.size())
+        return fail(ErrorCode::kInvalid, "lora: there is no adapter {}; the server has {} (--lora)", id.value_or(-1),
+                    out.size());
+      out[static_cast<size_t>(*id)].scale = static_cast<float>(scale.value_or(1));
+    }
+  }
+  std::erase_if(out, [](const engine::ScaledAdapter& adapter) { return adapter.scale == 0; });
+  return out;
 }
 
 Expected<std::vector<std::vector<Token>>> read_prompts(const Json& body, const char* key,

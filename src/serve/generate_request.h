@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "engine/adapter.h"
 #include "engine/sampler.h"
 #include "grammar/token_grammar.h"
 #include "serve/tool_calls.h"
@@ -30,6 +31,7 @@ struct GenerateRequest {
   std::vector<std::string> stops;
   std::optional<size_t> top_logprobs;  ///< nothing: no logprobs are asked for
   const ToolFormat* tools = nullptr;   ///< calls of tools are looked for in the answer
+  engine::Adapters adapters;           ///< added to the weights
   bool chat = false, stream = false, include_usage = false, echo = false;
 };
 
@@ -48,8 +50,13 @@ struct GenerateContext {
   const std::optional<tokenizer::ChatTemplate>& chat_template;
   const ToolFormat* tool_format;  ///< the template's; nullptr: it knows no tools
   const GenerateDefaults& defaults;
+  const engine::Adapters& adapters;  ///< that there are, with the scales of who does not say otherwise
   std::function<std::shared_ptr<const grammar::TokenTexts>()> token_texts;  ///< made when a request has a grammar
 };
+
+/// llama.cpp's "lora": [{"id", "scale"}, ...], ids counting the server's adapters; those that are not named are left out.
+/// All with their own scales where a request has no such field.
+Expected<engine::Adapters> read_adapters(const Json& body, const GenerateContext& context);
 
 /// Texts under a key as tokens: a text, a list of texts, of ids, or of lists of ids.
 Expected<std::vector<std::vector<tokenizer::Token>>> read_prompts(const Json& body, const char* key, const GenerateContext& context);

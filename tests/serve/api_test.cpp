@@ -356,6 +356,49 @@ TEST_F(ApiTest, AnswersHaveTheFormThatIsAskedFor) {
             alone(model_->tokenizer().encode("Once upon a time"), 12));
 }
 
+TEST_F(ApiTest, AdaptersAreChosenByTheRequest) {
+  start();
+  // One matrix, far from nothing.
+  const io::GgufTensor* tensor = model_->file().find("blk.2.ffn_down.weight");
+  ASSERT_NE(tensor, nullptr);
+  io::GgufWriter writer;
+  writer.set("general.type", std::string("adapter"));
+  writer.set("general.architecture", std::string(model_->architecture().name));
+  writer.set("adapter.type", std::string("lora"));
+  writer.set("adapter.lora.alpha", 64.0f);
+  ASSERT_TRUE(writer.add_tensor("blk.2.ffn_down.weight.lora_a", quant::Type::F32, {tensor->n_cols(), 1}));
+  ASSERT_TRUE(writer.add_tensor("blk.2.ffn_down.weight.lora_b", quant::Type::F32, {1, tensor->n_rows()}));
+  const std::string path = test::temp_dir() + "/a.gguf";
+  ASSERT_TRUE(writer.begin(path));
+  for (const uint64_t n : {tensor->n_cols(), tensor->n_rows()}) {
+    std::vector<float> values(n);
+    for (size_t i = 0; i < n; ++i) values[i] = i % 3 == 0 ? 1.0f : -0.5f;
+    ASSERT_TRUE(writer.append(std::as_bytes(std::span(values))));
+  }
+  ASSERT_TRUE(writer.commit());
+  const std::string plain = alone(model_->tokenizer().encode("The sun"), 10);
+  ASSERT_EXPECTED(auto adapter, engine::Adapter::open(path, model_));
+  options_.adapters = {{adapter, 1.0f}};
+  api_ = std::make_unique<Api>(*worker_, options_);
+  const auto text_with = [&](const Json& fields) {
+    Json body = {{"prompt", "The sun"}, {"max_tokens", 10}};
+    body.update(fields);
+    return complete(body)->json()["choices"][0]["text"];
+  };
+  const Json adapted = text_with(Json::object());
+  EXPECT_NE(adapted, plain);
+  EXPECT_EQ(text_with({{"lora", Json::array()}}), plain) << "nor what was computed with it";
+  EXPECT_EQ(text_with({{"lora", {{{"id", 0}, {"scale", 1}}}}}), adapted);
+  EXPECT_EQ(text_with({{"lora", {{{"id", 0}, {"scale", 0}}}}}), plain);
+  const Json list = ask("GET", "/lora-adapters")->json();
+  ASSERT_EQ(list.size(), 1u);
+  EXPECT_EQ(list[0], Json({{"id", 0}, {"path", path}, {"scale", 1.0f}}));
+  for (const char* wrong :
+       {R"({"prompt":"a","lora":5})", R"({"prompt":"a","lora":[{"id":1}]})", R"({"prompt":"a","lora":[{"scale":1}]})",
+        R"({"prompt":"a","lora":[{"id":0,"scale":1e9}]})"})
+    EXPECT_EQ(status_of("/v1/completions", wrong), 400) << wrong;
+}
+
 TEST_F(ApiTest, EmbeddingsAreTheMeanOfTheStates) {
   start();
   const auto embed = [&](const Json& body) { return ask("POST", "/v1/embeddings", body.dump())->json(); };
@@ -486,7 +529,8 @@ TEST_F(ApiTest, ThePageIsServedAsItIs) {
   const HttpResponse page = ask("GET", "/")->response();
   EXPECT_EQ(page.status, 200) << "the page itself has no secrets";
   EXPECT_EQ(page.body, test::read_text(test::source_dir() + "/web/page.html"));
-  const auto policy = std::ranges::find(page.headers, "Content-Security-Policy", &std::pair<std::string, std::string>::first);
+  const auto policy =
+      std::ranges::find(page.headers, "Content-Security-Policy", &std::pair<std::string, std::string>::first);
   ASSERT_NE(policy, page.headers.end());
   EXPECT_TRUE(policy->second.starts_with("default-src 'none'; script-src 'sha256-")) << policy->second;
   EXPECT_TRUE(policy->second.ends_with("frame-ancestors 'none'")) << policy->second;

@@ -233,6 +233,8 @@ class Completion : public std::enable_shared_from_this<Completion> {
     }
     prompt_tokens_ += choice.index_ % request_.n == 0 ? result->n_prompt : 0;
     completion_tokens_ += result->ids.size();
+    prompt_seconds_ = std::max(prompt_seconds_, result->prompt_seconds);
+    decode_seconds_ = std::max(decode_seconds_, result->decode_seconds);
     choice.finish_reason_ =
         result->stop == StopReason::kEndOfGeneration || result->stop == StopReason::kStopped ? "stop" : "length";
     if (request_.stream && request_.tools == nullptr) {
@@ -250,6 +252,7 @@ class Completion : public std::enable_shared_from_this<Completion> {
         Json event = head(true);
         event["choices"] = Json::array();
         event["usage"] = usage();
+        event["timings"] = timings();
         send(event);
       }
       exchange_->write("data: [DONE]\n\n");
@@ -272,6 +275,7 @@ class Completion : public std::enable_shared_from_this<Completion> {
       body["choices"].push_back(std::move(entry));
     }
     body["usage"] = usage();
+    body["timings"] = timings();
     exchange_->respond(json_response(body));
   }
 
@@ -291,6 +295,18 @@ class Completion : public std::enable_shared_from_this<Completion> {
             {"total_tokens", prompt_tokens_ + completion_tokens_}};
   }
 
+  /// llama.cpp's; of choices side by side, the longest. The first token of each comes with the prompt.
+  Json timings() const {
+    const auto per_second = [](size_t n, double seconds) { return seconds > 0 ? static_cast<double>(n) / seconds : 0; };
+    const size_t n_timed = completion_tokens_ - std::min(completion_tokens_, choices_.size());
+    return {{"prompt_n", prompt_tokens_},
+            {"prompt_ms", prompt_seconds_ * 1000},
+            {"prompt_per_second", per_second(prompt_tokens_, prompt_seconds_)},
+            {"predicted_n", completion_tokens_},
+            {"predicted_ms", decode_seconds_ * 1000},
+            {"predicted_per_second", per_second(n_timed, decode_seconds_)}};
+  }
+
   Worker& worker_;
   const GenerateRequest request_;
   const std::string model_name_;
@@ -300,6 +316,7 @@ class Completion : public std::enable_shared_from_this<Completion> {
   std::mutex mutex_;  // of what follows: start() may refuse while choices are at work
   std::vector<std::shared_ptr<Choice>> choices_;
   size_t left_ = 0, prompt_tokens_ = 0, completion_tokens_ = 0;
+  double prompt_seconds_ = 0, decode_seconds_ = 0;
   bool begun_ = false;
   std::atomic<bool> refused_{false};
 };

@@ -147,6 +147,10 @@ TEST_F(ApiTest, CompletesAsTheEngineDoes) {
   EXPECT_EQ(json["usage"]["completion_tokens"], 12);
   EXPECT_EQ(json["usage"]["prompt_tokens"], model_->tokenizer().encode("Once upon a time").size());
   EXPECT_EQ(json["usage"]["total_tokens"].get<int>(), json["usage"]["prompt_tokens"].get<int>() + 12);
+  EXPECT_EQ(json["timings"]["predicted_n"], 12);
+  EXPECT_NEAR(json["timings"]["predicted_per_second"].get<double>(),
+              11 / (json["timings"]["predicted_ms"].get<double>() / 1000), 1e-3);
+  EXPECT_GT(json["timings"]["prompt_ms"], 0);
 }
 
 TEST_F(ApiTest, PromptsOfAllForms) {

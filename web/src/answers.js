@@ -84,15 +84,17 @@ function withUnfinished(id) {
 }
 
 /** What is known of an answer: tokens, seconds to the first of them, tokens per second after it. */
-function statsOf({usage, prompt, sent, first, last, pieces}) {
+function statsOf({usage, timings, prompt, sent, first, last, pieces}) {
     const completion = usage?.completion_tokens ?? pieces,
         context = contextSize(get());
-    const seconds = (last - first) / 1000;
+    // The server measures where the tokens are made; pieces can wait on their way and come together.
+    const seconds = (last - first) / 1000,
+        rate = timings?.predicted_per_second ?? (seconds > 0.1 ? (completion - 1) / seconds : 0);
     return {
         completion,
         ...(usage || prompt ? {prompt: usage?.prompt_tokens ?? prompt} : {}),
         ...(first ? {first: (first - sent) / 1000} : {}),
-        ...(completion > 1 && seconds > 0 ? {rate: (completion - 1) / seconds} : {}),
+        ...(completion > 1 && rate > 0 ? {rate} : {}),
         ...(context ? {context} : {}),
     };
 }
@@ -114,7 +116,7 @@ async function read(id, run, fields, key) {
     run.sent = saved;
     for await (const part of complete(fields, key, run.controller.signal)) {
         if (part.finish) run.message = {...run.message, finish: part.finish};
-        if (part.usage) run.usage = part.usage;
+        if (part.usage) Object.assign(run, {usage: part.usage, timings: part.timings});
         if (!part.text) continue;
         const now = performance.now();
         run.first ??= now;

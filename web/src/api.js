@@ -75,7 +75,7 @@ async function* eventsOf(response) {
 }
 
 /**
- * An answer as it comes: {text}, {finish} and {usage}, each when it is known. `fields` hold messages, or the prompt of
+ * An answer as it comes: {text}, {finish} and {usage, timings}, each when it is known. `fields` hold messages, or the prompt of
  * a plain completion.
  */
 export async function* complete(fields, key, signal) {
@@ -89,7 +89,7 @@ export async function* complete(fields, key, signal) {
             const text = choice?.delta?.content ?? choice?.text;
             if (text) yield {text};
             if (choice?.finish_reason) yield {finish: choice.finish_reason};
-            if (event.usage) yield {usage: event.usage};
+            if (event.usage) yield {usage: event.usage, timings: event.timings};
         }
     } catch (error) {
         if (error.name === "AbortError" || error instanceof ApiError) throw error;

@@ -38,10 +38,11 @@ std::vector<TokenLogprob> logprobs_of(std::span<const float> logits, tokenizer::
   std::vector<tokenizer::Token> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
   n = std::min(n, order.size());
-  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(n), order.end(), [&](tokenizer::Token a, tokenizer::Token b) {
-    const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
-    return x != y ? x > y : a < b;
-  });
+  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(n), order.end(),
+                    [&](tokenizer::Token a, tokenizer::Token b) {
+                      const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
+                      return x != y ? x > y : a < b;
+                    });
   std::vector<TokenLogprob> out = {of(token)};
   for (size_t i = 0; i < n; ++i) out.push_back(of(order[i]));
   return out;
@@ -52,8 +53,9 @@ void Sampler::accept(tokenizer::Token token) { history_.push_back(token); }
 void Sampler::apply_penalties(std::span<float> logits) const {
   const bool off = options_.repeat_penalty == 1 && options_.presence_penalty == 0 && options_.frequency_penalty == 0;
   if (off || options_.repeat_last_n == 0) return;
-  const size_t look_back = options_.repeat_last_n < 0 ? history_.size()
-                                                      : std::min(history_.size(), static_cast<size_t>(options_.repeat_last_n));
+  const size_t look_back = options_.repeat_last_n < 0
+                               ? history_.size()
+                               : std::min(history_.size(), static_cast<size_t>(options_.repeat_last_n));
   std::unordered_map<tokenizer::Token, int> counts;
   for (size_t i = history_.size() - look_back; i < history_.size(); ++i) ++counts[history_[i]];
   for (const auto& [token, count] : counts) {
@@ -83,17 +85,25 @@ tokenizer::Token Sampler::sample(std::span<const float> given) {
 tokenizer::Token Sampler::draw() {
   if (options_.temperature <= 0) return argmax(logits_);
 
-  candidates_.clear();
-  for (size_t i = 0; i < logits_.size(); ++i) {
-    if (logits_[i] > kNever) candidates_.push_back({static_cast<tokenizer::Token>(i), logits_[i], 0});
-  }
-  if (candidates_.empty()) return argmax(logits_);
   const auto by_logit = [](const Candidate& a, const Candidate& b) {
     return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
   };
-  const size_t k = options_.top_k > 0 ? std::min(candidates_.size(), static_cast<size_t>(options_.top_k)) : candidates_.size();
-  std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(k), candidates_.end(), by_logit);
-  candidates_.resize(k);
+  // The k best so far as a heap with the worst in front, which almost no token of a large vocabulary gets past.
+  const size_t k = options_.top_k > 0 ? static_cast<size_t>(options_.top_k) : logits_.size();
+  candidates_.clear();
+  for (size_t i = 0; i < logits_.size(); ++i) {
+    if (candidates_.size() == k) {
+      if (!(logits_[i] > candidates_.front().logit)) continue;
+      std::pop_heap(candidates_.begin(), candidates_.end(), by_logit);
+      candidates_.pop_back();
+    } else if (!(logits_[i] > kNever)) {
+      continue;
+    }
+    candidates_.push_back({static_cast<tokenizer::Token>(i), logits_[i], 0});
+    if (options_.top_k > 0) std::push_heap(candidates_.begin(), candidates_.end(), by_logit);
+  }
+  if (candidates_.empty()) return argmax(logits_);
+  std::sort(candidates_.begin(), candidates_.end(), by_logit);
 
   const float best = candidates_.front().logit;
   const auto set_probabilities = [&](double temperature) {

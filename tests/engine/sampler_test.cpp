@@ -44,6 +44,26 @@ TEST(Sampler, TopKKeepsTheKMostLikely) {
   EXPECT_TRUE(counts.contains(1) && counts.contains(2));
 }
 
+// Of equal logits the lower ids, wherever they stand among many.
+TEST(Sampler, TopKOfManyWithEqualLogits) {
+  std::vector<float> logits(5000);
+  for (size_t i = 0; i < logits.size(); ++i) logits[i] = static_cast<float>(i * 7919 % 50);
+  std::vector<tokenizer::Token> best;
+  for (float logit = 49; best.size() < 120; --logit) {
+    for (size_t i = 0; i < logits.size() && best.size() < 120; ++i) {
+      if (logits[i] == logit) best.push_back(static_cast<tokenizer::Token>(i));
+    }
+  }
+  SamplerOptions options = kPlain;
+  options.top_k = 120;
+  options.temperature = 100;
+  Sampler sampler(options);
+  std::map<tokenizer::Token, int> counts;
+  for (int i = 0; i < 5000; ++i) ++counts[sampler.sample(logits)];
+  for (const tokenizer::Token token : best) EXPECT_TRUE(counts.contains(token)) << token;
+  EXPECT_EQ(counts.size(), best.size());
+}
+
 TEST(Sampler, TopPKeepsTheSmallestSetThatReachesTheShare) {
   SamplerOptions options = kPlain;
   options.top_p = 0.7f;  // softmax: 0.636, 0.234, 0.086, 0.032, 0.012

@@ -7,6 +7,7 @@ import {spawn} from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import {setTimeout as sleep} from "node:timers/promises";
+import {addressOf} from "../../tests/interop/support/server.mjs";
 
 const [model, build = "build"] = process.argv.slice(2);
 if (!model) {
@@ -17,15 +18,7 @@ const setting = (name, otherwise) => Number(process.env[name] ?? otherwise);
 const nStreams = setting("STREAMS", 8), nTokens = setting("TOKENS", 64), nPrompt = setting("PROMPT", 4096), rounds = setting("ROUNDS", 3), nRequests = setting("REQUESTS", 10_000);
 
 const server = spawn(path.join(build, "shoehorn"), ["serve", "-m", model, "--port", "0", "-np", String(nStreams), "-c", String(nPrompt + 512), "--temp", "1", "--max-waiting", "64"], {stdio: ["ignore", "ignore", "pipe"]});
-const base = await new Promise((resolve, reject) => {
-    let said = "";
-    server.stderr.on("data", data => {
-        said += data;
-        const found = /listening on (http:\/\/[0-9.:]+)/.exec(said);
-        if (found) resolve(found[1]);
-    });
-    server.on("exit", () => reject(new Error(said)));
-});
+const base = await addressOf(server);
 const median = values => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
 const quantile = (values, q) => values.toSorted((a, b) => a - b)[Math.min(values.length - 1, Math.floor(q * values.length))];
 const residentBytes = () => Number(/^VmRSS:\s+(\d+)/m.exec(fs.readFileSync(`/proc/${server.pid}/status`, "utf8"))[1]) * 1024;

@@ -19,13 +19,6 @@ using tokenizer::Token;
 
 constexpr uint64_t kMaxSavedBytes = uint64_t{64} << 20;
 
-/// Text that a command takes, without the space around it.
-std::string trimmed(std::string_view text) {
-  const size_t begin = text.find_first_not_of(" \t\n");
-  if (begin == std::string_view::npos) return "";
-  return std::string(text.substr(begin, text.find_last_not_of(" \t\n") + 1 - begin));
-}
-
 class Chat {
  public:
   Chat(engine::Session& session, const ChatOptions& options, tokenizer::ChatTemplate chat_template)
@@ -53,7 +46,7 @@ class Chat {
     if (name == "/exit" || name == "/quit") return false;
     for (const Command& command : kCommands) {
       if (command.name != name) continue;
-      SHOEHORN_RETURN_IF_ERROR((this->*command.run)(trimmed(line.substr(name_end))));
+      SHOEHORN_RETURN_IF_ERROR((this->*command.run)(CLI::detail::trim_copy(line.substr(name_end))));
       return true;
     }
     return fail(ErrorCode::kInvalid, "there is no command {}; /help tells them, and // begins a message with one /",
@@ -94,9 +87,7 @@ class Chat {
                   "the conversation has {} tokens, the context {}; /clear begins anew, a larger -c has more room",
                   ids.size(), session_.n_ctx());
     }
-    // What the cache already holds of this conversation need not be computed again; at least one token must be.
-    size_t common = 0;
-    while (common < held_.size() && common + 1 < ids.size() && held_[common] == ids[common]) ++common;
+    const size_t common = held_of(ids, held_);
     session_.truncate(common);
     const std::span<const Token> fresh(ids.data() + common, ids.size() - common);
     const auto& tokenizer = session_.model().tokenizer();

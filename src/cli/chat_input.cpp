@@ -38,9 +38,10 @@ bool has_input() {
   return poll(&input, 1, 0) > 0 && (input.revents & POLLIN) != 0;
 }
 
-}  // namespace
-
+/// Whether stdout may be coloured: a terminal, and no NO_COLOR (no-color.org) in the environment.
 bool may_colour() { return isatty(STDOUT_FILENO) != 0 && environment("NO_COLOR").empty(); }
+
+}  // namespace
 
 ChatInput::ChatInput() : terminal_(isatty(STDIN_FILENO) != 0) {
   if (!terminal_) return;

@@ -27,7 +27,4 @@ class ChatInput {
   std::string history_;  // file; empty: none
 };
 
-/// Whether stdout may be coloured: a terminal, and no NO_COLOR (no-color.org) in the environment.
-bool may_colour();
-
 }  // namespace shoehorn::cli

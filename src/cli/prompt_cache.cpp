@@ -1,8 +1,16 @@
 #include "cli/prompt_cache.h"
 
+#include <algorithm>
+
 #include "cli/command.h"
 
 namespace shoehorn::cli {
+
+size_t held_of(const std::vector<tokenizer::Token>& prompt, const std::vector<tokenizer::Token>& held) {
+  if (prompt.empty()) return 0;
+  return static_cast<size_t>(std::mismatch(held.begin(), held.end(), prompt.begin(), prompt.end() - 1).first -
+                             held.begin());
+}
 
 std::vector<tokenizer::Token> PromptCache::load(engine::Session& session) {
   if (path_.empty()) return {};

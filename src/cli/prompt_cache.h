@@ -8,6 +8,10 @@
 
 namespace shoehorn::cli {
 
+/// How many tokens of a prompt, from its beginning, a session holds that holds `held`; never the last one, which has to be
+/// computed for what comes next.
+size_t held_of(const std::vector<tokenizer::Token>& prompt, const std::vector<tokenizer::Token>& held);
+
 /// llama.cpp's --prompt-cache: a file, or nothing.
 class PromptCache {
  public:

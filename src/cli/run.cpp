@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <memory>
@@ -76,8 +75,7 @@ Status complete(const Options& o, engine::Session& session, const std::string& p
   }
   PromptCache cache(o.chat.prompt_cache, o.chat.prompt_cache_ro);
   const auto kept = cache.load(session);
-  // At least one token has to be computed for what comes next.
-  const auto n_kept = static_cast<size_t>(std::mismatch(kept.begin(), kept.end(), ids.begin(), ids.end() - 1).first - kept.begin());
+  const size_t n_kept = held_of(ids, kept);
   session.truncate(n_kept);
   engine::Sampler sampler(o.sampler);
   const bool stream = !o.json;

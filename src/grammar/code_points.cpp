@@ -98,6 +98,13 @@ std::vector<uint32_t> code_points(std::string_view text) {
   return out;
 }
 
+int hexadecimal_digit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
 void append_utf8(std::string& text, uint32_t code_point) {
   const auto bytes = utf8(code_point);
   text.append(reinterpret_cast<const char*>(bytes.data()), static_cast<size_t>(utf8_size(code_point)));

@@ -30,6 +30,8 @@ std::vector<ByteSequence> utf8_sequences(const std::vector<CodePoints>& set);
 
 /// The characters of valid UTF-8.
 std::vector<uint32_t> code_points(std::string_view text);
+/// 0 to 15; -1 for what is no hexadecimal digit.
+int hexadecimal_digit(char c);
 /// Appends a character as UTF-8.
 void append_utf8(std::string& text, uint32_t code_point);
 

@@ -214,11 +214,7 @@ class Parser {
   Expected<uint32_t> parse_hex(size_t digits) {
     uint32_t out = 0;
     for (size_t i = 0; i < digits; ++i, ++at_) {
-      const char c = peek();
-      const int digit = c >= '0' && c <= '9'   ? c - '0'
-                        : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                        : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                               : -1;
+      const int digit = hexadecimal_digit(peek());
       if (digit < 0) return error("{} hexadecimal digits are expected{}", digits, rest());
       out = out << 4 | static_cast<uint32_t>(digit);
     }

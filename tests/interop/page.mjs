@@ -3,14 +3,9 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import {after, before, test} from "node:test";
+import {launchBrowser, skip} from "./support/browser.mjs";
 import {startServer} from "./support/server.mjs";
 import {root, tempDir} from "./support/shoehorn.mjs";
-
-const executablePath = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(file =>
-    fs.existsSync(file),
-);
-const playwright = await import("playwright-core").catch(() => undefined);
-const skip = executablePath && playwright ? false : "chromium or playwright-core is not installed";
 
 const kChat = "**/v1/chat/completions";
 let server, browser, base;
@@ -18,10 +13,7 @@ let server, browser, base;
 before(async () => {
     if (skip) return;
     ({server, base} = await startServer("-np", "2", "-n", "40"));
-    browser = await playwright.chromium.launch({
-        executablePath,
-        args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-    });
+    browser = await launchBrowser();
 });
 after(async () => {
     await browser?.close();

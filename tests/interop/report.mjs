@@ -4,11 +4,8 @@ import fs from "node:fs";
 import path from "node:path";
 import {after, before, test} from "node:test";
 import {pathToFileURL} from "node:url";
+import {launchBrowser, skip} from "./support/browser.mjs";
 import {root, shoehorn, tempDir} from "./support/shoehorn.mjs";
-
-const executablePath = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(file => fs.existsSync(file));
-const playwright = await import("playwright-core").catch(() => undefined);
-const skip = executablePath && playwright ? false : "chromium or playwright-core is not installed";
 
 const dir = tempDir();
 let browser;
@@ -31,7 +28,7 @@ before(async () => {
         record(`bench-${type}.json`, "bench", "-m", file(name), "-p", "32", "-n", "8", "-pg", "32,8", "-r", "2", "-o", "json");
     }
     shoehorn("report", dir);
-    browser = await playwright.chromium.launch({executablePath, args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]});
+    browser = await launchBrowser();
 });
 after(() => browser?.close());
 

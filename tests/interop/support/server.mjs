@@ -6,12 +6,9 @@ import {program, root, shoehorn, tempDir} from "./shoehorn.mjs";
 /** A template that knows system messages and tools, for a model that was trained on none. */
 export const template = "{% if tools %}{{ tools | tojson }} <tool_call>{% endif %}{% for m in messages %}<{{ m.role }}>{{ m.content }}</{{ m.role }}>{% endfor %}<assistant>";
 
-/** Starts `shoehorn serve` on a free port: its process and its address. */
-export async function startServer(...options) {
-    const model = path.join(tempDir(), "fable.gguf");
-    shoehorn("quantize", path.join(root, "models/fable-10m"), model, "Q8_0", "--no-check", "-q");
-    const server = spawn(program, ["serve", "-m", model, "--port", "0", "-c", "512", "--temp", "0", "-t", "1", ...(options.includes("--chat-template") ? [] : ["--chat-template", template]), ...options]);
-    const base = await new Promise((resolve, reject) => {
+/** Where a server that was started with its stderr piped listens. */
+export function addressOf(server) {
+    return new Promise((resolve, reject) => {
         let said = "";
         server.stderr.on("data", data => {
             said += data;
@@ -20,5 +17,12 @@ export async function startServer(...options) {
         });
         server.on("exit", () => reject(new Error(said)));
     });
-    return {server, base};
+}
+
+/** Starts `shoehorn serve` on a free port: its process and its address. */
+export async function startServer(...options) {
+    const model = path.join(tempDir(), "fable.gguf");
+    shoehorn("quantize", path.join(root, "models/fable-10m"), model, "Q8_0", "--no-check", "-q");
+    const server = spawn(program, ["serve", "-m", model, "--port", "0", "-c", "512", "--temp", "0", "-t", "1", ...(options.includes("--chat-template") ? [] : ["--chat-template", template]), ...options]);
+    return {server, base: await addressOf(server)};
 }

@@ -49,23 +49,31 @@ ChatInput::ChatInput() : terminal_(isatty(STDIN_FILENO) != 0) {
   stifle_history(kMaxHistory);
   history_ = history_path();
   if (!history_.empty()) read_history(history_.c_str());
+  tcgetattr(STDIN_FILENO, &found_);
+  // Between the lines the terminal would make an end of file of Ctrl-D, of which the next line sees a NUL at most.
+  termios modes = found_;
+  modes.c_cc[VEOF] = _POSIX_VDISABLE;
+  tcsetattr(STDIN_FILENO, TCSANOW, &modes);
 }
 
 ChatInput::~ChatInput() {
+  if (terminal_) tcsetattr(STDIN_FILENO, TCSANOW, &found_);
   if (history_.empty()) return;
   const mode_t before = umask(0077);
   write_history(history_.c_str());
   umask(before);
 }
 
-std::optional<std::string> ChatInput::read_line(const char* prompt) const {
+std::optional<std::string> ChatInput::read_line(const char* prompt) {
   if (!terminal_) {
     std::string line;
     if (!std::getline(std::cin, line)) return std::nullopt;
     return line;
   }
+  if (ended_) return std::nullopt;
   const std::unique_ptr<char, decltype(&std::free)> line(readline(prompt), &std::free);
-  if (line == nullptr) return std::nullopt;
+  ended_ = line == nullptr;
+  if (ended_) return std::nullopt;
   return std::string(line.get());
 }
 

@@ -60,9 +60,11 @@ class Terminal {
       if (std::chrono::steady_clock::now() > end || !read_some(100)) return false;
     }
   }
-  /// Waits for the program's end.
+  /// Waits for the program's end; -1 when 30 seconds do not bring it.
   int exit_code() {
-    while (read_some(30'000)) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while (read_some(100)) {
+      if (std::chrono::steady_clock::now() > end) return -1;
     }
     int status = 0;
     waitpid(pid_, &status, 0);
@@ -138,6 +140,15 @@ TEST_F(ChatOnATerminal, CtrlCStopsTheAnswerOnly) {
   ASSERT_TRUE(terminal.shows("tok/s")) << terminal.screen();
   terminal.type("/exit\n");
   EXPECT_EQ(terminal.exit_code(), 0) << terminal.screen();
+}
+
+TEST_F(ChatOnATerminal, TheEndMayBeTypedAhead) {
+  Terminal terminal(model_, home_, {"-n", "200"});
+  ASSERT_TRUE(terminal.shows("> "));
+  terminal.type("Tell me a story\n");
+  ASSERT_TRUE(terminal.shows("story\r\n")) << terminal.screen();
+  terminal.type("\x04");
+  EXPECT_EQ(terminal.exit_code(), 0) << "after the answer: " << terminal.screen();
 }
 
 TEST_F(ChatOnATerminal, ColoursAreForTerminalsThatWantThem) {

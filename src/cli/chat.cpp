@@ -101,7 +101,6 @@ class Chat {
       std::fflush(stdout);
       return !interrupted();
     });
-    clear_interrupt();
     held_ = ids;
     if (!generated) {
       held_.resize(session_.n_past());
@@ -240,7 +239,9 @@ Status chat_loop(engine::Session& session, const ChatOptions& options) {
   } else if (input.is_terminal()) {
     remark("Chat. /help tells the commands; Ctrl-D ends it, Ctrl-C stops an answer.");
   }
-  while (!interrupted()) {
+  for (;;) {
+    clear_interrupt();  // a Ctrl-C that came too late for its answer
+    if (interrupted()) break;
     const auto line = input.read();
     if (!line) break;
     if (line->empty()) continue;

@@ -40,8 +40,9 @@ CommonOptions& common();
 /// Progress on stderr: a bar on a terminal, plain lines otherwise, nothing with -q. Ctrl-C asks the work to stop.
 std::unique_ptr<Progress> make_progress();
 
-/// True once the user pressed Ctrl-C (SIGINT) or the process was asked to end (SIGTERM); cleared by clear_interrupt().
+/// True once the user pressed Ctrl-C (SIGINT) or the process was asked to end (SIGTERM).
 bool interrupted();
+/// Forgets Ctrl-C, not that the process was asked to end.
 void clear_interrupt();
 /// Installs the handlers: the first signal sets interrupted(), the second removes temporary files and exits with 130.
 void install_signal_handlers();

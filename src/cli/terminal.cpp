@@ -15,10 +15,12 @@
 namespace shoehorn::cli {
 namespace {
 
-std::atomic<int> interrupts{0};
+std::atomic<int> interrupts{0}, terminations{0};
 
-void on_signal(int) {
-  if (interrupts.fetch_add(1) == 0) return;
+void on_signal(int signal) {
+  const bool first = !interrupted();
+  (signal == SIGINT ? interrupts : terminations).fetch_add(1);
+  if (first) return;
   remove_registered_files();
   _exit(130);
 }
@@ -81,7 +83,8 @@ class TerminalProgress : public Progress {
     }
     constexpr int kWidth = 30;
     const int filled = static_cast<int>(std::lround(share * kWidth));
-    fmt::print(stderr, "\r\033[K{} [{:#<{}}{:.<{}}] {:3.0f}%  {} left", stage_, "", filled, "", kWidth - filled, share * 100, eta);
+    fmt::print(stderr, "\r\033[K{} [{:#<{}}{:.<{}}] {:3.0f}%  {} left", stage_, "", filled, "", kWidth - filled,
+               share * 100, eta);
     std::fflush(stderr);
     shown_ = true;
   }
@@ -102,7 +105,9 @@ class TerminalProgress : public Progress {
 
 std::unique_ptr<Progress> make_progress() { return std::make_unique<TerminalProgress>(); }
 
-bool interrupted() { return interrupts.load(std::memory_order_relaxed) > 0; }
+bool interrupted() {
+  return interrupts.load(std::memory_order_relaxed) + terminations.load(std::memory_order_relaxed) > 0;
+}
 void clear_interrupt() { interrupts.store(0); }
 
 void install_signal_handlers() {
@@ -146,9 +151,10 @@ std::string format_table(const std::vector<std::vector<std::string>>& rows) {
 
 std::vector<std::string> rewrite_flags(int argc, char** argv) {
   static constexpr std::pair<std::string_view, std::string_view> kFlags[] = {
-      {"-cnv", "--conversation"},  {"-no-cnv", "--no-conversation"}, {"-ngl", "--n-gpu-layers"}, {"-ctk", "--cache-type-k"},
-      {"-ctv", "--cache-type-v"},  {"-np", "--parallel"},            {"-sys", "--system-prompt"}, {"-tb", "--threads-batch"},
-      {"-ub", "--ubatch-size"},    {"-pg", "--prompt-gen"},          {"-Cr", "--cpu-range"},       {"-jf", "--json-schema-file"},
+      {"-cnv", "--conversation"},  {"-no-cnv", "--no-conversation"}, {"-ngl", "--n-gpu-layers"},
+      {"-ctk", "--cache-type-k"},  {"-ctv", "--cache-type-v"},       {"-np", "--parallel"},
+      {"-sys", "--system-prompt"}, {"-tb", "--threads-batch"},       {"-ub", "--ubatch-size"},
+      {"-pg", "--prompt-gen"},     {"-Cr", "--cpu-range"},           {"-jf", "--json-schema-file"},
   };
   std::vector<std::string> arguments;
   for (int i = 1; i < argc; ++i) {

@@ -35,6 +35,7 @@ class Terminal {
       setenv("HOME", home.c_str(), 1);
       unsetenv("XDG_STATE_HOME");
       setenv("TERM", "xterm", 1);
+      setenv("LC_ALL", "C", 1);
       execv(argv[0], argv.data());
       _exit(127);
     }
@@ -45,6 +46,7 @@ class Terminal {
     close(fd_);
   }
 
+  void send(int signal) const { kill(pid_, signal); }
   void type(std::string_view keys) const {
     EXPECT_EQ(write(fd_, keys.data(), keys.size()), static_cast<ssize_t>(keys.size()));
   }
@@ -128,17 +130,56 @@ TEST_F(ChatOnATerminal, LinesThatArePastedAreOneMessageAndAreRemembered) {
   EXPECT_TRUE(terminal.shows("/nonsense")) << terminal.screen();
 }
 
+const std::vector<std::string> kLongAnswer = {"--grammar", "root ::= \"An answer has begun\" [a-z]{50000}"};
+
 TEST_F(ChatOnATerminal, CtrlCStopsTheAnswerOnly) {
-  Terminal terminal(model_, home_, {"-n", "3500"});
+  Terminal terminal(model_, home_, kLongAnswer);
   ASSERT_TRUE(terminal.shows("> "));
   terminal.type("Tell me a story\n");
-  ASSERT_TRUE(terminal.shows("story\r\n")) << terminal.screen();
-  ASSERT_TRUE(terminal.shows(" ")) << "an answer has begun";
+  ASSERT_TRUE(terminal.shows("An answer has begun")) << terminal.screen();
   terminal.type("\x03");
   ASSERT_TRUE(terminal.shows("> ")) << terminal.screen();
   terminal.type("/stats\n");
   ASSERT_TRUE(terminal.shows("tok/s")) << terminal.screen();
   terminal.type("/exit\n");
+  EXPECT_EQ(terminal.exit_code(), 0) << terminal.screen();
+}
+
+TEST_F(ChatOnATerminal, CtrlCDropsWhatWasTypedAndTwiceEndsTheChat) {
+  Terminal terminal(model_, home_, {"-n", "5"});
+  ASSERT_TRUE(terminal.shows("> "));
+  terminal.type("/nonsense");
+  ASSERT_TRUE(terminal.shows("/nonsense"));
+  terminal.type("\x03");
+  ASSERT_TRUE(terminal.shows("^C")) << terminal.screen();
+  ASSERT_TRUE(terminal.shows("> ")) << terminal.screen();
+  terminal.type("/stats\n");
+  ASSERT_TRUE(terminal.shows("tok/s")) << "it was not added to: " << terminal.screen();
+  ASSERT_TRUE(terminal.shows("> ")) << terminal.screen();
+  terminal.type("\x03");
+  ASSERT_TRUE(terminal.shows("once more")) << terminal.screen();
+  ASSERT_TRUE(terminal.shows("> ")) << terminal.screen();
+  terminal.type("\x03");
+  EXPECT_EQ(terminal.exit_code(), 0) << terminal.screen();
+}
+
+TEST_F(ChatOnATerminal, EveryAlphabetCanBeTypedWhateverTheLocale) {
+  Terminal terminal(model_, home_, {"-n", "5"});
+  ASSERT_TRUE(terminal.shows("> "));
+  terminal.type("Grüße, 世界 🦊x\x7f!\n");
+  ASSERT_TRUE(terminal.shows("世界")) << terminal.screen();
+  ASSERT_TRUE(terminal.shows("> ")) << terminal.screen();
+  terminal.type("/save " + home_ + "/a.json\n");
+  ASSERT_TRUE(terminal.shows("2 messages")) << terminal.screen();
+  EXPECT_EQ(Json::parse(test::read_text(home_ + "/a.json"))[0]["content"], "Grüße, 世界 🦊!");
+}
+
+TEST_F(ChatOnATerminal, ARequestToEndStopsTheAnswerAndTheChat) {
+  Terminal terminal(model_, home_, kLongAnswer);
+  ASSERT_TRUE(terminal.shows("> "));
+  terminal.type("Tell me a story\n");
+  ASSERT_TRUE(terminal.shows("An answer has begun")) << terminal.screen();
+  terminal.send(SIGTERM);
   EXPECT_EQ(terminal.exit_code(), 0) << terminal.screen();
 }
 

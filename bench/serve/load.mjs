@@ -1,5 +1,6 @@
 // What `shoehorn serve` does under load: node bench/serve/load.mjs MODEL.gguf [BUILD_DIR]
-//   streams   tokens/s of one stream, and of 8 side by side (STREAMS)
+//   streams   tokens/s of one stream, and of 8 side by side (STREAMS): while all of them generate, and from the first token of
+//             any to the last of all, their prompts of 32 tokens included
 //   gaps      time between two tokens of a stream while a prompt of 4096 tokens (PROMPT) is read beside it
 //   memory    resident memory after 500 requests and after 10,000 (REQUESTS=0: left out)
 // Medians of ROUNDS=3. Nothing else may run. One JSON object to stdout.
@@ -15,7 +16,7 @@ if (!model) {
     process.exit(2);
 }
 const setting = (name, otherwise) => Number(process.env[name] ?? otherwise);
-const nStreams = setting("STREAMS", 8), nTokens = setting("TOKENS", 64), nPrompt = setting("PROMPT", 4096), rounds = setting("ROUNDS", 3), nRequests = setting("REQUESTS", 10_000);
+const nStreams = setting("STREAMS", 8), nTokens = setting("TOKENS", 128), nPrompt = setting("PROMPT", 4096), rounds = setting("ROUNDS", 3), nRequests = setting("REQUESTS", 10_000);
 
 const server = spawn(path.join(build, "shoehorn"), ["serve", "-m", model, "--port", "0", "-np", String(nStreams), "-c", String(nPrompt + 512), "--temp", "1", "--max-waiting", "64"], {stdio: ["ignore", "ignore", "pipe"]});
 const base = await addressOf(server);
@@ -47,14 +48,21 @@ async function stream(n, salt, onToken = () => {}) {
     return times;
 }
 
+/** Tokens a second from the first token of any stream to the last of all; while all of them generate. */
 const rate = times => (times.flat().length - times.length) / (Math.max(...times.flat()) - Math.min(...times.map(each => each[0])));
+const rateOfAll = times => {
+    const begin = Math.max(...times.map(each => each[0])), end = Math.min(...times.map(each => each.at(-1)));
+    return times.flat().filter(time => time > begin && time <= end).length / (end - begin);
+};
 const result = {model: path.basename(model), streams: nStreams, prompt: nPrompt, rounds};
-const one = [], many = [];
+const one = [], many = [], withPrompts = [];
 for (let round = 0; round < rounds; ++round) {
     one.push(rate([await stream(nTokens, 100 + round)]));
-    many.push(rate(await Promise.all(Array.from({length: nStreams}, (_, i) => stream(nTokens, 1000 * (round + 1) + i)))));
+    const times = await Promise.all(Array.from({length: nStreams}, (_, i) => stream(nTokens, 1000 * (round + 1) + i)));
+    many.push(rateOfAll(times));
+    withPrompts.push(rate(times));
 }
-Object.assign(result, {one_stream_tokens_per_second: median(one), all_streams_tokens_per_second: median(many), ratio: median(many.map((each, i) => each / one[i]))});
+Object.assign(result, {one_stream_tokens_per_second: median(one), all_streams_tokens_per_second: median(many), with_prompts_tokens_per_second: median(withPrompts), ratio: median(many.map((each, i) => each / one[i]))});
 
 const ratios = [], p99s = [], medians = [];
 for (let round = 0; round < rounds; ++round) {

@@ -306,7 +306,8 @@ TEST(Scheduler, ALongPromptLetsThoseWhoGenerateGoOnAndIsReadTheSame) {
   size_t drawn = 0;
   // Whose last portion is short, just long enough for the kernels of many, and something between.
   for (const size_t n : {size_t{256 + 3}, size_t{256 + 2 * portion + 1}, size_t{400}}) {
-    const auto first = scheduler.submit({talker.prompt, talker.sampler, talker.max_tokens, [&](Token) { return ++drawn > 0; }});
+    const auto first =
+        scheduler.submit({talker.prompt, talker.sampler, talker.max_tokens, [&](Token) { return ++drawn > 0; }});
     ASSERT_TRUE(scheduler.step().has_value());
     const Query late = {some_tokens(n, n), 5, {.temperature = 0}};
     const auto second = scheduler.submit({late.prompt, late.sampler, late.max_tokens, {}});
@@ -361,12 +362,16 @@ TEST(SlowScheduler, ManySequencesGiveTheSameAnswersUpToTheKernelsRounding) {
   const auto model = open_model(path);
   const SessionOptions options = {.n_ctx = 128, .n_threads = 2};
   std::vector<Query> asked;
-  for (const char* text : {"Once upon a time", "The old man said", "In the morning", "There was a", "It is a truth",
-                           "She looked at", "When the war", "My dear sir,", "The king of", "On the table",
-                           "He had never", "A dog and", "The sea was", "Nothing could"}) {
+  const std::array texts = {"Once upon a time", "The old man said", "In the morning", "There was a",  "It is a truth",
+                            "She looked at",    "When the war",     "My dear sir,",   "The king of",  "On the table",
+                            "He had never",     "A dog and",        "The sea was",    "Nothing could"};
+  const size_t n_many = model->kernels().batch_from + 5;
+  for (size_t i = 0; i < n_many; ++i) {
+    const std::array ends = {"", " then", " only", " very"};
+    const std::string text = std::string(texts[i % texts.size()]) + ends.at(i / texts.size());
     asked.push_back({model->tokenizer().encode(text), 40, {.temperature = 0}});
   }
-  const auto few = together(model, options, 8, asked), many = together(model, options, 14, asked);
+  const auto few = together(model, options, 8, asked), many = together(model, options, n_many, asked);
   size_t n_same = 0;
   for (size_t i = 0; i < asked.size(); ++i) {
     const Generation expected = alone(model, options, asked[i]);

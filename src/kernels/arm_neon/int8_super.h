@@ -16,16 +16,22 @@ struct Int8Super {
   float sum_of_32[kSuper / 32];    ///< and for formats with a min per 32
 };
 
-SHOEHORN_INLINE void set_group(Int8Super& to, size_t group, float scale, float sum) {
+SHOEHORN_INLINE void set_group(Int8Super& to, size_t group, const int8_t (&q)[quant::kGroup], float scale, float sum) {
+  __builtin_memcpy(to.q + group * quant::kGroup, q, quant::kGroup);
   to.scale[group] = scale;
   to.sum[group] = sum;
   to.scale_of_32[group / 2] = scale;
   to.sum_of_32[group / 2] = group % 2 == 0 ? sum : to.sum_of_32[group / 2] + sum;
 }
 
-/// acc += the products of 256 weights and activations but for their mins, which go to `mins`.
+/// The codes stay as they are.
+SHOEHORN_INLINE void arrange(Codes&) {}
+
+constexpr size_t kParts = 1;
+
+/// acc += the products of 256 weights and activations
 template <class Rows>
-SHOEHORN_INLINE void add_super(const Codes& c, const Int8Super& x, F32& acc, F32& mins) {
+SHOEHORN_INLINE void add_part(const Codes& c, size_t, const Int8Super& x, F32& acc) {
   using Format = FormatOf<typename Rows::BlockType>;
   constexpr size_t kVectors = Format::kScaleGroup / kBytes;  // registers of a group's codes
   const float* scales = kVectors == 1 ? x.scale : x.scale_of_32;
@@ -37,7 +43,7 @@ SHOEHORN_INLINE void add_super(const Codes& c, const Int8Super& x, F32& acc, F32
     if constexpr (Format::kMins) total_mins = multiply_add(c.offset[i], load<F32>(sums + i * kLanes), total_mins);
   });
   acc = Format::kFactors ? multiply_add(total, splat(c.step_factor), acc) : total;
-  if constexpr (Format::kMins) mins = multiply_add(total_mins, splat(c.offset_factor), mins);
+  if constexpr (Format::kMins) acc = multiply_add(total_mins, splat(-c.offset_factor), acc);
 }
 
 }  // namespace

@@ -11,30 +11,43 @@ constexpr size_t kPrefetchBytes = 2048;
 constexpr size_t rows_at_once(size_t n_tokens) { return n_tokens == 1 ? 4 : n_tokens == 2 ? 2 : 1; }
 
 #if !defined(SHOEHORN_OWN_INT8_SUPER)
-/// Int8Rows: 256 activations.
+/// Int8Rows: 256 activations, kLanes groups of 16 after the other, each in the order of transpose_quads().
 struct Int8Super {
   int8_t q[kSuper];
-  float scale[kGroups];  ///< x = scale * q; pairs are equal, the scale is of 32
+  float scale[kGroups];  ///< x = scale * q; those of 32 are equal
   float sum[kGroups];    ///< of the scaled values, for the mins
 };
 
-SHOEHORN_INLINE void set_group(Int8Super& to, size_t group, float scale, float sum) {
-  to.scale[group] = scale;
-  to.sum[group] = sum;
+SHOEHORN_INLINE void set_group(Int8Super& to, size_t group, const int8_t (&q)[quant::kGroup], float scale, float sum) {
+  constexpr size_t kPerRegister = kLanes / 4;
+  const size_t first = group / kLanes * kLanes, lane = group % kPerRegister * 4 + group % kLanes / kPerRegister;
+  for (size_t quad = 0; quad < 4; ++quad) {
+    __builtin_memcpy(to.q + first * quant::kGroup + quad * kBytes + 4 * lane, q + 4 * quad, 4);
+  }
+  to.scale[first + lane] = scale;
+  to.sum[first + lane] = sum;
 }
 
-/// acc += the products of 256 weights and activations but for the mins, which go to `mins`.
-template <class Rows>
-SHOEHORN_INLINE void add_super(const Codes& c, const Int8Super& x, F32& acc, F32& mins) {
-  F32 scale[kGroupVectors];
+/// Brings a group's codes into one lane of four registers, as the activations lie: four multiplications after each other sum a
+/// group, and one conversion to float serves kLanes of them, for every token. The mins become what is to be added.
+SHOEHORN_INLINE void arrange(Codes& c) {
   unroll<kGroupVectors>([&](auto i) SHOEHORN_LAMBDA {
-    scale[i] = c.scale[i] * load<F32>(x.scale + i * kLanes);
-    mins = multiply_add(c.min[i], load<F32>(x.sum + i * kLanes), mins);
+    transpose_quads(c.q + 4 * i);
+    c.scale[i] = lanes_of_quads(c.scale[i]);
+    c.min[i] = -lanes_of_quads(c.min[i]);
   });
-  unroll<kCodeVectors>([&](auto i) SHOEHORN_LAMBDA {
-    const I32 d = dot<Rows::kSigned>(I32{}, c.q[i], load<U8>(x.q + i * kBytes));
-    acc = multiply_add(to_float(d), spread_to_lanes(scale, i), acc);
-  });
+}
+
+/// Parts of 256 weights that are multiplied with all tokens before the next, for want of registers.
+constexpr size_t kParts = kGroupVectors;
+
+/// acc += the products of a part of 256 weights and activations
+template <class Rows>
+SHOEHORN_INLINE void add_part(const Codes& c, size_t part, const Int8Super& x, F32& acc) {
+  I32 d = {};
+  unroll<4>([&](auto i) SHOEHORN_LAMBDA { d = dot<Rows::kSigned>(d, c.q[4 * part + i], load<U8>(x.q + (4 * part + i) * kBytes)); });
+  acc = multiply_add(to_float(d), c.scale[part] * load<F32>(x.scale + part * kLanes), acc);
+  acc = multiply_add(c.min[part], load<F32>(x.sum + part * kLanes), acc);
 }
 #endif
 
@@ -48,19 +61,22 @@ template <class Rows, size_t kRows, size_t kTokens>
 SHOEHORN_INLINE void int8_rows(const MatmulArgs& a, const std::byte* rows, size_t distance, const Int8Super* x, size_t n_supers, float* y,
                                size_t y_distance) {
   constexpr size_t kSuperBytes = Rows::kBlocks * Rows::kBlockBytes;
-  F32 acc[kRows][kTokens] = {}, mins[kRows][kTokens] = {};
+  F32 acc[kRows][kTokens] = {};
   for (size_t s = 0; s < n_supers; ++s) {
     unroll<kRows>([&](auto r) SHOEHORN_LAMBDA {
       const std::byte* row = rows + r * distance;
       Codes c;
       Rows::load(row, s, a.n_cols, c);
+      arrange(c);
       prefetch<kSuperBytes>(row + s * kSuperBytes);
-      unroll<kTokens>([&](auto t) SHOEHORN_LAMBDA { add_super<Rows>(c, x[t * n_supers + s], acc[r][t], mins[r][t]); });
+      unroll<kParts>([&](auto part) SHOEHORN_LAMBDA {
+        unroll<kTokens>([&](auto t) SHOEHORN_LAMBDA { add_part<Rows>(c, part, x[t * n_supers + s], acc[r][t]); });
+      });
       if constexpr (SHOEHORN_ROW_BY_ROW) asm volatile("" : : : "memory");
     });
   }
   unroll<kRows>([&](auto r) SHOEHORN_LAMBDA {
-    unroll<kTokens>([&](auto t) SHOEHORN_LAMBDA { y[t * a.y_stride + r * y_distance] = sum(acc[r][t] - mins[r][t]); });
+    unroll<kTokens>([&](auto t) SHOEHORN_LAMBDA { y[t * a.y_stride + r * y_distance] = sum(acc[r][t]); });
   });
 }
 
@@ -78,9 +94,57 @@ void int8_tokens(const MatmulArgs& a, size_t token) {
   }
 }
 
+#if !defined(SHOEHORN_OWN_INT8_SUPER)
+// With eight tokens the registers are the limit, not the memory: the activations that rows are multiplied with stay in the
+// first-level cache, and so do the sums of a few rows. Each sum is of the same products in the same order as with fewer tokens.
+constexpr size_t kManyTokens = 8, kBlockRows = 16, kBlockSupers = 8;
+
+/// sums += the supers [begin, end) of a row times kManyTokens tokens
+template <class Rows>
+SHOEHORN_INLINE void int8_block(const MatmulArgs& a, const std::byte* row, const Int8Super* x, size_t n_supers, size_t begin, size_t end,
+                                F32 (&sums)[kManyTokens]) {
+  constexpr size_t kSuperBytes = Rows::kBlocks * Rows::kBlockBytes;
+  F32 acc[kManyTokens];
+  unroll<kManyTokens>([&](auto t) SHOEHORN_LAMBDA { acc[t] = sums[t]; });
+  for (size_t s = begin; s < end; ++s) {
+    Codes c;
+    Rows::load(row, s, a.n_cols, c);
+    arrange(c);
+    // What the next rows will read here.
+    const std::byte* next = row + kBlockRows * a.row_stride_bytes + s * kSuperBytes;
+    unroll<(kSuperBytes + 63) / 64>([&](auto i) SHOEHORN_LAMBDA { __builtin_prefetch(next + i * 64, 0, 2); });
+    unroll<kParts>([&](auto part) SHOEHORN_LAMBDA {
+      unroll<kManyTokens>([&](auto t) SHOEHORN_LAMBDA { add_part<Rows>(c, part, x[t * n_supers + s], acc[t]); });
+    });
+  }
+  unroll<kManyTokens>([&](auto t) SHOEHORN_LAMBDA { sums[t] = acc[t]; });
+}
+
+template <class Rows>
+void int8_many_tokens(const MatmulArgs& a, size_t token) {
+  const size_t n_supers = supers(a.n_cols);
+  const Int8Super* x = reinterpret_cast<const Int8Super*>(a.x) + token * n_supers;
+  for (size_t first = 0; first < a.n_rows; first += kBlockRows) {
+    const size_t n = a.n_rows - first < kBlockRows ? a.n_rows - first : kBlockRows;
+    const std::byte* rows = a.rows + first * a.row_stride_bytes;
+    F32 sums[kBlockRows][kManyTokens] = {};
+    for (size_t begin = 0; begin < n_supers; begin += kBlockSupers) {
+      const size_t end = n_supers - begin < kBlockSupers ? n_supers : begin + kBlockSupers;
+      for (size_t r = 0; r < n; ++r) int8_block<Rows>(a, rows + r * a.row_stride_bytes, x, n_supers, begin, end, sums[r]);
+    }
+    for (size_t r = 0; r < n; ++r) {
+      for (size_t t = 0; t < kManyTokens; ++t) a.y[(token + t) * a.y_stride + first + r] = sum(sums[r][t]);
+    }
+  }
+}
+#endif
+
 template <class Rows>
 void decode_int8(const MatmulArgs& a) {
   size_t token = 0;
+#if !defined(SHOEHORN_OWN_INT8_SUPER)
+  for (; token + kManyTokens <= a.n_tokens; token += kManyTokens) int8_many_tokens<Rows>(a, token);
+#endif
   for (; token + 4 <= a.n_tokens; token += 4) int8_tokens<Rows, 4>(a, token);
   switch (a.n_tokens - token) {
     case 3: int8_tokens<Rows, 3>(a, token); break;

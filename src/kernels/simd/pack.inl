@@ -66,7 +66,9 @@ void pack_int8_rows(const PackArgs& a) {
         const float* from = x + s * kSuper + i;
         const float most = largest_magnitude(from, 32), scale = most / 127, inverse = most > 0 ? 127 / most : 0;
         for (size_t h = 0; h < 2; ++h) {
-          set_group(b, i / 16 + h, scale, scale * static_cast<float>(quantize_16(from + 16 * h, inverse, b.q + i + 16 * h)));
+          int8_t q[quant::kGroup];
+          const int32_t total = quantize_16(from + 16 * h, inverse, q);
+          set_group(b, i / 16 + h, q, scale, scale * static_cast<float>(total));
         }
       }
     }

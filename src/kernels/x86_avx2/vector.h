@@ -11,7 +11,6 @@ namespace {
 
 constexpr size_t kGranule = 2;       // tokens that a tile interleaves
 constexpr size_t kPanelVectors = 2;  // registers of rows in a panel
-constexpr size_t kBatchFrom = 9;     // tokens
 
 SHOEHORN_INLINE F32 to_float(I32 v) { return (F32)_mm256_cvtepi32_ps((__m256i)v); }
 SHOEHORN_INLINE I32 round_to_int(F32 v) { return (I32)_mm256_cvtps_epi32((__m256)v); }
@@ -36,6 +35,7 @@ SHOEHORN_INLINE float largest(F32 v) {
 
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
 constexpr bool kFastBatchInt8 = true;
+constexpr size_t kBatchFrom = 17;   // tokens
 constexpr size_t kPanelBias = 128;  // dpbusd wants one operand unsigned: panels hold w + 128,
 constexpr int kSignedBias = 128;    // and signed codes are shifted
 
@@ -49,6 +49,7 @@ SHOEHORN_INLINE I32 dot(I32 acc, U8 w, U8 x) {
 #endif
 }
 #else
+constexpr size_t kBatchFrom = 33;       // tokens
 constexpr bool kFastBatchInt8 = false;  // three instructions for 32 products: no better than floats, which are exact
 constexpr size_t kPanelBias = 0;
 constexpr int kSignedBias = 0;
@@ -68,11 +69,19 @@ SHOEHORN_INLINE I32 dot_token(I32 acc, U8 w, const std::byte* tile) {
   return dot<true>(acc, w, (U8)splat(load<int32_t>(tile + 4 * kToken)));
 }
 
-/// The scale of each lane's group in a register of dots: register i of codes spans two groups of 16.
-SHOEHORN_INLINE F32 spread_to_lanes(const F32* groups, size_t i) {
-  const int first = static_cast<int>(2 * i % 8);
-  const __m256i index = _mm256_add_epi32(_mm256_set_epi32(1, 1, 1, 1, 0, 0, 0, 0), _mm256_set1_epi32(first));
-  return (F32)_mm256_permutevar8x32_ps((__m256)groups[i / 4], index);
+/// Four registers of codes, each two groups of 16, to quads: register k has the k-th four codes of all eight groups, group 2 i + a
+/// in lane 4 a + i.
+SHOEHORN_INLINE void transpose_quads(U8* q) {
+  const __m256i low = _mm256_unpacklo_epi32((__m256i)q[0], (__m256i)q[1]), high = _mm256_unpackhi_epi32((__m256i)q[0], (__m256i)q[1]);
+  const __m256i low2 = _mm256_unpacklo_epi32((__m256i)q[2], (__m256i)q[3]), high2 = _mm256_unpackhi_epi32((__m256i)q[2], (__m256i)q[3]);
+  q[0] = (U8)_mm256_unpacklo_epi64(low, low2);
+  q[1] = (U8)_mm256_unpackhi_epi64(low, low2);
+  q[2] = (U8)_mm256_unpacklo_epi64(high, high2);
+  q[3] = (U8)_mm256_unpackhi_epi64(high, high2);
+}
+/// Values of eight groups to the lanes of their quads.
+SHOEHORN_INLINE F32 lanes_of_quads(F32 groups) {
+  return (F32)_mm256_permutevar8x32_ps((__m256)groups, _mm256_set_epi32(7, 5, 3, 1, 6, 4, 2, 0));
 }
 
 /// The value of each pair of codes' group, for register i of codes.

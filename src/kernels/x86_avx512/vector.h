@@ -14,7 +14,7 @@ constexpr size_t kPanelVectors = 2;       // registers of rows in a panel
 constexpr size_t kPanelBias = 128;        // dpbusd wants one operand unsigned: panels hold w + 128,
 constexpr int kSignedBias = 128;          // and signed codes are shifted
 constexpr bool kFastBatchInt8 = true;
-constexpr size_t kBatchFrom = 9;          // tokens
+constexpr size_t kBatchFrom = 17;         // tokens
 
 SHOEHORN_INLINE F32 to_float(I32 v) { return (F32)_mm512_cvtepi32_ps((__m512i)v); }
 SHOEHORN_INLINE I32 round_to_int(F32 v) { return (I32)_mm512_cvtps_epi32((__m512)v); }
@@ -35,10 +35,19 @@ SHOEHORN_INLINE I32 dot_token(I32 acc, U8 w, const std::byte* tile) {
   return dot<true>(acc, w, (U8)splat(load<int32_t>(tile + 4 * kToken)));
 }
 
-/// The scale of each lane's group in a register of dots: register i of codes spans four groups of 16, a lane a quarter of one.
-SHOEHORN_INLINE F32 spread_to_lanes(const F32* groups, size_t i) {
-  const __m512i first = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
-  return (F32)_mm512_permutexvar_ps(_mm512_add_epi32(first, _mm512_set1_epi32(static_cast<int>(4 * i))), (__m512)groups[0]);
+/// Four registers of codes, each four groups of 16, to quads: register k has the k-th four codes of all sixteen groups, group
+/// 4 i + a in lane 4 a + i.
+SHOEHORN_INLINE void transpose_quads(U8* q) {
+  const __m512i low = _mm512_unpacklo_epi32((__m512i)q[0], (__m512i)q[1]), high = _mm512_unpackhi_epi32((__m512i)q[0], (__m512i)q[1]);
+  const __m512i low2 = _mm512_unpacklo_epi32((__m512i)q[2], (__m512i)q[3]), high2 = _mm512_unpackhi_epi32((__m512i)q[2], (__m512i)q[3]);
+  q[0] = (U8)_mm512_unpacklo_epi64(low, low2);
+  q[1] = (U8)_mm512_unpackhi_epi64(low, low2);
+  q[2] = (U8)_mm512_unpacklo_epi64(high, high2);
+  q[3] = (U8)_mm512_unpackhi_epi64(high, high2);
+}
+/// Values of sixteen groups to the lanes of their quads.
+SHOEHORN_INLINE F32 lanes_of_quads(F32 groups) {
+  return (F32)_mm512_permutexvar_ps(_mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0), (__m512)groups);
 }
 
 /// The value of each pair of codes' group, for register i of codes.

@@ -48,8 +48,9 @@ async function stream(n, salt, onToken = () => {}) {
     return times;
 }
 
-/** Tokens a second from the first token of any stream to the last of all; while all of them generate. */
+/** Tokens a second from the first token of any stream to the last of all. */
 const rate = times => (times.flat().length - times.length) / (Math.max(...times.flat()) - Math.min(...times.map(each => each[0])));
+/** Tokens a second while all streams generate. */
 const rateOfAll = times => {
     const begin = Math.max(...times.map(each => each[0])), end = Math.min(...times.map(each => each.at(-1)));
     return times.flat().filter(time => time > begin && time <= end).length / (end - begin);

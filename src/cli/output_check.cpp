@@ -60,7 +60,7 @@ Expected<convert::Remarks> OutputCheck::run(const std::string& path, Progress& p
     if (!text_.empty()) {
       SHOEHORN_TRY(text, read_file(text_, kMaxTextBytes));
     }
-    SHOEHORN_TRY(const auto model, engine::Model::open(path));
+    SHOEHORN_TRY(const auto model, open_model(path));
     SHOEHORN_TRY(const auto source, open_model(source_));
     eval::CheckOptions options{.text = text_.empty() ? eval::bundled_text() : std::string_view(text), .n_threads = n_threads_};
     return eval::check_output(model, source, options, progress);

@@ -1,4 +1,4 @@
-// The check that quantize makes of its output, and what it leaves in the file's metadata.
+// The check that quantize and rotate make of their output, and what it leaves in a file's metadata.
 #pragma once
 
 #include <optional>
@@ -18,7 +18,7 @@ class OutputCheck {
 
   /// The keys "shoehorn.check.*" before anything is measured: zero tokens.
   convert::Remarks unmeasured() const;
-  /// Looks at every weight of the file at `path`, and measures it; the keys with what was found. What cannot be measured is a note, and unmeasured(). Fails when
+  /// Looks at every weight of the file or checkpoint at `path`, and measures it; the keys with what was found. What cannot be measured is a note, and unmeasured(). Fails when
   /// the model does not compute.
   Expected<convert::Remarks> run(const std::string& path, Progress& progress);
 

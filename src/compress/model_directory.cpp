@@ -54,9 +54,17 @@ io::DType result_dtype(const ChangedModel& model, io::DType stored) {
   return model.result_dtype == "f32" ? io::DType::F32 : stored;
 }
 
+/// What a tensor of the output is made of: the output matrix of tied embeddings is the embedding.
+models::Role origin(const BlockLoader& source, models::Role role) {
+  return role == models::Role::kOutput && source.hparams().tied_embeddings ? models::Role::kTokenEmbd : role;
+}
+
 at::Tensor output_tensor(const BlockLoader& source, const ChangedModel& model, const Planned& planned) {
   const models::Role role = planned.spec.rule->role;
-  if (planned.source_layer < 0) return source.stored(-1, role);
+  if (planned.source_layer < 0) {
+    const at::Tensor stored = source.stored(-1, origin(source, role));
+    return model.replace ? model.replace(-1, role, stored) : stored;
+  }
   const ChangedLayer& layer = model.layers[static_cast<size_t>(planned.source_layer)];
   if (layer.replaced[role].defined()) return layer.replaced[role];
   const at::Tensor stored = source.stored(planned.source_layer, role);
@@ -96,6 +104,7 @@ models::Hparams ChangedModel::hparams(const models::Hparams& source) const {
   // Hugging Face has one switch for all biases of attention. Where it is of use to others, in uniform models, q, k and v get zeros.
   h.attention_bias |= attention_bias && h.uniform();
   h.mlp_bias |= mlp_bias;
+  h.tied_embeddings &= !untied;
   return h;
 }
 
@@ -107,6 +116,7 @@ Json changed_config(const Json& config, const models::Hparams& h) {
   out["num_key_value_heads"] = per_layer(h, &models::LayerShape::n_head_kv);
   out["head_dim"] = h.head_dim;
   out.erase("block_configs");  // DeciLM's own way to say it cannot say pruned heads
+  if (!h.tied_embeddings && out.contains("tie_word_embeddings")) out["tie_word_embeddings"] = false;
   if (h.mlp_bias) out["mlp_bias"] = true;
   if (h.attention_bias) {
     out["attention_bias"] = true;
@@ -134,7 +144,7 @@ Status write_model_directory(const BlockLoader& source, const ChangedModel& mode
   for (const models::TensorSpec& spec : models::tensor_specs(*parsed.architecture, parsed.hparams)) {
     if (spec.hf_name.empty()) continue;
     const int from = spec.layer < 0 ? -1 : source_layers[static_cast<size_t>(spec.layer)];
-    const io::CheckpointTensor* stored = source.find(from, spec.rule->role);
+    const io::CheckpointTensor* stored = source.find(from, origin(source, spec.rule->role));
     // A new bias is stored as the weights beside it are; dtypes that cannot be written come out as F32.
     if (stored != nullptr) beside = io_dtype(torch_dtype(stored->dtype));
     const io::DType dtype = result_dtype(model, beside);

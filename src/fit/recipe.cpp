@@ -10,7 +10,7 @@
 namespace shoehorn::fit {
 namespace {
 
-constexpr std::array<std::string_view, 5> kCommands = {"prune", "heal", "convert", "imatrix", "quantize"};
+constexpr std::array<std::string_view, 6> kCommands = {"prune", "heal", "rotate", "convert", "imatrix", "quantize"};
 constexpr std::array<std::string_view, 4> kInputs = {"model", "calib", "data", "eval"};
 /// Said by the runner, not by a recipe.
 constexpr std::array<std::string_view, 7> kReserved = {"output", "o", "json", "quiet", "q", "resume", "recipe"};

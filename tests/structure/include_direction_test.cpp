@@ -21,6 +21,7 @@ namespace fs = std::filesystem;
 const std::map<std::string, std::vector<std::string>> kRoomsBelow = {
     {"base", {}},
     {"hub", {"base"}},
+    {"hadamard", {"base"}},
     {"quant", {"base"}},
     {"kernels", {"quant"}},
     {"io", {"quant"}},
@@ -29,7 +30,7 @@ const std::map<std::string, std::vector<std::string>> kRoomsBelow = {
     {"models", {"io"}},
     {"convert", {"kernels", "tokenizer", "models"}},
     {"engine", {"kernels", "grammar", "models"}},
-    {"compress", {"convert"}},
+    {"compress", {"convert", "hadamard"}},
     {"eval", {"engine"}},
     {"report", {"convert"}},
     {"serve", {"engine"}},

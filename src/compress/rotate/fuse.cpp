@@ -1,0 +1,113 @@
+#include "compress/rotate/fuse.h"
+
+#include <random>
+
+namespace shoehorn::compress {
+
+using models::Role;
+
+Expected<Rotations> random_rotations(const models::Hparams& h, const RotationOptions& options) {
+  std::mt19937_64 seeds(options.seed);
+  Rotations out;
+  const uint64_t r1_seed = seeds();
+  if (options.r1) {
+    SHOEHORN_TRY(out.r1, Rotation::random(options.kind, h.n_embd, r1_seed));
+  }
+  if (!options.r2) return out;
+  for (const models::LayerShape& layer : h.layers) {
+    auto& heads = out.r2.emplace_back();
+    for (uint32_t head = 0; head < (layer.n_head == 0 ? 0 : layer.n_head_kv); ++head) {
+      SHOEHORN_TRY(Rotation rotation, Rotation::random(options.kind, h.head_dim, seeds()));
+      heads.push_back(std::move(rotation));
+    }
+  }
+  return out;
+}
+
+at::Tensor Fusion::gain(int layer, Role norm) const { return source_.stored(layer, norm).to(at::kDouble); }
+
+/// What is added to the residual stream: W becomes R1' W.
+at::Tensor Fusion::into_residual(const at::Tensor& weight) const {
+  return rotations_.r1 ? rotations_.r1->columns(weight) : weight;
+}
+
+/// What reads the residual stream behind a norm: W becomes W diag(gain) R1.
+at::Tensor Fusion::from_residual(const at::Tensor& weight, int layer, Role norm) const {
+  if (!rotations_.r1) return weight;
+  return rotations_.r1->rows(weight.to(at::kDouble) * gain(layer, norm));
+}
+
+/// The rows of v_proj, or its bias: those of each KV head times R2'.
+at::Tensor Fusion::heads_out(int layer, const at::Tensor& weight) const {
+  if (rotations_.r2.empty()) return weight;
+  const auto& heads = rotations_.r2[static_cast<size_t>(layer)];
+  std::vector<at::Tensor> parts;
+  for (size_t head = 0; head < heads.size(); ++head) {
+    const int64_t n = heads[head].n();
+    const at::Tensor rows = weight.narrow(0, static_cast<int64_t>(head) * n, n);
+    parts.push_back(rows.dim() == 1 ? heads[head].rows(rows) : heads[head].columns(rows));
+  }
+  return at::cat(parts);
+}
+
+/// The columns of o_proj: those of each query head times the R2 of the KV head that it reads.
+at::Tensor Fusion::heads_in(int layer, const at::Tensor& weight) const {
+  if (rotations_.r2.empty()) return weight;
+  const auto& heads = rotations_.r2[static_cast<size_t>(layer)];
+  const models::LayerShape& shape = source_.hparams().layers[static_cast<size_t>(layer)];
+  const size_t per_kv = shape.n_head / shape.n_head_kv;
+  std::vector<at::Tensor> parts;
+  for (size_t head = 0; head < shape.n_head; ++head) {
+    const Rotation& rotation = heads[head / per_kv];
+    parts.push_back(rotation.rows(weight.narrow(1, static_cast<int64_t>(head) * rotation.n(), rotation.n())));
+  }
+  return at::cat(parts, 1);
+}
+
+at::Tensor Fusion::operator()(int layer, Role role, const at::Tensor& stored) const {
+  const at::Tensor w = stored.to(at::kDouble);
+  switch (role) {
+    case Role::kTokenEmbd:
+      return rotations_.r1 ? rotations_.r1->rows(w) : w;
+    case Role::kOutput:
+      return from_residual(w, -1, Role::kOutputNorm);
+    case Role::kOutputNorm:
+    case Role::kAttnNorm:
+    case Role::kFfnNorm:
+      return rotations_.r1 ? at::ones_like(w) : w;
+    case Role::kAttnQ:
+    case Role::kAttnK:
+      return from_residual(w, layer, Role::kAttnNorm);
+    case Role::kAttnV:
+      return heads_out(layer, from_residual(w, layer, Role::kAttnNorm));
+    case Role::kAttnVBias:
+      return heads_out(layer, w);
+    case Role::kAttnOutput:
+      return into_residual(heads_in(layer, w));
+    case Role::kFfnGate:
+    case Role::kFfnUp:
+      return from_residual(w, layer, Role::kFfnNorm);
+    case Role::kFfnDown:
+      return into_residual(w);
+    case Role::kAttnOutputBias:
+    case Role::kFfnDownBias:
+      return rotations_.r1 ? rotations_.r1->rows(w) : w;
+    default:
+      return w;  // biases of q, k, gate and up, and the norms of heads: behind or before what is rotated
+  }
+}
+
+ChangedModel rotated_model(const BlockLoader& source, const Rotations& rotations, const std::string& result_dtype) {
+  ChangedModel out;
+  for (const auto& shape : source.hparams().layers) {
+    ChangedLayer layer;
+    layer.shape = shape;
+    out.layers.push_back(std::move(layer));
+  }
+  out.untied = rotations.r1.has_value();
+  out.result_dtype = result_dtype;
+  out.replace = Fusion(source, rotations);
+  return out;
+}
+
+}  // namespace shoehorn::compress

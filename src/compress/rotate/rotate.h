@@ -1,0 +1,36 @@
+// Writing a checkpoint with rotations in its weights.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "base/json.h"
+#include "base/progress.h"
+#include "compress/rotate/fuse.h"
+
+namespace shoehorn::compress {
+
+struct RotateOptions {
+  std::string model, out;
+  RotationOptions rotations;
+  std::string result_dtype;  ///< bf16, f16, f32, or "" as stored
+  int n_threads = 0;         ///< 0: default_thread_count()
+  /// What is found out about the directory before it gets its name, for the report; an error refuses it. Empty:
+  /// nothing.
+  std::function<Expected<Json>(const std::string& directory)> check;
+};
+
+struct RotateReport {
+  std::string r1, r2;              ///< how each is made, as "12 x 64"; "" when it is not done
+  bool untied = false;             ///< the output matrix was the embedding and is one of its own now,
+  uint64_t untied_parameters = 0;  ///< which adds these
+  Json check;                      ///< null: none
+  double seconds = 0;
+  Json json() const;
+};
+
+/// Writes the rotated checkpoint to options.out, whole or not at all. Computed in double precision, a tensor at a time.
+/// Fails for Hadamard matrices of odd order, naming the dimension.
+Expected<RotateReport> rotate(const RotateOptions& options, Progress& progress);
+
+}  // namespace shoehorn::compress

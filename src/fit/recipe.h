@@ -23,7 +23,7 @@ struct Stage {
   std::vector<std::pair<std::string, std::string>> options = {};  ///< without the dashes; "true": a flag
 
   /// prune and heal write a checkpoint, convert and quantize a GGUF, imatrix what quantize reads.
-  bool writes_checkpoint() const { return command == "prune" || command == "heal"; }
+  bool writes_checkpoint() const { return command == "prune" || command == "heal" || command == "rotate"; }
   bool writes_gguf() const { return command == "convert" || command == "quantize"; }
   /// As its model, or by an option.
   bool reads(std::string_view output) const;

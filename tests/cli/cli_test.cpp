@@ -40,7 +40,7 @@ const std::string& model(const std::string& type = "Q8_0") {
 TEST(Cli, HelpIsOnStdoutAndExitsZero) {
   const Result all = run({"--help"});
   EXPECT_EQ(all.exit_code, 0);
-  for (const char* command : {"inspect", "tokenize", "verify", "convert", "imatrix", "quantize", "run", "perplexity", "bench", "report", "prune", "heal"}) {
+  for (const char* command : {"inspect", "tokenize", "verify", "convert", "imatrix", "quantize", "run", "perplexity", "bench", "report", "prune", "heal", "rotate"}) {
     EXPECT_NE(all.out.find(command), std::string::npos) << command;
     const Result help = run({command, "--help"});
     EXPECT_EQ(help.exit_code, 0);

@@ -309,7 +309,8 @@ TEST(Workshop, WrongLaunchVariablesAreNamed) {
   EXPECT_NE(result.err.find("RANK is \"2\""), std::string::npos) << result.err;
 }
 
-/// fable-10m is stored as BF16: rounding a rotated model to it again costs something, writing it as F32 nothing.
+/// fable-10m is stored as BF16: rounding a rotated model to it again costs something, writing it as F32 nothing beyond
+/// the difference between the products of BF16 and of F32.
 TEST(Workshop, ARotatedModelIsTheSameModel) {
   const std::string dir = temp_dir();
   const Result exact = run({"rotate", fable(), "-o", dir + "/f32", "--dtype", "f32", "--json", "-t", "2"});
@@ -317,7 +318,7 @@ TEST(Workshop, ARotatedModelIsTheSameModel) {
   const Json report = Json::parse(exact.out);
   EXPECT_EQ(report["rotated"]["r1"], "256");
   EXPECT_EQ(report["rotated"]["r2"], "32");
-  EXPECT_LT(report["check"]["kld_mean"], 1e-6);
+  EXPECT_LT(report["check"]["kld_mean"], 2e-5);
   const Result rounded = run({"rotate", fable(), "-o", dir + "/bf16", "--dtype", "bf16", "--rotations", "r1", "--json"});
   ASSERT_EQ(rounded.exit_code, 0) << rounded.err;
   const Json coarse = Json::parse(rounded.out);

@@ -15,7 +15,7 @@ endif()
 file(GLOB compress_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/compress/*.cpp ${CMAKE_SOURCE_DIR}/src/compress/*/*.cpp)
 add_library(shoehorn_compress STATIC ${compress_sources})
 target_include_directories(shoehorn_compress SYSTEM PUBLIC ${TORCH_INCLUDE_DIR} ${TORCH_INCLUDE_DIR}/torch/csrc/api/include)
-target_link_libraries(shoehorn_compress PUBLIC shoehorn_convert shoehorn_hadamard ${TORCH_LIBRARY} ${TORCH_CPU_LIBRARY} ${C10_LIBRARY} ${OPENBLAS_LIBRARY})
+target_link_libraries(shoehorn_compress PUBLIC shoehorn_convert ${TORCH_LIBRARY} ${TORCH_CPU_LIBRARY} ${C10_LIBRARY} ${OPENBLAS_LIBRARY})
 cmake_path(GET OPENBLAS_LIBRARY PARENT_PATH openblas_dir)
 # As RPATH, not RUNPATH: libtorch's libblas.so.3 and liblapack.so.3 are to come from there too.
 target_link_options(shoehorn_compress INTERFACE -Wl,--disable-new-dtags,-rpath,${openblas_dir})

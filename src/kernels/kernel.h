@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "base/status.h"
+#include "hadamard/operations.h"
 #include "quant/format.h"
 
 namespace shoehorn::kernels {
@@ -122,6 +123,7 @@ struct KernelTable {
   /// gate[i] = silu(gate[i]) * up[i]. Shazeer 2020, arXiv:2002.05202.
   void (*swiglu)(float* gate, const float* up, size_t n);
   void (*add)(float* x, const float* y, size_t n);              ///< x[i] += y[i]
+  hadamard::Operations<float> hadamard;                         ///< the steps of Hadamard transforms
   /// n rounds of multiplying and adding registers in the unit that `batch` uses for most formats: timed, it is the machine's peak.
   /// Returns the number of multiply-accumulates.
   uint64_t (*spin)(uint64_t n);

@@ -39,8 +39,9 @@ TEST(Transform, EqualsTheKroneckerProductEntryByEntry) {
     const std::vector<double> x = some_values(n, 1);
     std::vector<double> fast = x, transposed = x;
     const Transform<double> transform(made);
-    transform.apply(fast.data());
-    transform.undo(transposed.data());
+    std::vector<double> scratch(transform.scratch());
+    transform.apply(fast.data(), scratch.data());
+    transform.undo(transposed.data(), scratch.data());
     for (size_t i = 0; i < n; ++i) {
       double row = 0, column = 0;
       for (size_t j = 0; j < n; ++j) {
@@ -57,8 +58,8 @@ TEST(Transform, KeepsLengthsAndIsUndone) {
   for (const size_t n : {768, 4096, 8960, 10752, 11008, 13824, 14336, 15104, 18944}) {
     const Transform<double> transform(*plan(n));
     const std::vector<double> x = some_values(n, 2);
-    std::vector<double> y = x;
-    transform.apply(y.data());
+    std::vector<double> y = x, scratch(transform.scratch());
+    transform.apply(y.data(), scratch.data());
     double before = 0, after = 0, moved = 0;
     for (size_t i = 0; i < n; ++i) {
       before += x[i] * x[i];
@@ -67,7 +68,7 @@ TEST(Transform, KeepsLengthsAndIsUndone) {
     }
     EXPECT_NEAR(after / before, 1, 1e-12) << n;
     EXPECT_GT(moved / before, 0.5) << n << ": it does something";
-    transform.undo(y.data());
+    transform.undo(y.data(), scratch.data());
     for (size_t i = 0; i < n; ++i) ASSERT_NEAR(y[i], x[i], 1e-11) << n;
   }
 }
@@ -77,7 +78,9 @@ TEST(Transform, SpreadsAnOutlierOverItsBlock) {
   const Plan made = *plan(10752);
   std::vector<float> x(made.n, 0);
   x[4711] = 100;
-  Transform<float>(made).apply(x.data());
+  const Transform<float> transform(made);
+  std::vector<float> scratch(transform.scratch());
+  transform.apply(x.data(), scratch.data());
   for (const float v : x) ASSERT_NEAR(std::abs(v), 100 / std::sqrt(static_cast<float>(made.n)), 1e-4f);
 }
 

@@ -8,6 +8,7 @@
 #include <random>
 
 #include "base/cpu.h"
+#include "hadamard/transform.h"
 
 namespace shoehorn::kernels {
 namespace {
@@ -262,6 +263,25 @@ TEST_P(EverySet, ElementwiseOperationsEqualTheirFormulas) {
     auto total = x;
     table->add(total.data(), gain.data(), n);
     for (size_t i = 0; i < n; ++i) ASSERT_EQ(total[i], x[i] + gain[i]);
+  }
+}
+
+TEST_P(EverySet, HadamardTransformsEqualThoseInDoublePrecision) {
+  // Blocks narrower than a register, factors without and with a Sylvester matrix beside them, the widths of real models.
+  for (const size_t n : {2, 4, 6, 8, 12, 20, 24, 32, 64, 96, 120, 256, 472, 688, 1024, 8960, 10752, 11008, 14336}) {
+    const hadamard::Plan plan = *hadamard::plan(n);
+    const hadamard::Transform<float> fast(plan, table->hadamard);
+    const hadamard::Transform<double> exact(plan);
+    constexpr size_t kVectors = 3;
+    auto x = random_floats(n * kVectors, 7);
+    const auto source = x;
+    std::vector<double> expected(x.begin(), x.end()), scratch(exact.scratch());
+    std::vector<float> fast_scratch(fast.scratch());
+    fast.apply(x.data(), fast_scratch.data(), kVectors);
+    exact.apply(expected.data(), scratch.data(), kVectors);
+    for (size_t i = 0; i < x.size(); ++i) ASSERT_NEAR(x[i], expected[i], 1e-5) << plan.describe() << ", " << i;
+    fast.undo(x.data(), fast_scratch.data(), kVectors);
+    for (size_t i = 0; i < x.size(); ++i) ASSERT_NEAR(x[i], source[i], 2e-5) << plan.describe() << ", " << i;
   }
 }
 

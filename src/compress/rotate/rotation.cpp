@@ -53,7 +53,8 @@ at::Tensor Rotation::rows(const at::Tensor& x) const {
   double* values = out.data_ptr<double>();
   // R = signs H', so that a row is a vector that H is applied to.
   at::parallel_for(0, out.numel() / n_, 16, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) transform_->apply(values + row * n_);
+    std::vector<double> scratch(transform_->scratch());
+    transform_->apply(values + begin * n_, scratch.data(), static_cast<size_t>(end - begin));
   });
   return out;
 }

@@ -147,6 +147,7 @@ constexpr KernelTable kTable = {
     .rms_norm = rms_norm,
     .swiglu = swiglu,
     .add = add,
+    .hadamard = {},
     .spin = spin,
 };
 

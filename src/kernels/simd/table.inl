@@ -9,6 +9,7 @@
 #include "kernels/simd/pack.inl"
 #include "kernels/simd/batch.inl"
 #include "kernels/simd/elementwise.inl"
+#include "kernels/simd/hadamard.inl"
 #include "kernels/simd/cache.inl"
 #include "kernels/simd/attention.inl"
 
@@ -185,6 +186,7 @@ constexpr KernelTable kTable = {
     .rms_norm = rms_norm,
     .swiglu = swiglu,
     .add = add,
+    .hadamard = {butterflies, mix_rows},
     .spin = spin,
 };
 

@@ -165,7 +165,7 @@ void describe_model(const engine::Model& model, BenchReport& report) {
   }
   const auto n = static_cast<double>(report.n_params);
   const std::string size = n >= 1e9 ? fmt::format("{:.2f} B", n * 1e-9) : fmt::format("{:.2f} M", n * 1e-6);
-  report.model_type = fmt::format("{} {} {}", model.architecture().name, size, mix);
+  report.model_type = fmt::format("{} {} {}", models::gguf_name(model.architecture(), model.hparams()), size, mix);
 }
 
 void print_bench_json(const BenchReport& report) {

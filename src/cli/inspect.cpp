@@ -85,7 +85,7 @@ Status inspect(const Options& o) {
     const auto id = [](const std::optional<tokenizer::Token>& token) { return token ? Json(*token) : Json(nullptr); };
     print_json({{"path", o.model},
                 {"format", source.from_gguf() ? "gguf" : "hf"},
-                {"architecture", source.architecture().name},
+                {"architecture", models::gguf_name(source.architecture(), source.hparams())},
                 {"name", name == nullptr ? "" : *name},
                 {"parameters", all.parameters},
                 {"bytes", all.bytes},
@@ -104,7 +104,7 @@ Status inspect(const Options& o) {
   print(fmt::format("{}: {}{}", o.model, source.from_gguf() ? "GGUF" : "Hugging Face checkpoint",
                     name == nullptr || name->empty() ? "" : " of " + *name));
   std::vector<std::vector<std::string>> facts = {
-      {"architecture", fmt::format("{}{}", source.architecture().name, h.uniform() ? "" : " (jagged)")},
+      {"architecture", fmt::format("{}{}", models::gguf_name(source.architecture(), source.hparams()), h.uniform() ? "" : " (jagged)")},
       {"parameters", fmt::format("{}", all.parameters)},
       {"size", fmt::format("{} ({} bytes, {:.3f} bits per weight)", format_bytes(all.bytes), all.bytes, bits)},
       {"layers", fmt::format("{}", h.n_layer)},

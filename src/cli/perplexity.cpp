@@ -18,15 +18,21 @@ struct Options {
   SessionFlags session;
   eval::PerplexityOptions measure;
   std::string text_path, kl_base;
+  int activation_bits = 0;
   bool json = false;
 };
 
 Status perplexity(const Options& o) {
   SHOEHORN_TRY(const std::string text, read_file(o.text_path, kMaxTextBytes));
   SHOEHORN_TRY(auto session, o.session.open());
+  session.round_activations(o.activation_bits);
   std::optional<engine::Session> base;
   if (!o.kl_base.empty()) {
-    SHOEHORN_TRY(base, o.session.open(o.kl_base));
+    // What is measured is compared with the base as it is: its keys and values are kept as F16.
+    SessionFlags plain = o.session;
+    plain.cache_type_k = plain.cache_type_v = "f16";
+    plain.cache_rotation = "off";
+    SHOEHORN_TRY(base, plain.open(o.kl_base));
   }
   const auto progress = make_progress();
   eval::PerplexityOptions measure = o.measure;
@@ -39,6 +45,8 @@ Status perplexity(const Options& o) {
                  {"bytes", model.file().file_bytes()},
                  {"parameters", models::count_parameters(model.architecture(), model.hparams())},
                  {"file", o.text_path},       {"n_ctx", o.session.n_ctx},
+                 {"activation_bits", o.activation_bits == 0 ? Json() : Json(o.activation_bits)},
+                 {"cache", {{"k", o.session.cache_type_k}, {"v", o.session.cache_type_v}, {"rotation", o.session.cache_rotation}}},
                  {"ppl", result->ppl},              {"ppl_err", result->ppl_err}, {"tokens", result->tokens},
                  {"chunks", result->chunks},        {"seconds", result->seconds},
                  {"tokens_per_second", result->tokens_per_second}};
@@ -71,6 +79,10 @@ std::function<Status()> define_perplexity(CLI::App& app) {
   const auto o = std::make_shared<Options>();
   o->session.add_to(app, 512, "Tokens per chunk");
   app.add_option("-f,--file", o->text_path, "Text to measure on (UTF-8)")->required();
+  app.add_option("--activation-bits", o->activation_bits,
+                 "Round what the matrices of the layers read to this many bits, with a scale per token: what that would cost on "
+                 "hardware that does so (not the base)")
+      ->check(CLI::Range(2, 16));
   app.add_option("--chunks", o->measure.max_chunks, "At most this many chunks (default: all)");
   add_model_option(app, "--kl-base", o->kl_base, "Measure KL(base || model) and top-1 agreement: the base, a GGUF or checkpoint");
   app.add_option("--states", o->measure.states,

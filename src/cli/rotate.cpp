@@ -1,5 +1,6 @@
 #include "compress/rotate/rotate.h"
 
+#include <map>
 #include <memory>
 
 #include "base/memory.h"
@@ -24,10 +25,15 @@ std::string size_remark(const compress::RotateReport& report) {
 
 Status run(Options& o) {
   compress::RotateOptions& r = o.rotate;
-  r.rotations.r1 = r.rotations.r2 = false;
+  r.rotations.r1 = r.rotations.r2 = r.rotations.r4 = false;
+  const std::map<std::string, bool*> known = {{"r1", &r.rotations.r1}, {"r2", &r.rotations.r2}, {"r4", &r.rotations.r4}};
   for (const std::string& name : CLI::detail::split(o.rotations, ',')) {
-    if (name != "r1" && name != "r2") return fail(ErrorCode::kInvalid, "--rotations {}: \"{}\" is none of r1, r2", o.rotations, name);
-    (name == "r1" ? r.rotations.r1 : r.rotations.r2) = true;
+    const auto found = known.find(name);
+    if (found == known.end()) {
+      return fail(ErrorCode::kInvalid, "--rotations {}: \"{}\" is none of r1, r2, r4{}", o.rotations, name,
+                  name == "r3" ? " (r3 is in no weights: --cache-rotation of the commands that run a model)" : "");
+    }
+    *found->second = true;
   }
   r.rotations.kind = o.kind == "hadamard" ? compress::RotationKind::kHadamard : compress::RotationKind::kOrthogonal;
   const auto progress = make_progress();
@@ -48,9 +54,11 @@ Status run(Options& o) {
     print_json(json);
     return {};
   }
-  std::string text = r.out + ":";
-  if (!report.r1.empty()) text += " R1 " + report.r1;
-  if (!report.r2.empty()) text += fmt::format("{} R2 {}", report.r1.empty() ? "" : ",", report.r2);
+  std::vector<std::string> done;
+  for (const auto& [name, how] : {std::pair("R1", report.r1), {"R2", report.r2}, {"R4", report.r4}}) {
+    if (!how.empty()) done.push_back(fmt::format("{} {}", name, how));
+  }
+  std::string text = fmt::format("{}: {}", r.out, fmt::join(done, ", "));
   text += fmt::format(", {:.1f} s, peak memory {}", report.seconds, format_bytes(peak_resident_bytes())) + size_remark(report);
   if (const std::string found = check.summary(); !found.empty()) text += "\n" + found;
   print(text);
@@ -64,7 +72,10 @@ std::function<Status()> define_rotate(CLI::App& app) {
   compress::RotateOptions& r = o->rotate;
   add_model_option(app, "MODEL", r.model, "Checkpoint directory")->required();
   app.add_option("-o,--output", r.out, "Directory to write")->required();
-  app.add_option("--rotations", o->rotations, "r1: the residual stream; r2: the values of each KV head")->capture_default_str();
+  app.add_option("--rotations", o->rotations,
+                 "r1: the residual stream; r2: the values of each KV head; r4: what down_proj reads, for which the engine has to transform it: "
+                 "other programs refuse the model")
+      ->capture_default_str();
   app.add_option("--kind", o->kind, "hadamard: signs drawn at random and a Hadamard matrix; orthogonal: any orthogonal matrix, drawn at random")
       ->check(CLI::IsMember({"hadamard", "orthogonal"}))
       ->capture_default_str();
@@ -78,7 +89,8 @@ std::function<Status()> define_rotate(CLI::App& app) {
   app.footer("Examples:\n"
              "  shoehorn rotate Llama-3.2-1B -o rotated && shoehorn quantize rotated rotated.gguf Q4_K_M\n"
              "  shoehorn rotate Llama-3.2-1B -o rotated --rotations r1 --kind orthogonal --seed 7 --dtype f32\n"
-             "The result computes what the source does, in an ordinary checkpoint. Tied embeddings become two matrices.");
+             "  shoehorn rotate Llama-3.2-1B -o rotated --rotations r1,r2,r4\n"
+             "The result computes what the source does, in an ordinary checkpoint (without r4). Tied embeddings become two matrices.");
   return [o] { return run(*o); };
 }
 

@@ -23,9 +23,10 @@ struct SessionFlags {
   bool no_mmap = false, mlock = false;
   int64_t n_batch = 512;
   std::string cache_type_k = "f16", cache_type_v = "f16";
+  std::string cache_rotation = "auto";
   int n_gpu_layers = 0;
 
-  /// -m, -c, -t, -C, -Cr, -b, -ctk, -ctv, --mlock, --no-mmap, -ngl
+  /// -m, -c, -t, -C, -Cr, -b, -ctk, -ctv, --cache-rotation, --mlock, --no-mmap, -ngl
   void add_to(CLI::App& app, int64_t default_ctx, const std::string& ctx_help);
   /// Opens the model and a session on it.
   Expected<engine::Session> open() const;

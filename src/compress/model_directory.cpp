@@ -105,6 +105,7 @@ models::Hparams ChangedModel::hparams(const models::Hparams& source) const {
   h.attention_bias |= attention_bias && h.uniform();
   h.mlp_bias |= mlp_bias;
   h.tied_embeddings &= !untied;
+  h.ffn_hadamard |= ffn_hadamard;
   return h;
 }
 
@@ -118,6 +119,10 @@ Json changed_config(const Json& config, const models::Hparams& h) {
   out.erase("block_configs");  // DeciLM's own way to say it cannot say pruned heads
   if (!h.tied_embeddings && out.contains("tie_word_embeddings")) out["tie_word_embeddings"] = false;
   if (h.mlp_bias) out["mlp_bias"] = true;
+  if (std::string name = out["architectures"][0]; h.ffn_hadamard && !name.starts_with(models::kRotatedPrefix)) {
+    out["architectures"] = {std::string(models::kRotatedPrefix) + name};
+    out["model_type"] = "rotated_" + json_or<std::string>(out, "model_type", "model");
+  }
   if (h.attention_bias) {
     out["attention_bias"] = true;
   } else if (h.attention_output_bias) {

@@ -28,6 +28,7 @@ struct ChangedModel {
   std::vector<ChangedLayer> layers;   ///< [n_layer of the source]
   bool attention_bias = false;        ///< the output has biases that the source lacks: zeros where nothing replaces them
   bool mlp_bias = false;
+  bool ffn_hadamard = false;          ///< what down_proj reads is transformed first (models::Hparams)
   bool untied = false;                ///< the output has an output matrix of its own: of the embedding, when the source has none
   /// Called for every tensor that nothing replaces, when set: what is written in its place, in the same shape. Layer -1: of none.
   std::function<at::Tensor(int source_layer, models::Role role, const at::Tensor& stored)> replace;

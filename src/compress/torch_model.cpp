@@ -78,7 +78,16 @@ at::Tensor TorchModel::attention(const TensorSet& weights, const at::Tensor& x, 
 at::Tensor TorchModel::mlp(const TensorSet& weights, const at::Tensor& x, const Projection& projection) const {
   const at::Tensor normed = rms_norm(x, weights[Role::kFfnNorm]);
   const at::Tensor gate = projection(Role::kFfnGate, normed), up = projection(Role::kFfnUp, normed);
-  return projection(Role::kFfnDown, at::silu(gate) * up).to(compute_.wide());
+  at::Tensor gated = at::silu(gate) * up;
+  if (hparams_.ffn_hadamard) gated = transform(gated.size(-1))(gated);
+  return projection(Role::kFfnDown, gated).to(compute_.wide());
+}
+
+const HadamardRows& TorchModel::transform(int64_t n) const {
+  const auto known = transforms_.find(n);
+  if (known != transforms_.end()) return known->second;
+  // check_hparams() refused widths that have none.
+  return transforms_[n] = HadamardRows(hadamard::plan(static_cast<size_t>(n)).value(), compute_.options());
 }
 
 at::Tensor TorchModel::rotate(const at::Tensor& heads) const {

@@ -6,7 +6,7 @@
 #include <functional>
 #include <map>
 
-#include "compress/torch.h"
+#include "compress/hadamard_rows.h"
 #include "models/model.h"
 
 namespace shoehorn::compress {
@@ -55,12 +55,14 @@ class TorchModel {
   /// Heads [n, n_heads, n_tokens, head_dim] rotated.
   at::Tensor rotate(const at::Tensor& heads) const;
   const std::pair<at::Tensor, at::Tensor>& rotations(int64_t n_tokens) const;
+  const HadamardRows& transform(int64_t n) const;
 
   models::Hparams hparams_;
   Compute compute_;
   std::vector<float> rope_divisors_;
   // cos and sin [n_tokens, n_rot / 2], for the number of tokens last asked for.
   mutable std::pair<at::Tensor, at::Tensor> rotations_;
+  mutable std::map<int64_t, HadamardRows> transforms_;  // by n_ff
 };
 
 }  // namespace shoehorn::compress

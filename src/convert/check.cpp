@@ -16,7 +16,7 @@ Expected<CheckResult> check_model(const std::string& path, int n_threads, Progre
   const auto tokenizer = tokenizer::Tokenizer::create(std::move(*vocab));
   if (!tokenizer) return annotate(tokenizer.error(), path);
 
-  CheckResult result{source.architecture().name, source.tensors().size(), 0};
+  CheckResult result{models::gguf_name(source.architecture(), source.hparams()), source.tensors().size(), 0};
   ThreadPool pool(n_threads > 0 ? n_threads : default_thread_count());
   uint64_t n_weights = 0;
   for (const SourceTensor& tensor : source.tensors()) n_weights += tensor.n_cols() * tensor.n_rows();

@@ -196,7 +196,7 @@ Expected<OutputReport> write_gguf(const ModelSource& source, const std::string& 
   io::GgufWriter writer;
   SHOEHORN_RETURN_IF_ERROR(declare(source, types, options, writer));
   OutputReport report;
-  report.architecture = source.architecture().name;
+  report.architecture = models::gguf_name(source.architecture(), source.hparams());
   report.mix = options.mix;
   uint64_t n_weights = 0;
   for (size_t i = 0; i < types.size(); ++i) {

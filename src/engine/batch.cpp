@@ -11,7 +11,8 @@ Expected<Batch> Batch::create(std::shared_ptr<const Model> model, const SessionO
   if (n_sequences == 0) return fail(ErrorCode::kInvalid, "a batch needs a sequence");
   const models::Hparams& h = model->hparams();
   const size_t n_ctx = context_of(options, h);
-  const uint64_t each = KvCache::bytes(h, n_ctx, options.key_type, options.value_type), available = available_memory();
+  const CacheTypes types = cache_of(options, h);
+  const uint64_t each = KvCache::bytes(h, n_ctx, types), available = available_memory();
   if (each > 0 && each * n_sequences > available) {
     return fail(ErrorCode::kTooLarge,
                 "{} contexts of {} tokens need {} for keys and values, {} of memory are available; {} of them fit "
@@ -20,13 +21,13 @@ Expected<Batch> Batch::create(std::shared_ptr<const Model> model, const SessionO
   }
   std::vector<KvCache> caches;
   for (size_t i = 0; i < n_sequences; ++i) {
-    SHOEHORN_TRY(auto cache, KvCache::create(h, n_ctx, options.key_type, options.value_type));
+    SHOEHORN_TRY(auto cache, KvCache::create(h, n_ctx, types));
     caches.push_back(std::move(cache));
   }
   const int n_threads = options.n_threads > 0 ? options.n_threads : default_thread_count();
   const size_t n_batch = std::min(std::max<size_t>(1, options.n_batch), n_ctx);
-  return Batch(std::make_unique<Forward>(std::move(model), options.key_type, options.value_type,
-                                         std::max(n_batch, n_sequences), n_threads, options.affinity),
+  return Batch(std::make_unique<Forward>(std::move(model), types, std::max(n_batch, n_sequences), n_threads,
+                                         options.affinity),
                std::move(caches), n_batch);
 }
 

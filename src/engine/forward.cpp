@@ -26,18 +26,19 @@ void store_row(const kernels::Kernels& kernels, const float* x, size_t n, std::b
 
 }  // namespace
 
-Forward::Forward(std::shared_ptr<const Model> model, quant::Type key_type, quant::Type value_type, size_t max_tokens,
-                 int n_threads, Affinity affinity)
+Forward::Forward(std::shared_ptr<const Model> model, const CacheTypes& cache, size_t max_tokens, int n_threads,
+                 Affinity affinity)
     : model_(std::move(model)),
       pool_(n_threads, std::move(affinity)),
       rope_(model_->hparams(), model_->rope(),
             model_->global()[Role::kRopeFreqs] ? model_->global()[Role::kRopeFreqs].floats() : nullptr),
       table_(&model_->kernels()),
-      key_kernels_(&kernels::kernels_for(*table_, key_type)),
-      value_kernels_(&kernels::kernels_for(*table_, value_type)),
+      key_kernels_(&kernels::kernels_for(*table_, cache.keys)),
+      value_kernels_(&kernels::kernels_for(*table_, cache.values)),
       products_(*table_, pool_),
       adapter_products_(*table_, pool_),
-      max_tokens_(max_tokens) {
+      max_tokens_(max_tokens),
+      cache_(cache) {
   const models::Hparams& h = model_->hparams();
   const size_t max_q = size_t{h.max_n_head()} * h.head_dim, max_kv = max_n_head_kv(h) * h.head_dim;
   x_.reserve(max_tokens * h.n_embd);
@@ -48,7 +49,16 @@ Forward::Forward(std::shared_ptr<const Model> model, quant::Type key_type, quant
   v_.reserve(max_tokens * max_kv);
   gated_.reserve(max_tokens * h.max_n_ff());
   rotations_.reserve(max_tokens * rope_.n_rot());
-  scratch_per_thread_ = (table_->attend_scratch(h.head_dim) + 15) / 16 * 16;
+  size_t scratch = table_->attend_scratch(h.head_dim);
+  if (cache.rotate_keys || cache.rotate_values) {
+    // KvCache::create refused heads that have none.
+    head_transform_ = std::make_unique<hadamard::Transform<float>>(hadamard::plan(h.head_dim).value(), table_->hadamard);
+    scratch = std::max(scratch, head_transform_->scratch());
+  }
+  for (size_t layer = 0; layer < h.n_layer; ++layer) {
+    if (h.ffn_hadamard && h.layers[layer].n_ff > 0) scratch = std::max(scratch, model_->ffn_hadamard(layer)->scratch());
+  }
+  scratch_per_thread_ = (scratch + 15) / 16 * 16;
   scratch_.reserve(static_cast<size_t>(n_threads) * scratch_per_thread_);
 }
 
@@ -91,7 +101,7 @@ const float* Forward::run_layers(std::span<const tokenizer::Token> tokens, std::
 void Forward::multiply_output(const float* x, size_t n, float* logits) {
   norm_output(x, n, normed_.data());
   done(Step::kOutputNorm, 0);
-  multiply(normed_.data(), n, model_->hparams().n_embd, {{model_->output(), {}, logits}});
+  multiply(normed_.data(), n, model_->hparams().n_embd, {{model_->output(), {}, logits}}, 0);
   done(Step::kOutput, 0);
 }
 
@@ -137,9 +147,9 @@ void Forward::run_layer(size_t layer, float* x, std::span<const Segment> segment
   if (shape.n_ff > 0 && n_out_ > 0) mlp_block(layer, x);
 }
 
-void Forward::multiply(const float* x, size_t n_rows, size_t n_cols, std::initializer_list<Product> products) {
+void Forward::multiply(const float* x, size_t n_rows, size_t n_cols, std::initializer_list<Product> products, int bits) {
   const std::vector<AdaptedRows>& adapted = n_rows == rows_.size() ? adapted_ : adapted_out_;
-  products_.set_input(x, n_rows, n_cols);
+  products_.set_input(x, n_rows, n_cols, bits);
   if (adapted.empty()) return products_.run(products);
   for (const Product& product : products) {
     if (product.up == nullptr) {
@@ -214,6 +224,7 @@ void Forward::attention_block(size_t layer, float* x) {
   done(Step::kRope, layer);
   if (n_out_ == 0) return;
   attend(layer);
+  if (cache_.rotate_values) undo_value_rotation(layer);
   done(Step::kAttention, layer);
   multiply(attended_.data(), n_out_, size_t{h.layers[layer].n_head} * h.head_dim,
            {{w[Role::kAttnOutput], w[Role::kAttnOutputBias], x + (n - n_out_) * n_embd, nullptr, nullptr, true}});
@@ -242,7 +253,10 @@ void Forward::rotate_and_store(size_t layer) {
   const models::LayerShape& shape = h.layers[layer];
   const WeightSet& w = model_->layer(layer);
   const size_t n_q = size_t{shape.n_head} * h.head_dim, n_kv = size_t{shape.n_head_kv} * h.head_dim;
-  pool_.parallel_for(rows_.size(), 8, [&](size_t begin, size_t end, int) {
+  const auto transform = [&](float* heads, size_t n_heads, int thread) {
+    head_transform_->apply(heads, scratch(thread), n_heads);
+  };
+  pool_.parallel_for(rows_.size(), 8, [&](size_t begin, size_t end, int thread) {
     // Queries are there only of the tokens that come out.
     auto query = static_cast<size_t>(std::count_if(rows_.begin(), rows_.begin() + static_cast<std::ptrdiff_t>(begin),
                                                    [](const Row& row) { return row.comes_out; }));
@@ -254,11 +268,13 @@ void Forward::rotate_and_store(size_t layer) {
           if (norm) table_->rms_norm(head, norm.floats(), h.head_dim, h.rms_eps, head);
           rope_.rotate(head, rotation);
         }
+        if (cache_.rotate_keys) transform(heads, n_heads, thread);
       };
       if (rows_[t].comes_out) prepare(q_.data() + query++ * n_q, shape.n_head, w[Role::kAttnQNorm]);
       float* k = k_.data() + t * n_kv;
-      const float* v = v_.data() + t * n_kv;
+      float* v = v_.data() + t * n_kv;
       prepare(k, shape.n_head_kv, w[Role::kAttnKNorm]);
+      if (cache_.rotate_values) transform(v, shape.n_head_kv, thread);
       const KvCache& cache = *rows_[t].segment->cache;
       const KvCache::Layer& store = cache.layer(layer);
       const size_t position = rows_[t].position;
@@ -269,6 +285,14 @@ void Forward::rotate_and_store(size_t layer) {
                   store.values + i * store.value_head_bytes + position * cache.value_bytes());
       }
     }
+  });
+}
+
+/// What attention mixed of transformed values is the transform of what it would have mixed of them.
+void Forward::undo_value_rotation(size_t layer) {
+  const size_t n_head = model_->hparams().layers[layer].n_head, n_q = n_head * model_->hparams().head_dim;
+  pool_.parallel_for(n_out_, 8, [&](size_t begin, size_t end, int thread) {
+    head_transform_->undo(attended_.data() + begin * n_q, scratch(thread), (end - begin) * n_head);
   });
 }
 
@@ -345,7 +369,7 @@ void Forward::attend_task(size_t layer, const Attention& plan, size_t task, int 
                   .out_stride = n_q,
                   .max = ranged ? partial_max_.data() + row : nullptr,
                   .sum = ranged ? partial_sum_.data() + row : nullptr,
-                  .scratch = scratch_.data() + static_cast<size_t>(thread) * scratch_per_thread_});
+                  .scratch = scratch(thread)});
 }
 
 void Forward::merge_ranges(size_t layer, const Attention& plan) {
@@ -385,6 +409,12 @@ void Forward::mlp_block(size_t layer, float* x) {
   multiply(normed_.data(), n_out_, n_embd,
            {{w[Role::kFfnGate], w[Role::kFfnGateBias], gated_.data(), &w[Role::kFfnUp], &w[Role::kFfnUpBias]}});
   done(Step::kGateUp, layer);
+  if (const hadamard::Transform<float>* transform = model_->ffn_hadamard(layer)) {
+    pool_.parallel_for(n_out_, 1, [&](size_t begin, size_t end, int thread) {
+      transform->apply(gated_.data() + begin * transform->n(), scratch(thread), end - begin);
+    });
+    done(Step::kFfnHadamard, layer);
+  }
   multiply(gated_.data(), n_out_, h.layers[layer].n_ff,
            {{w[Role::kFfnDown], w[Role::kFfnDownBias], out, nullptr, nullptr, true}});
   done(Step::kDown, layer);

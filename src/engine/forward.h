@@ -7,6 +7,7 @@
 
 #include "base/aligned.h"
 #include "base/thread_pool.h"
+#include "hadamard/transform.h"
 #include "engine/adapter.h"
 #include "engine/kv_cache.h"
 #include "engine/model.h"
@@ -32,8 +33,7 @@ struct Segment {
 class Forward {
  public:
   /// For passes of at most max_tokens.
-  Forward(std::shared_ptr<const Model> model, quant::Type key_type, quant::Type value_type, size_t max_tokens,
-          int n_threads, Affinity affinity);
+  Forward(std::shared_ptr<const Model> model, const CacheTypes& cache, size_t max_tokens, int n_threads, Affinity affinity);
 
   /// Embedding, all layers and the output matrix: tokens (ids inside the vocabulary) of the segments one after another;
   /// logits [sum of n_out, n_vocab] in their order, which may be null when that is 0.
@@ -54,6 +54,10 @@ class Forward {
 
   /// kInvalid for ids outside of the vocabulary.
   Status check(std::span<const tokenizer::Token> tokens) const;
+
+  /// From now on what the products of the layers read is rounded first, to so many bits with a scale per token and
+  /// product (0: not): what a device computes that has no floating point. The output matrix reads what it always reads.
+  void round_activations(int bits) { activation_bits_ = bits; }
 
   /// See Products::observe.
   void observe(ProductObserver* observer) { products_.observe(observer); }
@@ -92,13 +96,18 @@ class Forward {
 
   void lay_out(std::span<const Segment> segments);
   /// Products that read x [n_rows, n_cols], of all rows of the pass or of those that come out, with their adapters.
-  void multiply(const float* x, size_t n_rows, size_t n_cols, std::initializer_list<Product> products);
+  void multiply(const float* x, size_t n_rows, size_t n_cols, std::initializer_list<Product> products, int bits);
+  void multiply(const float* x, size_t n_rows, size_t n_cols, std::initializer_list<Product> products) {
+    multiply(x, n_rows, n_cols, products, activation_bits_);
+  }
   void add_adapters(const float* x, size_t n_cols, const Weight& weight, float* y, const std::vector<AdaptedRows>& rows);
   void attention_block(size_t layer, float* x);
   void mlp_block(size_t layer, float* x);
   void keep_outputs(float* x) const;
   void prepare_rotations();
   void rotate_and_store(size_t layer);
+  void undo_value_rotation(size_t layer);
+  float* scratch(int thread) { return scratch_.data() + static_cast<size_t>(thread) * scratch_per_thread_; }
   void attend(size_t layer);
   void attend_task(size_t layer, const Attention& plan, size_t task, int thread);
   void merge_ranges(size_t layer, const Attention& plan);
@@ -118,6 +127,9 @@ class Forward {
   Products adapter_products_;  // whose inputs come between those of products_
   StepObserver* steps_ = nullptr;
   size_t max_tokens_;
+  int activation_bits_ = 0;
+  CacheTypes cache_;
+  std::unique_ptr<const hadamard::Transform<float>> head_transform_;  // where the cache is rotated
   size_t scratch_per_thread_ = 0;
 
   // The pass at hand.

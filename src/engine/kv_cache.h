@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "base/status.h"
@@ -10,6 +11,15 @@
 #include "quant/format.h"
 
 namespace shoehorn::engine {
+
+/// How keys and values are kept.
+struct CacheTypes {
+  quant::Type keys = quant::Type::F16, values = quant::Type::F16;
+  /// A Hadamard transform of each head before it is rounded, so that no element stands out: of keys and of the queries
+  /// that meet them, behind rope (R3 of SpinQuant, Liu et al. 2024, arXiv:2405.16406); of values, undone behind attention.
+  bool rotate_keys = false, rotate_values = false;
+  std::string describe() const;  ///< "F16/F16", "Q8_0 rotated/Q4_0 rotated"
+};
 
 /// Per layer and KV head, [n_ctx, head_dim] in the cache type, so that attention streams through one head's positions. Layers
 /// without attention take no space.
@@ -22,16 +32,15 @@ class KvCache {
   };
 
   /// Fails with kTooLarge, the numbers and the largest context that fits when memory does not suffice; with kUnsupported when
-  /// a head is no multiple of the type's block.
-  static Expected<KvCache> create(const models::Hparams& hparams, size_t n_ctx, quant::Type key_type, quant::Type value_type);
+  /// a head is no multiple of the type's block, or is to be transformed and has an odd number of elements.
+  static Expected<KvCache> create(const models::Hparams& hparams, size_t n_ctx, const CacheTypes& types);
 
   /// Bytes for a context of n_ctx.
-  static uint64_t bytes(const models::Hparams& hparams, uint64_t n_ctx, quant::Type key_type, quant::Type value_type);
+  static uint64_t bytes(const models::Hparams& hparams, uint64_t n_ctx, const CacheTypes& types);
 
   size_t n_ctx() const { return n_ctx_; }
   const Layer& layer(size_t i) const { return layers_[i]; }
-  const quant::Format& key_format() const { return *key_format_; }
-  const quant::Format& value_format() const { return *value_format_; }
+  const CacheTypes& types() const { return types_; }
   size_t key_bytes() const { return key_bytes_; }      ///< from one position of a head to the next
   size_t value_bytes() const { return value_bytes_; }
   uint64_t bytes() const { return bytes_; }
@@ -40,8 +49,7 @@ class KvCache {
   size_t n_ctx_ = 0;
   uint64_t bytes_ = 0;
   size_t key_bytes_ = 0, value_bytes_ = 0;
-  const quant::Format* key_format_ = nullptr;
-  const quant::Format* value_format_ = nullptr;
+  CacheTypes types_;
   std::vector<Layer> layers_;
   std::unique_ptr<std::byte[]> memory_;
 };

@@ -31,6 +31,11 @@ Expected<std::shared_ptr<const Model>> Model::create(io::GgufFile file, std::opt
   if (!tokenizer) return annotate(tokenizer.error(), path);
   model->tokenizer_ = std::make_unique<tokenizer::Tokenizer>(std::move(*tokenizer));
 
+  for (const models::LayerShape& layer : model->hparams_.layers) {
+    if (!model->hparams_.ffn_hadamard || layer.n_ff == 0 || model->transforms_.contains(layer.n_ff)) continue;
+    SHOEHORN_TRY(const hadamard::Plan plan, hadamard::plan(layer.n_ff));
+    model->transforms_[layer.n_ff] = std::make_unique<hadamard::Transform<float>>(plan, model->kernels().hadamard);
+  }
   model->layers_.resize(model->hparams_.n_layer);
   for (const models::TensorSpec& spec : models::tensor_specs(*model->architecture_, model->hparams_)) {
     const io::GgufTensor& tensor = *model->file_.find(spec.gguf_name);

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <array>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/read_ahead.h"
+#include "hadamard/transform.h"
 #include "io/gguf.h"
 #include "kernels/kernel.h"
 #include "models/model.h"
@@ -57,6 +59,10 @@ class Model {
 
   const WeightSet& global() const { return global_; }
   const WeightSet& layer(size_t i) const { return layers_[i]; }
+  /// What comes between SwiGLU and the down product; nullptr: nothing does.
+  const hadamard::Transform<float>* ffn_hadamard(size_t layer) const {
+    return hparams_.ffn_hadamard ? transforms_.at(hparams_.layers[layer].n_ff).get() : nullptr;
+  }
   /// The output matrix: its own or the token embedding.
   const Weight& output() const;
 
@@ -73,6 +79,7 @@ class Model {
   const kernels::KernelSet* kernel_set_ = nullptr;
   WeightSet global_;
   std::vector<WeightSet> layers_;
+  std::map<uint32_t, std::unique_ptr<const hadamard::Transform<float>>> transforms_;  // by n_ff
   std::vector<std::unique_ptr<float[]>> vectors_;
 };
 

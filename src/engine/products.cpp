@@ -1,6 +1,7 @@
 #include "engine/products.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace shoehorn::engine {
 namespace {
@@ -24,12 +25,30 @@ size_t decode_rows_per_task(const Weight& weight, int n_threads) {
   return std::max(kMinDecodeRows, std::min(by_bytes, by_threads));
 }
 
+void round_row(const float* x, size_t n, int bits, float* out) {
+  float largest = 0;
+  for (size_t i = 0; i < n; ++i) largest = std::max(largest, std::abs(x[i]));
+  const float step = largest / static_cast<float>((1 << (bits - 1)) - 1);
+  if (step == 0) {
+    std::fill_n(out, n, 0.0f);
+    return;
+  }
+  for (size_t i = 0; i < n; ++i) out[i] = std::nearbyint(x[i] / step) * step;
+}
+
 }  // namespace
 
 Products::Products(const kernels::KernelTable& table, ThreadPool& pool) : table_(table), pool_(pool) {}
 
-void Products::set_input(const float* x, size_t n_tokens, size_t n_cols) {
+void Products::set_input(const float* x, size_t n_tokens, size_t n_cols, int bits) {
   x_ = x;
+  if (bits > 0) {
+    rounded_.reserve(n_tokens * n_cols);
+    pool_.parallel_for(n_tokens, 8, [&](size_t begin, size_t end, int) {
+      for (size_t t = begin; t < end; ++t) round_row(x + t * n_cols, n_cols, bits, rounded_.data() + t * n_cols);
+    });
+    x_ = rounded_.data();
+  }
   n_tokens_ = n_tokens;
   n_cols_ = n_cols;
   is_packed_.fill(false);

@@ -35,8 +35,9 @@ class Products {
   /// Both must outlive this.
   Products(const kernels::KernelTable& table, ThreadPool& pool);
 
-  /// Makes x [n_tokens, n_cols] the input of the products that follow. It must stay unchanged until they are done.
-  void set_input(const float* x, size_t n_tokens, size_t n_cols);
+  /// Makes x [n_tokens, n_cols] the input of the products that follow. It must stay unchanged until they are done. With
+  /// `bits` > 0, x rounded to whole multiples of each token's max |x| / (2^(bits - 1) - 1).
+  void set_input(const float* x, size_t n_tokens, size_t n_cols, int bits = 0);
 
   /// Tells `observer` of every product from now on; nullptr: nobody. It must outlive this or be taken away.
   void observe(ProductObserver* observer) { observer_ = observer; }
@@ -59,6 +60,7 @@ class Products {
   size_t n_tokens_ = 0, n_cols_ = 0;
   std::array<AlignedBuffer<std::byte>, kernels::kLayouts> packed_;
   std::array<bool, kernels::kLayouts> is_packed_{};
+  AlignedBuffer<float> rounded_;  // [n_tokens, n_cols]
   AlignedBuffer<float> scratch_;  // [n_threads, scratch_per_thread]
 };
 

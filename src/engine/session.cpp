@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "hadamard/matrix.h"
+
 namespace shoehorn::engine {
 namespace {
 
@@ -13,12 +15,20 @@ size_t context_of(const SessionOptions& options, const models::Hparams& hparams)
   return options.n_ctx != 0 ? options.n_ctx : std::min<size_t>(hparams.n_ctx_train, kDefaultContext);
 }
 
+CacheTypes cache_of(const SessionOptions& options, const models::Hparams& hparams) {
+  const auto rotated = [&](quant::Type type) {
+    if (options.cache_rotation != CacheRotation::kWhereQuantized) return options.cache_rotation == CacheRotation::kAlways;
+    return quant::format(type).quantized && hadamard::plan(hparams.head_dim).has_value();
+  };
+  return {options.key_type, options.value_type, rotated(options.key_type), rotated(options.value_type)};
+}
+
 Expected<Session> Session::create(std::shared_ptr<const Model> model, const SessionOptions& options) {
   const size_t n_ctx = context_of(options, model->hparams());
-  SHOEHORN_TRY(auto cache, KvCache::create(model->hparams(), n_ctx, options.key_type, options.value_type));
+  SHOEHORN_TRY(auto cache, KvCache::create(model->hparams(), n_ctx, cache_of(options, model->hparams())));
   const int n_threads = options.n_threads > 0 ? options.n_threads : default_thread_count();
   const size_t n_batch = std::min(std::max<size_t>(1, options.n_batch), n_ctx);
-  return Session(std::make_unique<Forward>(std::move(model), options.key_type, options.value_type, n_batch, n_threads, options.affinity),
+  return Session(std::make_unique<Forward>(std::move(model), cache.types(), n_batch, n_threads, options.affinity),
                  std::move(cache));
 }
 

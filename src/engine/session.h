@@ -9,6 +9,13 @@
 
 namespace shoehorn::engine {
 
+/// See CacheTypes: where keys or values are transformed before they are rounded.
+enum class CacheRotation {
+  kWhereQuantized,  ///< those of a quantized type, when the heads have a Hadamard matrix
+  kAlways,
+  kNever,
+};
+
 struct SessionOptions {
   size_t n_ctx = 0;                            ///< positions; 0: the trained context, at most 4096
   size_t n_batch = 512;                        ///< tokens per forward pass
@@ -16,10 +23,14 @@ struct SessionOptions {
   Affinity affinity = {};                      ///< the CPUs they stay on
   quant::Type key_type = quant::Type::F16;     ///< KV cache
   quant::Type value_type = quant::Type::F16;
+  CacheRotation cache_rotation = CacheRotation::kWhereQuantized;
 };
 
 /// The positions that a session gets.
 size_t context_of(const SessionOptions& options, const models::Hparams& hparams);
+
+/// How a session keeps keys and values.
+CacheTypes cache_of(const SessionOptions& options, const models::Hparams& hparams);
 
 /// Tokens on their way through the layers.
 struct Stream {
@@ -59,6 +70,9 @@ class Session {
   void norm_output(const float* x, size_t n, float* out) { forward_->norm_output(x, n, out); }
   /// logits [n, n_vocab] of x [n, n_embd] after the last layer; n is at most n_batch().
   void multiply_output(const float* x, size_t n, float* logits) { forward_->multiply_output(x, n, logits); }
+
+  /// See Forward::round_activations.
+  void round_activations(int bits) { forward_->round_activations(bits); }
 
   /// See Products::observe.
   void observe(ProductObserver* observer) { forward_->observe(observer); }

@@ -14,18 +14,19 @@ using tokenizer::Token;
 
 /// All that must be the same for keys and values to mean the same. The numbers are as this machine has them.
 struct Header {
-  char magic[8] = {'S', 'H', 'O', 'E', 'K', 'V', '0', '1'};
+  char magic[8] = {'S', 'H', 'O', 'E', 'K', 'V', '0', '2'};
   uint64_t model = 0;  ///< hash of what names the model
   uint32_t key_type = 0, value_type = 0;
+  uint32_t rotated_keys = 0, rotated_values = 0;
   uint64_t n_tokens = 0;
   uint64_t hash = 0;  ///< of tokens, keys and values
 
   bool same_kind(const Header& other) const {
     return std::memcmp(magic, other.magic, sizeof magic) == 0 && model == other.model && key_type == other.key_type &&
-           value_type == other.value_type;
+           value_type == other.value_type && rotated_keys == other.rotated_keys && rotated_values == other.rotated_values;
   }
 };
-static_assert(sizeof(Header) == 40);
+static_assert(sizeof(Header) == 48);
 
 /// By its numbers in the metadata, and its tensors: names, types, shapes and how their data begin.
 uint64_t hash_of_model(const Model& model) {
@@ -58,8 +59,11 @@ Header header_of(const Session& session) {
     hash.add(std::as_bytes(std::span(&scaled.scale, 1)));
     out.model = hash.value();
   }
-  out.key_type = static_cast<uint32_t>(session.cache().key_format().type);
-  out.value_type = static_cast<uint32_t>(session.cache().value_format().type);
+  const CacheTypes& types = session.cache().types();
+  out.key_type = static_cast<uint32_t>(types.keys);
+  out.value_type = static_cast<uint32_t>(types.values);
+  out.rotated_keys = types.rotate_keys ? 1 : 0;
+  out.rotated_values = types.rotate_values ? 1 : 0;
   return out;
 }
 
@@ -84,8 +88,7 @@ Status save_session(const Session& session, std::span<const Token> held, const s
   const size_t n = session.n_past();
   if (held.size() != n) return fail(ErrorCode::kInvalid, "a session of {} positions and {} tokens", n, held.size());
   const uint64_t bytes = sizeof(Header) + n * sizeof(Token) +
-                         KvCache::bytes(session.model().hparams(), n, session.cache().key_format().type,
-                                        session.cache().value_format().type);
+                         KvCache::bytes(session.model().hparams(), n, session.cache().types());
   SHOEHORN_TRY(auto file, OutputFile::create(path, bytes));
   Header header = header_of(session);
   header.n_tokens = n;
@@ -114,10 +117,10 @@ Expected<std::vector<Token>> load_session(Session& session, const std::string& p
   if (std::memcmp(header.magic, wanted.magic, sizeof header.magic) != 0)
     return fail(ErrorCode::kInvalid, "{} is no saved session", path);
   if (!header.same_kind(wanted))
-    return fail(ErrorCode::kInvalid, "{} is of another model, or of another type of KV cache", path);
+    return fail(ErrorCode::kInvalid, "{} is of another model, or of a KV cache kept otherwise", path);
   const models::Hparams& h = session.model().hparams();
   const uint64_t per_position =
-      sizeof(Token) + KvCache::bytes(h, 1, session.cache().key_format().type, session.cache().value_format().type);
+      sizeof(Token) + KvCache::bytes(h, 1, session.cache().types());
   const uint64_t left = bytes.size() - sizeof header;
   if (left / per_position != header.n_tokens || left % per_position != 0)
     return fail(ErrorCode::kInvalid, "{} is damaged: its size is not that of {} positions", path, header.n_tokens);

@@ -15,6 +15,7 @@ enum class Step {
   kAttentionOutput,  ///< the product after attention, with the residual sum
   kFfnNorm,          ///< before the gate and up products
   kGateUp,           ///< gate and up products with SwiGLU
+  kFfnHadamard,      ///< the transform before the down product, where the model has one
   kDown,             ///< the down product, with the residual sum
   kOutputNorm,
   kOutput,  ///< the logits

@@ -120,7 +120,7 @@ std::string fingerprint(const engine::Session& session, const Chunks& chunks, co
                      {"chunks", {session.n_ctx(), options.first_chunk}},
                      {"process_output", options.process_output},
                      {"compute",
-                      {session.n_batch(), session.cache().key_format().name, session.cache().value_format().name,
+                      {session.n_batch(), session.cache().types().describe(),
                        model.kernel_set().isa}}};
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }

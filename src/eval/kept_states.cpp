@@ -15,7 +15,7 @@ std::string StatesOf::name() const {
                      {"tokens", {tokens.size(), hash.value()}},
                      {"positions", {first, n_per_chunk}},
                      {"compute",
-                      {session->n_batch(), session->cache().key_format().name, session->cache().value_format().name,
+                      {session->n_batch(), session->cache().types().describe(),
                        model.kernel_set().isa}}};
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }

@@ -62,6 +62,7 @@ Work work_of(const engine::Session& session, Step step, const StepWork& w) {
     case Step::kAttentionNorm:
     case Step::kRope:
     case Step::kFfnNorm:
+    case Step::kFfnHadamard:
     case Step::kOutputNorm:
       break;
   }
@@ -88,6 +89,8 @@ const char* step_name(Step step) {
       return "mlp norm";
     case Step::kGateUp:
       return "gate, up product";
+    case Step::kFfnHadamard:
+      return "mlp hadamard";
     case Step::kDown:
       return "down product";
     case Step::kOutputNorm:

@@ -62,7 +62,7 @@ uint64_t resident_bytes(const convert::ModelSource& source, uint64_t file_bytes,
       bytes -= source.tensors()[i].n_rows() * quant::row_bytes(quant::format(types[i]), source.tensors()[i].n_cols());
     }
   }
-  bytes += engine::KvCache::bytes(h, n_ctx, quant::Type::F16, quant::Type::F16);
+  bytes += engine::KvCache::bytes(h, n_ctx, {});
   uint64_t n_kv = 0;
   for (const models::LayerShape& layer : h.layers) n_kv = std::max<uint64_t>(n_kv, layer.n_head_kv);
   const uint64_t n_q = uint64_t{h.max_n_head()} * h.head_dim, widest = std::max<uint64_t>(h.max_n_ff(), n_q);

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "hadamard/matrix.h"
 #include "models/model.h"
 
 namespace shoehorn::models {
@@ -93,6 +94,10 @@ const Architecture* find_hf_architecture(std::string_view hf_name) {
   return nullptr;
 }
 
+std::string gguf_name(const Architecture& architecture, const Hparams& hparams) {
+  return architecture.name + std::string(hparams.ffn_hadamard ? kRotatedSuffix : "");
+}
+
 std::string architecture_names() {
   std::string names;
   for (const Architecture* a : kArchitectures) names += (names.empty() ? "" : ", ") + std::string(a->name);
@@ -160,6 +165,9 @@ Status check_hparams(const Hparams& h) {
     SHOEHORN_RETURN_IF_ERROR(in_range((where + "n_ff").c_str(), layer.n_ff, 0, 1u << 22));
     SHOEHORN_RETURN_IF_ERROR(in_range((where + "n_head").c_str(), layer.n_head, 0, 65536));
     SHOEHORN_RETURN_IF_ERROR(in_range((where + "n_head_kv").c_str(), layer.n_head_kv, 0, 65536));
+    if (h.ffn_hadamard && layer.n_ff > 0) {
+      if (const auto plan = hadamard::plan(layer.n_ff); !plan) return annotate(plan.error(), fmt::format("layer {}: n_ff", i));
+    }
     if (layer.n_head == 0) continue;
     if (layer.n_head_kv == 0 || layer.n_head % layer.n_head_kv != 0) {
       return fail(ErrorCode::kInvalid, "{}n_head {} is not divisible by n_head_kv {}", where, layer.n_head, layer.n_head_kv);

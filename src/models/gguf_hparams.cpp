@@ -2,8 +2,12 @@
 
 #include <set>
 
+#include "hadamard/matrix.h"
+
 namespace shoehorn::models {
 namespace {
+
+constexpr const char* kTransformKey = "feed_forward_hadamard";
 
 /// The keys "<architecture>.<key>" of one file, with errors that name them.
 class Keys {
@@ -106,12 +110,41 @@ Status check_tensors(const io::GgufFile& file, const GgufModel& model) {
   return {};
 }
 
+/// How each layer's transform is made, as it says itself; "" where there is no MLP.
+std::vector<std::string> describe_transforms(const Hparams& h) {
+  std::vector<std::string> out;
+  for (const LayerShape& layer : h.layers) {
+    const auto plan = layer.n_ff > 0 ? hadamard::plan(layer.n_ff) : hadamard::plan(0);
+    out.push_back(plan ? plan->describe() : "");
+  }
+  return out;
+}
+
+/// The weights have a certain transform in them: a file that was made for another one would give garbage.
+Status check_transforms(const io::GgufMetadata& metadata, const std::string& key, const Hparams& h) {
+  const std::vector<std::string>* names = metadata.get_strings(key);
+  if (names == nullptr || names->size() != h.n_layer)
+    return fail(ErrorCode::kInvalid, "key {} is missing or not {} strings", key, h.n_layer);
+  const auto expected = describe_transforms(h);
+  for (size_t i = 0; i < expected.size(); ++i) {
+    if ((*names)[i] != expected[i])
+      return fail(ErrorCode::kUnsupported, "key {}: layer {} has \"{}\", this program's transform is \"{}\"", key, i, (*names)[i],
+                  expected[i]);
+  }
+  return {};
+}
+
 Expected<GgufModel> read_model(const io::GgufFile& file) {
   const io::GgufMetadata& metadata = file.metadata();
   const std::string* name = metadata.get_string("general.architecture");
   if (name == nullptr) return fail(ErrorCode::kInvalid, "key general.architecture is missing");
   GgufModel model;
-  model.architecture = find_architecture(*name);
+  std::string_view base = *name;
+  if (base.ends_with(kRotatedSuffix)) {
+    base.remove_suffix(kRotatedSuffix.size());
+    model.hparams.ffn_hadamard = true;
+  }
+  model.architecture = find_architecture(base);
   if (model.architecture == nullptr) {
     return fail(ErrorCode::kUnsupported, "architecture {} is not supported ({} are)", *name, architecture_names());
   }
@@ -171,6 +204,7 @@ Expected<GgufModel> read_model(const io::GgufFile& file) {
     if (h.rope_scaling.original_context == 0) h.rope_scaling.original_context = h.n_ctx_train;
   }
   SHOEHORN_RETURN_IF_ERROR(check_hparams(h));
+  if (h.ffn_hadamard) SHOEHORN_RETURN_IF_ERROR(check_transforms(metadata, keys.name(kTransformKey), h));
   SHOEHORN_RETURN_IF_ERROR(check_tensors(file, model));
   return model;
 }
@@ -184,7 +218,7 @@ Expected<GgufModel> read_gguf_model(const io::GgufFile& file) {
 }
 
 void write_gguf_hparams(const Architecture& architecture, const Hparams& h, io::GgufMetadata& metadata) {
-  const std::string prefix = std::string(architecture.name) + ".";
+  const std::string name = gguf_name(architecture, h), prefix = name + ".";
   const auto set = [&](const char* key, io::GgufValue value) { metadata.set(prefix + key, std::move(value)); };
   const auto set_per_layer = [&](const char* key, uint32_t LayerShape::*field) {
     if (!architecture.per_layer_keys) {
@@ -195,7 +229,7 @@ void write_gguf_hparams(const Architecture& architecture, const Hparams& h, io::
     for (const LayerShape& layer : h.layers) values.push_back(static_cast<int32_t>(layer.*field));
     set(key, io::GgufArray(std::move(values)));
   };
-  metadata.set("general.architecture", std::string(architecture.name));
+  metadata.set("general.architecture", name);
   set("block_count", h.n_layer);
   set("context_length", h.n_ctx_train);
   set("embedding_length", h.n_embd);
@@ -208,6 +242,7 @@ void write_gguf_hparams(const Architecture& architecture, const Hparams& h, io::
   set("attention.value_length", h.head_dim);
   set("vocab_size", h.n_vocab);
   set("rope.dimension_count", h.n_rot);
+  if (h.ffn_hadamard) set(kTransformKey, io::GgufArray(describe_transforms(h)));
   const RopeScaling& scaling = h.rope_scaling;
   if (scaling.type == RopeScalingType::kLinear || scaling.type == RopeScalingType::kYarn) {
     set("rope.scaling.type", std::string(scaling.type == RopeScalingType::kLinear ? "linear" : "yarn"));

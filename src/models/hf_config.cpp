@@ -126,13 +126,16 @@ Expected<RopeScaling> parse_rope_scaling(const Json& scaling, uint32_t n_ctx_tra
   return out;
 }
 
-Expected<const Architecture*> find_config_architecture(const Json& config, std::string& hf_name) {
+Expected<const Architecture*> find_config_architecture(const Json& config, std::string& hf_name, bool& rotated) {
   const Json* names = find(config, "architectures");
   if (names == nullptr || !names->is_array() || names->empty() || !names->front().is_string()) {
     return fail(ErrorCode::kInvalid, "\"architectures\" is missing");
   }
   hf_name = names->front().get<std::string>();
-  const Architecture* architecture = find_hf_architecture(hf_name);
+  std::string_view base = hf_name;
+  rotated = base.starts_with(kRotatedPrefix);
+  if (rotated) base.remove_prefix(kRotatedPrefix.size());
+  const Architecture* architecture = find_hf_architecture(base);
   if (architecture == nullptr) {
     std::string known;
     for (const Architecture* a : architectures()) {
@@ -161,10 +164,10 @@ Expected<ModelConfig> parse_model_config(const Json& config) {
                 json_or<std::string>(*quantization, "quant_method", "unknown method"));
   }
   ModelConfig out;
-  SHOEHORN_TRY(const Architecture* architecture, find_config_architecture(config, out.hf_architecture));
+  Hparams& h = out.hparams;
+  SHOEHORN_TRY(const Architecture* architecture, find_config_architecture(config, out.hf_architecture, h.ffn_hadamard));
   out.torch_dtype = json_or<std::string>(config, "torch_dtype", json_or<std::string>(config, "dtype", ""));
 
-  Hparams& h = out.hparams;
   SHOEHORN_TRY(h.n_vocab, required_uint(config, "vocab_size"));
   SHOEHORN_TRY(h.n_embd, required_uint(config, "hidden_size"));
   SHOEHORN_TRY(h.n_layer, required_uint(config, "num_hidden_layers"));

@@ -8,6 +8,9 @@
 
 namespace shoehorn::models {
 
+/// Before the name of a model class: Hparams::ffn_hadamard. Hugging Face's programs have no such class and refuse it.
+inline constexpr std::string_view kRotatedPrefix = "Rotated";
+
 struct ModelConfig {
   const Architecture* architecture = nullptr;   ///< what it is written as: jagged checkpoints get the jagged architecture
   std::string hf_architecture;

@@ -48,6 +48,9 @@ struct Hparams {
   bool attention_bias = false;         ///< q, k and v have biases
   bool attention_output_bias = false;
   bool mlp_bias = false;
+  /// What down_proj reads goes through a Hadamard transform first (hadamard/matrix.h; R4 of SpinQuant, Liu et al. 2024,
+  /// arXiv:2405.16406), which is in down_proj's columns already.
+  bool ffn_hadamard = false;
   std::vector<LayerShape> layers;  ///< [n_layer]
 
   /// True when all layers have the same shape.
@@ -116,6 +119,11 @@ const Architecture* find_hf_architecture(std::string_view hf_name);
 /// "llama, deci, qwen2, qwen3" for error messages.
 std::string architecture_names();
 
+inline constexpr std::string_view kRotatedSuffix = "-r4";
+/// general.architecture of such a model: with "-r4" behind it where hparams have ffn_hadamard, so that who does not know
+/// of the transform refuses the file.
+std::string gguf_name(const Architecture& architecture, const Hparams& hparams);
+
 /// A tensor rule's name in a layer: `pattern` with the number for "{}".
 std::string with_layer(std::string_view pattern, int layer);
 
@@ -133,7 +141,8 @@ std::vector<TensorSpec> tensor_specs(const Architecture& architecture, const Hpa
 /// Number of parameters: all stored tensors but rope_freqs.
 uint64_t count_parameters(const Architecture& architecture, const Hparams& hparams);
 
-/// Refuses dimensions that no model has or that do not fit together (0 layers, heads not divisible, odd head_dim ...).
+/// Refuses dimensions that no model has or that do not fit together (0 layers, heads not divisible, odd head_dim, a
+/// Hadamard transform of odd n_ff ...).
 Status check_hparams(const Hparams& hparams);
 
 /// The rope_freqs tensor of llama3 scaling: [n_rot / 2] divisors of the base frequencies.

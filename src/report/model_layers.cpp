@@ -121,7 +121,7 @@ std::vector<std::string> ModelLayers::matrix_names() const {
 ModelLayers model_layers(const convert::ModelSource& source) {
   const models::Hparams& h = source.hparams();
   ModelLayers model;
-  model.architecture = source.architecture().name;
+  model.architecture = models::gguf_name(source.architecture(), source.hparams());
   model.n_embd = h.n_embd;
   model.head_dim = h.head_dim;
   model.jagged = !h.uniform();

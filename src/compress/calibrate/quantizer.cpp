@@ -252,6 +252,8 @@ class Quantizer {
   Status scale(int layer, bool mlp, const Boundary& current, TensorSet& part, TensorSet& scaled, Saved& saved) {
     for (const Readers& readers : kReaders) {
       if (readers.mlp != mlp) continue;
+      // Behind a transform no column of the input is a row of what feeds it.
+      if (readers.feeder == Role::kFfnUp && source_.hparams().ffn_hadamard) continue;
       auto moments = moments_of(part, current, readers.roles.front());
       if (!moments) return annotate(moments.error(), fmt::format("block {}", layer));
       std::vector<ScaledReader> matrices;

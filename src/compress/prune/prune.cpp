@@ -84,6 +84,10 @@ Expected<Plan> make_plan(const PruneOptions& o, const convert::OpenedCheckpoint&
         return fail(ErrorCode::kInvalid, "layer {} has {} units of {}, fewer than --multiple-of {}", layer, n, target->name, multiple);
       }
     }
+    if (target->output == Role::kFfnDown && h.ffn_hadamard) {
+      return fail(ErrorCode::kUnsupported, "{}: its down_proj reads Hadamard transforms (R4), in which every neuron is in every value; "
+                  "prune first, then rotate", o.model);
+    }
     if (plan.method->adds_bias) {
       const Role bias = bias_of(target->output);
       if (std::ranges::none_of(checkpoint.config.architecture->tensors, [&](const auto& rule) { return rule.role == bias; })) {

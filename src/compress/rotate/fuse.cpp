@@ -9,17 +9,28 @@ using models::Role;
 Expected<Rotations> random_rotations(const models::Hparams& h, const RotationOptions& options) {
   std::mt19937_64 seeds(options.seed);
   Rotations out;
-  const uint64_t r1_seed = seeds();
+  const auto random = [](const std::string& what, RotationKind kind, uint32_t n, uint64_t seed) {
+    auto rotation = Rotation::random(kind, n, seed);
+    return rotation ? rotation : Expected<Rotation>(annotate(rotation.error(), what));
+  };
+  const uint64_t r1_seed = seeds(), r4_seed = seeds();
   if (options.r1) {
-    SHOEHORN_TRY(out.r1, Rotation::random(options.kind, h.n_embd, r1_seed));
+    SHOEHORN_TRY(out.r1, random("R1", options.kind, h.n_embd, r1_seed));
   }
-  if (!options.r2) return out;
-  for (const models::LayerShape& layer : h.layers) {
+  for (size_t l = 0; l < h.layers.size() && options.r2; ++l) {
+    const models::LayerShape& layer = h.layers[l];
     auto& heads = out.r2.emplace_back();
     for (uint32_t head = 0; head < (layer.n_head == 0 ? 0 : layer.n_head_kv); ++head) {
-      SHOEHORN_TRY(Rotation rotation, Rotation::random(options.kind, h.head_dim, seeds()));
+      SHOEHORN_TRY(Rotation rotation, random(fmt::format("R2 of layer {}", l), options.kind, h.head_dim, seeds()));
       heads.push_back(std::move(rotation));
     }
+  }
+  if (!options.r4) return out;
+  std::mt19937_64 r4_seeds(r4_seed);
+  for (size_t l = 0; l < h.layers.size(); ++l) {
+    out.r4.emplace_back();
+    if (h.layers[l].n_ff == 0) continue;
+    SHOEHORN_TRY(out.r4.back(), random(fmt::format("R4 of layer {}", l), RotationKind::kHadamard, h.layers[l].n_ff, r4_seeds()));
   }
   return out;
 }
@@ -34,7 +45,7 @@ at::Tensor Fusion::into_residual(const at::Tensor& weight) const {
 /// What reads the residual stream behind a norm: W becomes W diag(gain) R1.
 at::Tensor Fusion::from_residual(const at::Tensor& weight, int layer, Role norm) const {
   if (!rotations_.r1) return weight;
-  return rotations_.r1->rows(weight.to(at::kDouble) * gain(layer, norm));
+  return rotations_.r1->rows(weight * gain(layer, norm));
 }
 
 /// The rows of v_proj, or its bias: those of each KV head times R2'.
@@ -66,6 +77,9 @@ at::Tensor Fusion::heads_in(int layer, const at::Tensor& weight) const {
 
 at::Tensor Fusion::operator()(int layer, Role role, const at::Tensor& stored) const {
   const at::Tensor w = stored.to(at::kDouble);
+  const Rotation* r4 = nullptr;
+  if (!rotations_.r4.empty() && layer >= 0 && rotations_.r4[static_cast<size_t>(layer)])
+    r4 = &*rotations_.r4[static_cast<size_t>(layer)];
   switch (role) {
     case Role::kTokenEmbd:
       return rotations_.r1 ? rotations_.r1->rows(w) : w;
@@ -85,10 +99,15 @@ at::Tensor Fusion::operator()(int layer, Role role, const at::Tensor& stored) co
     case Role::kAttnOutput:
       return into_residual(heads_in(layer, w));
     case Role::kFfnGate:
-    case Role::kFfnUp:
       return from_residual(w, layer, Role::kFfnNorm);
+    case Role::kFfnUp: {
+      const at::Tensor rotated = from_residual(w, layer, Role::kFfnNorm);
+      return r4 != nullptr ? rotated * r4->signs().unsqueeze(1).to(rotated.scalar_type()) : rotated;
+    }
+    case Role::kFfnUpBias:
+      return r4 != nullptr ? w * r4->signs() : w;
     case Role::kFfnDown:
-      return into_residual(w);
+      return into_residual(r4 != nullptr ? r4->rows(w) : w);
     case Role::kAttnOutputBias:
     case Role::kFfnDownBias:
       return rotations_.r1 ? rotations_.r1->rows(w) : w;
@@ -105,6 +124,7 @@ ChangedModel rotated_model(const BlockLoader& source, const Rotations& rotations
     out.layers.push_back(std::move(layer));
   }
   out.untied = rotations.r1.has_value();
+  out.ffn_hadamard = !rotations.r4.empty();
   out.result_dtype = result_dtype;
   out.replace = Fusion(source, rotations);
   return out;

@@ -11,22 +11,25 @@ namespace shoehorn::compress {
 
 /// R1 rotates the residual stream, R2 what a KV head's values are, per head of each layer (SpinQuant, Liu et al. 2024,
 /// arXiv:2405.16406). A rotated model has the gains of its norms in the weights that follow: RMSNorm without gains
-/// commutes with R1.
+/// commutes with R1. R4 rotates what down_proj reads: the signs are in up_proj's rows, the transform itself is left to
+/// whoever runs the model (models::Hparams::ffn_hadamard).
 struct Rotations {
   std::optional<Rotation> r1;
-  std::vector<std::vector<Rotation>> r2;  ///< [n_layer][n_head_kv]; empty: none
+  std::vector<std::vector<Rotation>> r2;    ///< [n_layer][n_head_kv]; empty: none
+  std::vector<std::optional<Rotation>> r4;  ///< [n_layer], Hadamard matrices; empty: none
 };
 
 struct RotationOptions {
-  bool r1 = true, r2 = true;
+  bool r1 = true, r2 = true, r4 = false;
   RotationKind kind = RotationKind::kHadamard;
   uint64_t seed = 0;
 };
 
-/// Random rotations for a model of these dimensions.
+/// Random rotations for a model of these dimensions. R4 is a Hadamard matrix whatever the kind. Fails where a matrix is
+/// to be of odd order, naming the dimension.
 Expected<Rotations> random_rotations(const models::Hparams& hparams, const RotationOptions& options);
 
-/// A stored tensor as the rotated model has it, in double precision; layer -1: a global one. The output matrix of a
+/// A stored tensor as the rotated model has it, in double precision unless R1 and R2 are in another; layer -1: a global one. The output matrix of a
 /// model whose embeddings are tied is asked for as kOutput with the embedding as `stored`: the gains of the last norm
 /// are in it, so that the two are no longer one.
 class Fusion {

@@ -1,6 +1,7 @@
 #include "compress/rotate/rotate.h"
 
 #include <chrono>
+#include <set>
 
 #include "compress/work_directory.h"
 
@@ -8,7 +9,7 @@ namespace shoehorn::compress {
 
 Json RotateReport::json() const {
   const auto said = [](const std::string& text) { return text.empty() ? Json() : Json(text); };
-  return {{"rotated", {{"r1", said(r1)}, {"r2", said(r2)}}},
+  return {{"rotated", {{"r1", said(r1)}, {"r2", said(r2)}, {"r4", said(r4)}}},
           {"untied", untied},
           {"untied_parameters", untied_parameters},
           {"check", check}};
@@ -25,10 +26,13 @@ Expected<RotateReport> rotate(const RotateOptions& options, Progress& progress) 
                           {"dtype", options.result_dtype},
                           {"r1", r.r1},
                           {"r2", r.r2},
+                          {"r4", r.r4},
                           {"kind", static_cast<int>(r.kind)},
                           {"seed", r.seed}};
     const BlockLoader loader(std::move(checkpoint), {at::kCPU, at::kFloat}, false);
     const models::Hparams& h = loader.hparams();
+    if (r.r4 && h.ffn_hadamard)
+      return fail(ErrorCode::kUnsupported, "{}: what its down_proj reads is rotated already", options.model);
     SHOEHORN_TRY(const Rotations rotations, random_rotations(h, r));
     const Peers alone;
     SHOEHORN_TRY(auto work, WorkDirectory::open(options.out, sources, true, alone));
@@ -37,6 +41,11 @@ Expected<RotateReport> rotate(const RotateOptions& options, Progress& progress) 
     for (const auto& layer : rotations.r2) {
       if (!layer.empty()) report.r2 = layer.front().describe();
     }
+    std::set<std::string> transforms;
+    for (const auto& rotation : rotations.r4) {
+      if (rotation) transforms.insert(rotation->describe());
+    }
+    report.r4 = fmt::format("{}", fmt::join(transforms, ", "));
     report.untied = h.tied_embeddings && rotations.r1;
     report.untied_parameters = report.untied ? uint64_t{h.n_vocab} * h.n_embd : 0;
     if (work.complete()) {

@@ -21,7 +21,7 @@ struct RotateOptions {
 };
 
 struct RotateReport {
-  std::string r1, r2;              ///< how each is made, as "12 x 64"; "" when it is not done
+  std::string r1, r2, r4;          ///< how each is made, as "12 x 64" (several widths with commas); "" when it is not done
   bool untied = false;             ///< the output matrix was the embedding and is one of its own now,
   uint64_t untied_parameters = 0;  ///< which adds these
   Json check;                      ///< null: none
@@ -30,7 +30,8 @@ struct RotateReport {
 };
 
 /// Writes the rotated checkpoint to options.out, whole or not at all. Computed in double precision, a tensor at a time.
-/// Fails for Hadamard matrices of odd order, naming the dimension.
+/// Fails
+/// for Hadamard matrices of odd order, naming the dimension, and for R4 where the checkpoint has it already.
 Expected<RotateReport> rotate(const RotateOptions& options, Progress& progress);
 
 }  // namespace shoehorn::compress

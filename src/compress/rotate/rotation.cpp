@@ -32,33 +32,34 @@ at::Tensor random_signs(int64_t n, uint64_t seed) {
 }  // namespace
 
 Expected<Rotation> Rotation::random(RotationKind kind, int64_t n, uint64_t seed) {
+  if (kind == RotationKind::kOrthogonal) {
+    const auto [q, r] = at::linalg_qr(normal_matrix(n, seed));
+    return of(q * r.diagonal().sign());
+  }
   Rotation out;
   out.n_ = n;
-  if (kind == RotationKind::kHadamard) {
-    SHOEHORN_TRY(const hadamard::Plan plan, hadamard::plan(static_cast<size_t>(n)));
-    out.transform_ = std::make_shared<const hadamard::Transform<double>>(plan);
-    out.signs_ = random_signs(n, seed);
-    return out;
-  }
-  const auto [q, r] = at::linalg_qr(normal_matrix(n, seed));
-  out.dense_ = q * r.diagonal().sign();
+  SHOEHORN_TRY(const hadamard::Plan plan, hadamard::plan(static_cast<size_t>(n)));
+  out.description_ = plan.describe();
+  out.transform_ = HadamardRows(plan, at::kDouble);
+  out.signs_ = random_signs(n, seed);
   return out;
 }
 
-std::string Rotation::describe() const { return transform_ ? transform_->plan().describe() : "dense"; }
+Rotation Rotation::of(const at::Tensor& matrix) {
+  Rotation out;
+  out.n_ = matrix.size(0);
+  out.dense_ = matrix;
+  return out;
+}
 
 at::Tensor Rotation::rows(const at::Tensor& x) const {
-  if (!transform_) return at::matmul(x.to(at::kDouble), dense_);
-  at::Tensor out = (x.to(at::kDouble) * signs_).contiguous();
-  double* values = out.data_ptr<double>();
+  if (dense_.defined()) return at::matmul(x.to(dense_.scalar_type()), dense_);
   // R = signs H', so that a row is a vector that H is applied to.
-  at::parallel_for(0, out.numel() / n_, 16, [&](int64_t begin, int64_t end) {
-    std::vector<double> scratch(transform_->scratch());
-    transform_->apply(values + begin * n_, scratch.data(), static_cast<size_t>(end - begin));
-  });
-  return out;
+  return transform_(x.to(at::kDouble) * signs_);
 }
 
 at::Tensor Rotation::columns(const at::Tensor& w) const { return rows(w.t()).t(); }
+
+at::Tensor Rotation::matrix() const { return dense_.defined() ? dense_ : rows(at::eye(n_, at::kDouble)); }
 
 }  // namespace shoehorn::compress

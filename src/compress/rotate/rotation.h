@@ -2,11 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <string>
 
-#include "compress/torch.h"
-#include "hadamard/transform.h"
+#include "compress/hadamard_rows.h"
 
 namespace shoehorn::compress {
 
@@ -21,21 +19,28 @@ class Rotation {
  public:
   /// The same seed gives the same matrix. Fails for a Hadamard matrix of odd order.
   static Expected<Rotation> random(RotationKind kind, int64_t n, uint64_t seed);
+  /// R as it is, which may be a variable that gradients are wanted of; n 0: a place where nothing is rotated.
+  static Rotation of(const at::Tensor& matrix);
 
   int64_t n() const { return n_; }
   /// How it is made: "12 x 28 x 32" and the like, or "dense".
-  std::string describe() const;
+  const std::string& describe() const { return description_; }
 
-  /// Rows of x [..., n] times R, in double precision.
+  /// Rows of x [..., n] times R, computed in the precision of R: double where it was drawn.
   at::Tensor rows(const at::Tensor& x) const;
-  /// R' w for w [n, m]: columns rotated, in double precision.
+  /// R' w for w [n, m]: columns rotated.
   at::Tensor columns(const at::Tensor& w) const;
+  /// R itself.
+  at::Tensor matrix() const;
+  /// Of a Hadamard matrix: the signs [n] that R = diag(signs) H' has.
+  const at::Tensor& signs() const { return signs_; }
 
  private:
   int64_t n_ = 0;
-  at::Tensor signs_;                                              // [n], with transform_
-  std::shared_ptr<const hadamard::Transform<double>> transform_;  // null: dense_
-  at::Tensor dense_;                                              // [n, n]
+  std::string description_ = "dense";
+  at::Tensor signs_;        // [n], with transform_
+  HadamardRows transform_;  // where dense_ is undefined
+  at::Tensor dense_;        // [n, n]
 };
 
 }  // namespace shoehorn::compress

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <random>
 
 #include "convert/checkpoint_view.h"
 #include "engine/session.h"
@@ -56,13 +57,17 @@ at::Tensor some_ids() {
   return at::tensor(ids, at::kLong);
 }
 
-/// Logits in double precision with every stored tensor as the fusion makes it; nullptr: as it is.
-at::Tensor logits_of(const BlockLoader& loader, const Fusion* fusion) {
-  const TorchModel model(loader.hparams(), kDouble);
+/// Logits in double precision with rotations in every stored tensor; nullptr: as it is.
+at::Tensor logits_of(const BlockLoader& loader, const Rotations* rotations) {
+  models::Hparams h = loader.hparams();
+  h.ffn_hadamard |= rotations != nullptr && !rotations->r4.empty();
+  const TorchModel model(h, kDouble);
+  std::optional<Fusion> fusion;
+  if (rotations != nullptr) fusion.emplace(loader, *rotations);
   const auto tensor = [&](int layer, Role role, Role from) {
     const at::Tensor stored = loader.stored(layer, from);
     if (!stored.defined()) return stored;
-    return fusion != nullptr ? (*fusion)(layer, role, stored) : stored.to(at::kDouble);
+    return fusion ? (*fusion)(layer, role, stored) : stored.to(at::kDouble);
   };
   at::NoGradGuard no_gradient;
   at::Tensor x = tensor(-1, Role::kTokenEmbd, Role::kTokenEmbd).index_select(0, some_ids()).unsqueeze(0);
@@ -104,6 +109,30 @@ std::vector<std::pair<std::string, Json>> shapes() {
   config["head_dim"] = 12;
   config["hidden_size"] = 60;
   out.emplace_back("one KV head, orders that are no power of two", config);
+  // And some that nobody thought of.
+  std::mt19937 random(17);
+  const auto draw = [&](int low, int high) { return std::uniform_int_distribution<int>(low, high)(random); };
+  for (int i = 0; i < 4; ++i) {
+    config = test::tiny_config();
+    config["hidden_size"] = 4 * draw(5, 20);
+    config["head_dim"] = 2 * draw(3, 12);
+    config["mlp_bias"] = draw(0, 1) == 1;
+    config["attention_bias"] = draw(0, 1) == 1;
+    Json heads = Json::array(), kv_heads = Json::array(), widths = Json::array();
+    for (int layer = 0; layer < 3; ++layer) {
+      const bool attends = layer == 0 || draw(0, 2) > 0;
+      const int n_kv = draw(1, 3);
+      heads.push_back(attends ? n_kv * draw(1, 3) : 0);
+      kv_heads.push_back(attends ? n_kv : 0);
+      widths.push_back(layer > 0 && draw(0, 3) == 0 ? 0 : 2 * draw(8, 60));
+    }
+    config["num_attention_heads"] = heads;
+    config["num_key_value_heads"] = kv_heads;
+    config["intermediate_size"] = widths;
+    // Stock readers size such biases by n_embd: jagged models have none.
+    if (heads[0].get<int>() * config["head_dim"].get<int>() != config["hidden_size"]) config["attention_bias"] = false;
+    out.emplace_back(config.dump(), config);
+  }
   return out;
 }
 
@@ -112,14 +141,14 @@ TEST(Fusion, LeavesTheLogitsInDoublePrecision) {
     const BlockLoader loader(opened(test::make_tiny_checkpoint(config).directory), kDouble, false);
     const at::Tensor expected = logits_of(loader, nullptr);
     for (const RotationKind kind : {RotationKind::kHadamard, RotationKind::kOrthogonal}) {
-      for (const auto& [r1, r2] : {std::pair(true, true), {true, false}, {false, true}}) {
-        const auto rotations = random_rotations(loader.hparams(), {.r1 = r1, .r2 = r2, .kind = kind, .seed = 3});
+      for (int which = 1; which < 8; ++which) {
+        const bool r1 = (which & 1) != 0, r2 = (which & 2) != 0, r4 = (which & 4) != 0;
+        const auto rotations = random_rotations(loader.hparams(), {.r1 = r1, .r2 = r2, .r4 = r4, .kind = kind, .seed = 3});
         ASSERT_TRUE(rotations.has_value()) << rotations.error().message;
-        const Fusion fusion(loader, *rotations);
-        EXPECT_LT(worst(logits_of(loader, &fusion), expected), 1e-8) << name << ", R1 " << r1 << ", R2 " << r2;
-        const Role changed = r1 ? Role::kFfnDown : Role::kAttnV;
+        EXPECT_LT(worst(logits_of(loader, &*rotations), expected), 1e-8) << name << ", R1 " << r1 << ", R2 " << r2 << ", R4 " << r4;
+        const Role changed = r1 || r4 ? Role::kFfnDown : Role::kAttnV;
         const at::Tensor stored = loader.stored(0, changed).to(at::kDouble);
-        EXPECT_GT(worst(fusion(0, changed, stored), stored), 0.01) << name << ": something was rotated";
+        EXPECT_GT(worst(Fusion(loader, *rotations)(0, changed, stored), stored), 0.01) << name << ": something was rotated";
       }
     }
   }
@@ -142,12 +171,15 @@ std::vector<float> engine_logits(const std::string& directory) {
 TEST(Rotate, WritesACheckpointThatTheEngineComputesTheSameWith) {
   for (const auto& [name, config] : shapes()) {
     const auto checkpoint = test::make_tiny_checkpoint(config);
+    const bool r4 = (config["hidden_size"].get<int>() / 4) % 2 == 0;  // some with, some without
     const std::string out = test::temp_dir() + "/rotated";
+    fs::remove_all(out);
     NoProgress progress;
     RotateOptions options;
     options.model = checkpoint.directory;
     options.out = out;
     options.result_dtype = "f32";
+    options.rotations.r4 = r4;
     const auto report = rotate(options, progress);
     ASSERT_TRUE(report.has_value()) << name << ": " << report.error().message;
     const bool tied = config.value("tie_word_embeddings", false);
@@ -155,10 +187,34 @@ TEST(Rotate, WritesACheckpointThatTheEngineComputesTheSameWith) {
     const models::Hparams before = opened(checkpoint.directory).config.hparams, after = opened(out).config.hparams;
     EXPECT_EQ(after.layers, before.layers) << name;
     EXPECT_FALSE(after.tied_embeddings) << name;
+    EXPECT_EQ(after.ffn_hadamard, r4) << name;
+    EXPECT_EQ(report->r4.empty(), !r4) << name;
     const auto expected = engine_logits(checkpoint.directory), logits = engine_logits(out);
     ASSERT_EQ(logits.size(), expected.size()) << name;
     for (size_t i = 0; i < logits.size(); ++i) ASSERT_NEAR(logits[i], expected[i], 1e-3) << name << ", " << i;
   }
+}
+
+TEST(Rotate, WhatDownReadsIsRotatedOnce) {
+  const auto checkpoint = test::make_tiny_checkpoint(test::tiny_config());
+  const std::string dir = test::temp_dir();
+  NoProgress progress;
+  RotateOptions options;
+  options.model = checkpoint.directory;
+  options.out = dir + "/once";
+  options.rotations.r4 = true;
+  ASSERT_TRUE(rotate(options, progress).has_value());
+  options.model = dir + "/once";
+  options.out = dir + "/twice";
+  const auto twice = rotate(options, progress);
+  ASSERT_FALSE(twice.has_value());
+  EXPECT_NE(twice.error().message.find("down_proj"), std::string::npos) << twice.error().message;
+  options.rotations.r4 = false;
+  const auto residual = rotate(options, progress);
+  ASSERT_TRUE(residual.has_value()) << residual.error().message;
+  EXPECT_TRUE(opened(dir + "/twice").config.hparams.ffn_hadamard);
+  const auto expected = engine_logits(checkpoint.directory), logits = engine_logits(dir + "/twice");
+  for (size_t i = 0; i < logits.size(); ++i) ASSERT_NEAR(logits[i], expected[i], 0.05) << i;  // stored as BF16 twice
 }
 
 TEST(Rotate, ARefusedCheckLeavesNothing) {

@@ -227,6 +227,75 @@ TEST(Session, RefusesWhatDoesNotFit) {
   EXPECT_NE(huge.error().message.find("use -c "), std::string::npos) << huge.error().message;
 }
 
+/// Rotated keys and values in a cache that rounds nothing change nothing.
+TEST(Session, ARotatedCacheComputesTheSame) {
+  for (const auto& [head_dim, n_kv] : {std::pair(32, 2), {12, 1}, {64, 2}, {20, 4}}) {
+    Json config = test::tiny_config();
+    config["head_dim"] = head_dim;
+    config["num_key_value_heads"] = n_kv;
+    const auto checkpoint = test::make_tiny_checkpoint(config);
+    const std::string path = to_gguf(checkpoint.directory, "F32");
+    const auto tokens = some_tokens(60);
+    SessionOptions options = kExact;
+    options.cache_rotation = CacheRotation::kNever;
+    Session plain = open_session(path, options);
+    options.cache_rotation = CacheRotation::kAlways;
+    Session rotated = open_session(path, options);
+    EXPECT_TRUE(rotated.cache().types().rotate_keys && rotated.cache().types().rotate_values);
+    EXPECT_EQ(rotated.cache().types().describe(), "F32 rotated/F32 rotated");
+    for (const size_t n : {1, 40, 1, 18}) {  // as generating goes and as prompts go
+      const auto part = std::span(tokens).subspan(plain.n_past(), n);
+      const auto expected = plain.eval(part, n), logits = rotated.eval(part, n);
+      ASSERT_TRUE(expected && logits);
+      for (size_t i = 0; i < expected->size(); ++i) ASSERT_NEAR((*logits)[i], (*expected)[i], 1e-4) << head_dim << ", " << i;
+    }
+    // What is kept is not the same: keys were rotated.
+    const KvCache::Layer &a = plain.cache().layer(0), &b = rotated.cache().layer(0);
+    EXPECT_NE(std::memcmp(a.keys, b.keys, plain.cache().key_bytes()), 0);
+    EXPECT_NE(std::memcmp(a.values, b.values, plain.cache().value_bytes()), 0);
+  }
+}
+
+TEST(Session, QuantizedCachesAreRotatedUnlessToldOtherwise) {
+  models::Hparams h;
+  h.head_dim = 32;
+  const auto types = [&](quant::Type keys, quant::Type values, CacheRotation rotation) {
+    return cache_of({.key_type = keys, .value_type = values, .cache_rotation = rotation}, h).describe();
+  };
+  using quant::Type;
+  EXPECT_EQ(types(Type::Q8_0, Type::F16, CacheRotation::kWhereQuantized), "Q8_0 rotated/F16");
+  EXPECT_EQ(types(Type::F16, Type::Q4_0, CacheRotation::kWhereQuantized), "F16/Q4_0 rotated");
+  EXPECT_EQ(types(Type::Q8_0, Type::Q8_0, CacheRotation::kNever), "Q8_0/Q8_0");
+  EXPECT_EQ(types(Type::F16, Type::F16, CacheRotation::kAlways), "F16 rotated/F16 rotated");
+  h.head_dim = 27;
+  EXPECT_EQ(types(Type::Q8_0, Type::F16, CacheRotation::kWhereQuantized), "Q8_0/F16");
+  h.layers = {{1, 1, 32}};
+  const auto odd = KvCache::create(h, 8, {.rotate_keys = true});
+  ASSERT_FALSE(odd.has_value());
+  EXPECT_NE(odd.error().message.find("27"), std::string::npos) << odd.error().message;
+}
+
+TEST(Session, RoundedActivationsComeCloserWithMoreBits) {
+  const auto checkpoint = test::make_tiny_checkpoint(test::tiny_config());
+  const std::string path = to_gguf(checkpoint.directory, "F32");
+  const auto tokens = some_tokens(20);
+  Session exact = open_session(path, kExact);
+  const auto reference = exact.eval(tokens, 1);
+  ASSERT_TRUE(reference.has_value());
+  double last = 1e9;
+  for (const int bits : {3, 5, 8, 16}) {
+    Session session = open_session(path, kExact);
+    session.round_activations(bits);
+    const auto logits = session.eval(tokens, 1);
+    ASSERT_TRUE(logits.has_value());
+    double squares = 0;
+    for (size_t i = 0; i < logits->size(); ++i) squares += std::pow(static_cast<double>((*logits)[i] - (*reference)[i]), 2);
+    EXPECT_LT(squares, last / 4) << bits;
+    EXPECT_GT(squares, 0) << bits;
+    last = squares;
+  }
+}
+
 TEST(Session, F16AndQ8CachesStayCloseToF32) {
   Json config = test::tiny_config();
   config["head_dim"] = 32;

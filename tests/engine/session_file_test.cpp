@@ -75,7 +75,11 @@ TEST(SessionFile, WhatDoesNotFitIsRefused) {
   EXPECT_NE(message(another).find("another model"), std::string::npos);
   kept.options.key_type = quant::Type::F32;
   Session typed = open_session(kept.model, kept.options);
-  EXPECT_NE(message(typed).find("another type"), std::string::npos);
+  EXPECT_NE(message(typed).find("kept otherwise"), std::string::npos);
+  kept.options.key_type = session.cache().types().keys;
+  kept.options.cache_rotation = CacheRotation::kAlways;
+  Session rotated = open_session(kept.model, kept.options);
+  EXPECT_NE(message(rotated).find("kept otherwise"), std::string::npos);
   // Every byte counts, and so does the number of them.
   const auto bytes = test::read_bytes(kept.file);
   for (size_t at = 0; at < bytes.size(); at += 97) {

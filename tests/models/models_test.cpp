@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <set>
 
 #include "models/gguf_hparams.h"
@@ -142,33 +143,93 @@ TEST(TensorSpecs, AreUniqueAndCoverTheReferenceFile) {
   EXPECT_EQ(names.size(), file.tensors().size());
 }
 
+/// Dimensions of a small model of this architecture, jagged where it can be.
+Hparams small(const Architecture& architecture) {
+  Hparams h;
+  h.n_vocab = 64;
+  h.n_embd = 32;
+  h.n_layer = 2;
+  h.head_dim = h.n_rot = 8;
+  h.n_ctx_train = 128;
+  h.rms_eps = 1e-5f;
+  h.rope_theta = 12345;
+  h.layers = {{4, 2, 96}, {4, 2, 96}};
+  h.attention_bias = architecture.default_attention_bias;
+  if (architecture.per_layer_keys) h.layers[1] = {0, 0, 64};
+  h.rope_scaling = {.type = RopeScalingType::kYarn, .factor = 4, .original_context = 32};
+  return h;
+}
+
+/// A file of zeros with these dimensions; `change` may alter what it says.
+Expected<io::GgufFile> write_zeros(const Architecture& architecture, const Hparams& h,
+                                   const std::function<void(io::GgufMetadata&)>& change = {}) {
+  const std::string path = test::temp_dir() + "/model.gguf";
+  io::GgufWriter writer;
+  write_gguf_hparams(architecture, h, writer.metadata());
+  if (change) change(writer.metadata());
+  const auto specs = tensor_specs(architecture, h);
+  for (const TensorSpec& spec : specs) SHOEHORN_RETURN_IF_ERROR(writer.add_tensor(spec.gguf_name, quant::Type::F32, spec.shape));
+  SHOEHORN_RETURN_IF_ERROR(writer.begin(path));
+  for (const TensorSpec& spec : specs) {
+    uint64_t n = 1;
+    for (const uint64_t dim : spec.shape) n *= dim;
+    SHOEHORN_RETURN_IF_ERROR(writer.append(std::vector<std::byte>(n * 4)));
+  }
+  SHOEHORN_RETURN_IF_ERROR(writer.commit());
+  return io::GgufFile::open(path);
+}
+
+/// R4 is in the name that stock readers refuse, and in a key that says which transform the weights were made for.
+TEST(GgufHparams, TransformsAreInTheNameAndTheMetadata) {
+  for (const Architecture* architecture : architectures()) {
+    Hparams h = small(*architecture);
+    h.ffn_hadamard = true;
+    ASSERT_EXPECTED(const auto file, write_zeros(*architecture, h));
+    const std::string name = std::string(architecture->name) + "-r4";
+    EXPECT_EQ(*file.metadata().get_string("general.architecture"), name);
+    const std::vector<std::string>* made = file.metadata().get_strings(name + ".feed_forward_hadamard");
+    ASSERT_NE(made, nullptr);
+    EXPECT_EQ(made->at(0), "12 x 8");
+    ASSERT_EXPECTED(const auto model, read_gguf_model(file));
+    EXPECT_EQ(model.architecture, architecture);
+    EXPECT_TRUE(model.hparams.ffn_hadamard);
+  }
+  Hparams h = small(*find_architecture("llama"));
+  h.ffn_hadamard = true;
+  const auto refused = [&](const std::function<void(io::GgufMetadata&)>& change) -> std::string {
+    const auto file = write_zeros(*find_architecture("llama"), h, change);
+    if (!file) return file.error().message;
+    const auto model = read_gguf_model(*file);
+    return model ? "" : model.error().message;
+  };
+  EXPECT_NE(refused([](auto& m) { m.erase("llama-r4.feed_forward_hadamard"); }).find("missing"), std::string::npos);
+  const auto other = [](std::vector<std::string> said) {
+    return [said](io::GgufMetadata& m) { m.set("llama-r4.feed_forward_hadamard", io::GgufArray(said)); };
+  };
+  EXPECT_NE(refused(other({"12 x 8"})).find("not 2 strings"), std::string::npos);
+  EXPECT_NE(refused(other({"12 x 8", "3 blocks of 32"})).find("layer 1 has \"3 blocks of 32\", this program's transform is \"12 x 8\""),
+            std::string::npos);
+  EXPECT_EQ(refused(other({"12 x 8", "12 x 8"})), "");
+}
+
+TEST(ModelConfig, ARotatedClassIsItsArchitectureWithATransform) {
+  Json config = llama31_8b();
+  config["architectures"] = {"RotatedLlamaForCausalLM"};
+  ASSERT_EXPECTED(const auto model, parse_model_config(config));
+  EXPECT_STREQ(model.architecture->name, "llama");
+  EXPECT_TRUE(model.hparams.ffn_hadamard);
+  config["intermediate_size"] = 95;
+  const auto odd = parse_model_config(config);
+  ASSERT_FALSE(odd.has_value());
+  EXPECT_NE(odd.error().message.find("95"), std::string::npos) << odd.error().message;
+  config["architectures"] = {"RotatedTurtleForCausalLM"};
+  EXPECT_NE(parse_model_config(config).error().message.find("RotatedTurtleForCausalLM"), std::string::npos);
+}
+
 TEST(GgufHparams, RoundTripForEveryArchitecture) {
   for (const Architecture* architecture : architectures()) {
-    Hparams h;
-    h.n_vocab = 64;
-    h.n_embd = 32;
-    h.n_layer = 2;
-    h.head_dim = h.n_rot = 8;
-    h.n_ctx_train = 128;
-    h.rms_eps = 1e-5f;
-    h.rope_theta = 12345;
-    h.layers = {{4, 2, 96}, {4, 2, 96}};
-    h.attention_bias = architecture->default_attention_bias;
-    if (architecture->per_layer_keys) h.layers[1] = {0, 0, 64};
-    h.rope_scaling = {.type = RopeScalingType::kYarn, .factor = 4, .original_context = 32};
-    const std::string path = test::temp_dir() + "/model.gguf";
-    io::GgufWriter writer;
-    write_gguf_hparams(*architecture, h, writer.metadata());
-    const auto specs = tensor_specs(*architecture, h);
-    for (const TensorSpec& spec : specs) ASSERT_TRUE(writer.add_tensor(spec.gguf_name, quant::Type::F32, spec.shape).has_value());
-    ASSERT_TRUE(writer.begin(path).has_value());
-    for (const TensorSpec& spec : specs) {
-      uint64_t n = 1;
-      for (const uint64_t dim : spec.shape) n *= dim;
-      ASSERT_TRUE(writer.append(std::vector<std::byte>(n * 4)).has_value());
-    }
-    ASSERT_TRUE(writer.commit().has_value());
-    ASSERT_EXPECTED(const auto file, io::GgufFile::open(path));
+    const Hparams h = small(*architecture);
+    ASSERT_EXPECTED(const auto file, write_zeros(*architecture, h));
     ASSERT_EXPECTED(const auto model, read_gguf_model(file));
     EXPECT_EQ(model.architecture, architecture);
     EXPECT_EQ(model.hparams.layers, h.layers);

@@ -2,7 +2,7 @@
 
 #include <limits>
 
-#include "compress/calibrate/blocks.h"
+#include "compress/blocks.h"
 
 namespace shoehorn::compress {
 namespace {

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "compress/calibrate/awq.h"
-#include "compress/calibrate/blocks.h"
+#include "compress/blocks.h"
 #include "compress/interleaved_rows.h"
 #include "compress/linear_algebra.h"
 #include "io/safetensors.h"

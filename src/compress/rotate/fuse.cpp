@@ -102,7 +102,7 @@ at::Tensor Fusion::operator()(int layer, Role role, const at::Tensor& stored) co
       return from_residual(w, layer, Role::kFfnNorm);
     case Role::kFfnUp: {
       const at::Tensor rotated = from_residual(w, layer, Role::kFfnNorm);
-      return r4 != nullptr ? rotated * r4->signs().unsqueeze(1).to(rotated.scalar_type()) : rotated;
+      return r4 != nullptr ? rotated * r4->signs().unsqueeze(1).to(rotated.options()) : rotated;
     }
     case Role::kFfnUpBias:
       return r4 != nullptr ? w * r4->signs() : w;

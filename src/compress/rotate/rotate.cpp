@@ -12,6 +12,7 @@ Json RotateReport::json() const {
   return {{"rotated", {{"r1", said(r1)}, {"r2", said(r2)}, {"r4", said(r4)}}},
           {"untied", untied},
           {"untied_parameters", untied_parameters},
+          {"learned", learned.steps > 0 ? learned.json() : Json()},
           {"check", check}};
 }
 
@@ -28,14 +29,17 @@ Expected<RotateReport> rotate(const RotateOptions& options, Progress& progress) 
                           {"r2", r.r2},
                           {"r4", r.r4},
                           {"kind", static_cast<int>(r.kind)},
-                          {"seed", r.seed}};
+                          {"seed", r.seed},
+                          {"learn", learn_fingerprint(options.learn)}};
     const BlockLoader loader(std::move(checkpoint), {at::kCPU, at::kFloat}, false);
     const models::Hparams& h = loader.hparams();
     if (r.r4 && h.ffn_hadamard)
       return fail(ErrorCode::kUnsupported, "{}: what its down_proj reads is rotated already", options.model);
-    SHOEHORN_TRY(const Rotations rotations, random_rotations(h, r));
+    SHOEHORN_TRY(Rotations rotations, random_rotations(h, r));
     const Peers alone;
-    SHOEHORN_TRY(auto work, WorkDirectory::open(options.out, sources, true, alone));
+    // Without anything learned there is nothing that an earlier run can have left of worth.
+    const bool resume = options.resume || options.learn.steps == 0;
+    SHOEHORN_TRY(auto work, WorkDirectory::open(options.out, sources, resume, alone));
     RotateReport report;
     if (rotations.r1) report.r1 = rotations.r1->describe();
     for (const auto& layer : rotations.r2) {
@@ -52,6 +56,9 @@ Expected<RotateReport> rotate(const RotateOptions& options, Progress& progress) 
       report.check = work.complete()->value("check", Json());
       return report;
     }
+    if (options.learn.steps > 0) {
+      SHOEHORN_TRY(report.learned, learn_rotations(loader, options.learn, r.seed, work, rotations, progress));
+    }
     SHOEHORN_RETURN_IF_ERROR(
         write_model_directory(loader, rotated_model(loader, rotations, options.result_dtype), work.path(), progress));
     if (options.check) {
@@ -60,6 +67,49 @@ Expected<RotateReport> rotate(const RotateOptions& options, Progress& progress) 
     SHOEHORN_RETURN_IF_ERROR(work.finish(report.json()));
     report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return report;
+  });
+}
+
+Expected<Json> estimate_rotate(const RotateOptions& options, Progress& progress) {
+  return guarded("rotate", [&]() -> Expected<Json> {
+    set_torch_threads(options.n_threads);
+    SHOEHORN_TRY(const Compute compute, choose_compute("f32", options.learn.device));
+    SHOEHORN_TRY(auto checkpoint, convert::open_checkpoint(options.model, progress));
+    const BlockLoader loader(std::move(checkpoint), compute, false);
+    const models::Hparams& h = loader.hparams();
+    const bool untied = h.tied_embeddings && options.rotations.r1;
+    uint64_t largest = 0, stored = 0;
+    for (const models::TensorSpec& spec : models::tensor_specs(loader.architecture(), h)) {
+      const io::CheckpointTensor* tensor = loader.find(spec.layer, spec.rule->role);
+      if (tensor == nullptr) continue;
+      uint64_t n = 1;
+      for (const uint64_t size : spec.shape) n *= size;
+      largest = std::max(largest, n);
+      const uint64_t bytes = n * (options.result_dtype.empty() ? tensor->data.size() / n : options.result_dtype == "f32" ? 4 : 2);
+      stored += bytes * (untied && spec.rule->role == models::Role::kTokenEmbd ? 2 : 1);
+    }
+    Estimate estimate;
+    estimate.output_bytes = stored;
+    estimate.layers = h.layers;
+    // A tensor as it is stored, in double precision, a step of the transform, and the result.
+    estimate.memory_bytes = kOverheadBytes + largest * (4 + 3 * sizeof(double));
+    // A double weighs two floats; a transform is of small matrices.
+    constexpr double kColumns = 256;
+    estimate.multiply_adds = static_cast<double>(models::count_parameters(loader.architecture(), h)) * kColumns;
+    const LearnOptions& l = options.learn;
+    if (l.steps > 0) {
+      const double tokens = static_cast<double>(l.batch) * static_cast<double>(tokens_of(l, h)), n_embd = h.n_embd;
+      const double weights = block_multiply_adds(loader, 1);
+      // Forward, again, and backward twice; the fused weights twice, and their gradients once.
+      estimate.multiply_adds += static_cast<double>(l.steps) * (4 * tokens * block_multiply_adds(loader, tokens_of(l, h)) +
+                                                               3 * tokens * head_multiply_adds(loader) + 3 * weights * n_embd + 20 * n_embd * n_embd * n_embd);
+      const uint64_t block = loader.largest_block_bytes(), kept = static_cast<uint64_t>(h.n_embd) * h.n_embd * 8 * 6;
+      const uint64_t activations = static_cast<uint64_t>(tokens) * h.n_embd * 4 * (h.n_layer + 2);
+      estimate.memory_bytes = std::max(estimate.memory_bytes, kOverheadBytes + 5 * block + loader.head_bytes() + kept +
+                                                                  std::min(activations, l.ram > 0 ? l.ram : activations));
+      estimate.working_bytes = kept / 2 + static_cast<uint64_t>(l.samples + l.held_out) * static_cast<uint64_t>(tokens_of(l, h)) * h.n_embd * 4;
+    }
+    return estimate.json(compute);
   });
 }
 

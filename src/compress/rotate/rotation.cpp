@@ -53,7 +53,7 @@ Rotation Rotation::of(const at::Tensor& matrix) {
 }
 
 at::Tensor Rotation::rows(const at::Tensor& x) const {
-  if (dense_.defined()) return at::matmul(x.to(dense_.scalar_type()), dense_);
+  if (dense_.defined()) return at::matmul(x.to(dense_.device(), dense_.scalar_type()), dense_);
   // R = signs H', so that a row is a vector that H is applied to.
   return transform_(x.to(at::kDouble) * signs_);
 }

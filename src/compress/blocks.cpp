@@ -1,4 +1,4 @@
-#include "compress/calibrate/blocks.h"
+#include "compress/blocks.h"
 
 namespace shoehorn::compress {
 

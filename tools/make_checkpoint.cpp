@@ -13,6 +13,7 @@
 #include "io/safetensors.h"
 #include "model_presets.h"
 #include "outliers.h"
+#include "recut.h"
 #include "synthetic_tokenizer.h"
 #include "variates.h"
 
@@ -87,7 +88,12 @@ struct Options {
   bool plan_only = false;
 };
 
-Status run_outliers(const Options& options) {
+Status run_on_another(const Options& options) {
+  if (options.overrides.head_dim) {
+    SHOEHORN_TRY(const uint64_t n, recut_heads(options.from, options.directory, static_cast<uint32_t>(*options.overrides.head_dim)));
+    std::printf("%s\n", Json{{"parameters", n}}.dump().c_str());
+    return {};
+  }
   SHOEHORN_TRY(const uint64_t n, write_outliers({options.from, options.directory, options.outliers, options.seed, options.overrides.dtype,
                                                  options.max_shard_bytes}));
   std::printf("%s\n", Json{{"parameters", n}}.dump().c_str());
@@ -95,7 +101,7 @@ Status run_outliers(const Options& options) {
 }
 
 Status run(const Options& options) {
-  if (!options.from.empty()) return run_outliers(options);
+  if (!options.from.empty()) return run_on_another(options);
   SHOEHORN_TRY(const ModelPlan plan, make_plan(options.like, options.overrides));
   const auto tensors = tensor_plan(plan.config);
   const std::string dtype_name = json_or<std::string>(plan.config, "torch_dtype", "");
@@ -134,12 +140,12 @@ Status run(const Options& options) {
 }
 
 int main_inner(int argc, char** argv) {
-  CLI::App app("Writes a Hugging Face checkpoint with random weights, or one that computes the same as another and has outliers.");
+  CLI::App app("Writes a Hugging Face checkpoint with random weights, or one of another: with outliers, or with heads of another size.");
   Options options;
   Overrides& overrides = options.overrides;
   std::string jagged, dtype;
   auto* like = app.add_option("--like", options.like, "the model to imitate: " + preset_names());
-  auto* from = app.add_option("--from", options.from, "a checkpoint to give outliers to")->excludes(like);
+  auto* from = app.add_option("--from", options.from, "a checkpoint to give outliers, or heads of another size (--head-dim)")->excludes(like);
   app.add_option("--outliers", options.outliers, "standard deviation of the logarithm of the factors (default 1)")
       ->expected(0, 1)->default_str("1")->needs(from)->check(CLI::Range(0.0, 5.0));
   app.add_option("-o,--output", options.directory, "directory to write");
@@ -157,7 +163,7 @@ int main_inner(int argc, char** argv) {
   app.add_option("--ff", overrides.n_ff, "width of the MLP")->excludes(from);
   app.add_option("--heads", overrides.n_head, "query heads")->excludes(from);
   app.add_option("--kv-heads", overrides.n_head_kv, "key and value heads")->excludes(from);
-  app.add_option("--head-dim", overrides.head_dim, "width of a head")->excludes(from);
+  app.add_option("--head-dim", overrides.head_dim, "width of a head; with --from: its heads cut anew, to be healed")->check(CLI::Range(2, 4096));
   app.add_option("--context", overrides.n_ctx, "max_position_embeddings")->excludes(from);
   app.add_option("--max-shard-size", options.max_shard_bytes, "bytes per file; 0: one file");
   app.add_flag("--plan", options.plan_only, "only print parameters and bytes")->excludes(from);

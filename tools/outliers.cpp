@@ -1,16 +1,14 @@
 #include "outliers.h"
 
 #include <cmath>
-#include <filesystem>
 
+#include "beside.h"
 #include "convert/opened_checkpoint.h"
 #include "io/safetensors.h"
 #include "variates.h"
 
 namespace shoehorn::tools {
 namespace {
-namespace fs = std::filesystem;
-
 using models::Role;
 
 /// What the rows and the columns of one tensor are multiplied by; empty: nothing.
@@ -71,29 +69,13 @@ void scale(const Factors& factors, uint64_t first, uint64_t n, uint64_t n_cols, 
   }
 }
 
-Status copy_other_files(const std::string& from, const std::string& to) {
-  std::error_code error;
-  for (fs::directory_iterator it(from, error), end; !error && it != end; it.increment(error)) {
-    const std::string extension = it->path().extension().string();
-    if (!it->is_regular_file() || extension == ".safetensors" || extension == ".bin" || it->path().string().ends_with(".index.json")) continue;
-    fs::copy_file(it->path(), fs::path(to) / it->path().filename(), fs::copy_options::overwrite_existing, error);
-  }
-  if (error) return fail(ErrorCode::kIo, "{}: {}", to, error.message());
-  return {};
-}
-
 }  // namespace
 
 Expected<uint64_t> write_outliers(const OutlierOptions& options) {
   NoProgress progress;
   SHOEHORN_TRY(auto checkpoint, convert::open_checkpoint(options.from, progress));
   const models::Hparams& h = checkpoint.config.hparams;
-  std::error_code error;
-  if (fs::exists(options.to, error) && !fs::is_empty(options.to, error)) {
-    return fail(ErrorCode::kInvalid, "{} is not empty", options.to);
-  }
-  fs::create_directories(options.to, error);
-  if (error) return fail(ErrorCode::kIo, "{}: {}", options.to, error.message());
+  SHOEHORN_RETURN_IF_ERROR(make_empty_directory(options.to));
 
   io::SafetensorsWriter writer;
   std::vector<models::TensorSpec> specs;

@@ -42,7 +42,7 @@ class Page {
     section("speed", "Speed", speed_section());
     section("models", "Models, layer by layer", models_section());
     section("sensitivity", "Sensitivity", sensitivity_section());
-    section("healing", "Healing", charts(loss_charts(run_)));
+    section("healing", "Learning", charts(loss_charts(run_)));
     section("recipe", "Recipe", recipe_section());
     section("machine", "Machine", table_or_nothing(machines_table(run_)));
     section("files", "Files", files_section());

@@ -170,7 +170,7 @@ std::vector<Chart> loss_charts(const Run& run) {
                           "validation, best: " + format_number(step.validation_after)}}});
     }
     const std::string name = step.out == kNone ? step.file : run.variants[step.out].label;
-    charts.push_back({"Healing of " + name,
+    charts.push_back({(step.command == "rotate" ? "Rotations of " : "Healing of ") + name,
                       "Mean loss a token of each optimizer step.",
                       {"step", false, true},
                       {"loss", false},

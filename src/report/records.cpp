@@ -128,6 +128,28 @@ Status fill_heal(const Json& json, Step& step) {
   return {};
 }
 
+Status fill_rotate(const Json& json, Step& step) {
+  for (const auto& [name, key] : {std::pair("R1, residual stream", "r1"), {"R2, values", "r2"}, {"R4, before down_proj", "r4"}})
+    add_fact(step, name, text(json["rotated"], key));
+  if (const auto check = json.find("check"); check != json.end() && check->is_object()) {
+    step.kld_mean = number(*check, "kld_mean");
+    step.kld_err = number(*check, "kld_err");
+    add_count(step, "checked on tokens", number(*check, "tokens"));
+  }
+  if (json_or(json, "untied", false)) add_count(step, "parameters of the untied output matrix", number(json, "untied_parameters"));
+  const auto learned = json.find("learned");
+  if (learned == json.end() || !learned->is_object()) return {};
+  SHOEHORN_RETURN_IF_ERROR(require(*learned, "steps", 0, 1e12));
+  add_count(step, "steps", number(*learned, "steps"));
+  step.best_step = number(*learned, "best_step");
+  add_count(step, "best step", step.best_step);
+  step.losses = numbers(*learned, "losses");
+  step.validation_before = number(*learned, "held_out_before");
+  step.validation_after = number(*learned, "held_out_after");
+  return {};
+}
+
+bool is_rotate(const Json& json) { return has(json, {"rotated", "untied"}) && json["rotated"].is_object(); }
 bool is_prune(const Json& json) {
   return has(json, {"parameters_before", "parameters", "layers"}) && json["layers"].is_array();
 }
@@ -141,6 +163,13 @@ Expected<std::string> add_prune(const Json& json, const std::string& file, Varia
   }
   run.add(std::move(step));
   return "prune: " + file_name(text(json, "in")) + " to " + file_name(text(json, "out"));
+}
+
+Expected<std::string> add_rotate(const Json& json, const std::string& file, VariantNames& names, Run& run) {
+  Step step = step_of(json, file, "rotate", names);
+  SHOEHORN_RETURN_IF_ERROR(fill_rotate(json, step));
+  run.add(std::move(step));
+  return "rotate: " + file_name(text(json, "in")) + " to " + file_name(text(json, "out"));
 }
 
 Expected<std::string> add_heal(const Json& json, const std::string& file, VariantNames& names, Run& run) {
@@ -217,6 +246,9 @@ Expected<std::string> add_inspect(const Json& json, VariantNames& names, Run& ru
 
 Expected<std::string> add_perplexity(const Json& json, const std::string& file, VariantNames& names, Run& run) {
   SHOEHORN_RETURN_IF_ERROR(require(json, "ppl", 1, 1e300));
+  // What a model would be on other hardware is not what it is.
+  if (const double bits = number(json, "activation_bits"); bits > 0)
+    return fmt::format("perplexity of {} with activations of {:.0f} bits", file_name(text(json, "model")), bits);
   Quality q;
   q.file = file;
   q.variant = names.find_or_add(text(json, "model"));
@@ -414,6 +446,7 @@ Expected<std::string> add_record(const Json& json, const std::string& file, Vari
   if (!json.is_object()) return std::string();
   if (is_prune(json)) return add_prune(json, file, names, run);
   if (is_heal(json)) return add_heal(json, file, names, run);
+  if (is_rotate(json)) return add_rotate(json, file, names, run);
   if (has(json, {"task", "model", "metrics"}) && json["metrics"].is_object()) return add_eval(json, file, names, run);
   if (has(json, {"ppl", "model", "tokens"})) return add_perplexity(json, file, names, run);
   if (has(json, {"in", "out", "type", "file_bytes"})) return add_quantize(json, file, names, run);
@@ -446,6 +479,9 @@ Status add_checkpoint_record(const Json& json, const std::string& file, VariantI
   } else if (is_heal(json)) {
     step.command = "heal";
     SHOEHORN_RETURN_IF_ERROR(fill_heal(json, step));
+  } else if (is_rotate(json)) {
+    step.command = "rotate";
+    SHOEHORN_RETURN_IF_ERROR(fill_rotate(json, step));
   } else if (json.contains("merged")) {
     step.command = "merge";
     add_fact(step, "adapter", text(json["merged"], "adapter"));

@@ -109,6 +109,26 @@ suite("columns scaled, and types chosen tensor by tensor", () => {
     testTypes("llama", files);
 });
 
+suite("a rotated model", () => {
+    const files = {F16: gguf("rotated-f16"), Q4_K_M: gguf("rotated-q4_k_m")};
+    const online = gguf("rotated-r4");
+    before(() => {
+        const checkpoint = path.join(dir, "rotated");
+        shoehorn("rotate", fable, "-o", checkpoint, "--dtype", "f32");
+        shoehorn("convert", checkpoint, files.F16, "--type", "f16");
+        shoehorn("quantize", files.F16, files.Q4_K_M, "Q4_K_M");
+        shoehorn("rotate", fable, "-o", `${checkpoint}-r4`, "--rotations", "r1,r2,r4", "--dtype", "f32");
+        shoehorn("convert", `${checkpoint}-r4`, online, "--type", "f16");
+    });
+    testTypes("llama", files);
+    test("llama.cpp refuses a file whose MLPs need a transform that it does not know", async () => {
+        await assert.rejects(withModel(online, async () => {}));
+        const run = shoehornJson("run", "-m", online, "-p", prompts[0], "-n", "8", "--temp", "0", "-no-cnv");
+        const plain = shoehornJson("run", "-m", files.F16, "-p", prompts[0], "-n", "8", "--temp", "0", "-no-cnv");
+        assert.deepEqual(run.ids, plain.ids);
+    });
+});
+
 suite("a jagged model", () => {
     const files = {F16: gguf("jagged-f16"), Q4_K_M: gguf("jagged-q4_k_m")};
     before(() => {

@@ -79,6 +79,23 @@ Json prune_record(const std::string& in, const std::string& out) {
       {"check", {{"tokens", 4096}, {"kld_mean", 0.61}, {"kld_err", 0.012}, {"nll_before", 1.7}, {"nll_after", 2.4}}}};
 }
 
+Json rotate_record(const std::string& in, const std::string& out) {
+  return {{"in", in},
+          {"out", out},
+          {"rotated", {{"r1", "12 x 64"}, {"r2", "64"}, {"r4", nullptr}}},
+          {"untied", true},
+          {"untied_parameters", 262668288},
+          {"learned",
+           {{"steps", 3},
+            {"best_step", 3},
+            {"losses", {0.07, 0.06, 0.05}},
+            {"held_out_before", 0.066},
+            {"held_out_after", 0.054},
+            {"orthogonality_defect", 1e-15}}},
+          {"check", {{"tokens", 1020}, {"kld_mean", 0.00002}, {"kld_err", 0.000001}}},
+          {"seconds", 44}};
+}
+
 Json heal_record(const std::string& in, const std::string& out) {
   Json losses = Json::array();
   for (int i = 0; i < 100; ++i) losses.push_back(2.5 - 0.005 * i);

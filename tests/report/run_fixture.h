@@ -36,6 +36,8 @@ Json perplexity_record(const std::string& model, const std::string& base);
 Json bench_record(const std::string& model, int n_prompt, int n_gen);
 /// `shoehorn prune --json`.
 Json prune_record(const std::string& in, const std::string& out);
+/// `shoehorn rotate --json`, with rotations that were learned.
+Json rotate_record(const std::string& in, const std::string& out);
 /// `shoehorn heal --json`.
 Json heal_record(const std::string& in, const std::string& out);
 /// `shoehorn quantize --json`, without its tensors.

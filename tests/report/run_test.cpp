@@ -77,6 +77,27 @@ TEST(ReadRun, RecordsAreKnownByWhatIsInThemNotByTheirNames) {
   EXPECT_EQ(file_of(run, "seven.json")->what, "JSON of something else");
 }
 
+TEST(ReadRun, ARotationIsAStepWithItsLossesAndWhatItCost) {
+  const std::string dir = test::new_run();
+  test::add_json(dir, "rotate.json", test::rotate_record("big", "turned"));
+  Json plain = test::rotate_record("turned", "turned again");
+  plain["learned"] = nullptr;
+  test::add_json(dir, "again.json", plain);
+  Json rounded = test::perplexity_record("turned.gguf", "");
+  rounded["activation_bits"] = 4;
+  test::add_json(dir, "rounded.json", rounded);
+  const auto run = test::read(dir);
+  ASSERT_EQ(run.steps.size(), 2u);
+  const Step& step = run.steps[0].losses.empty() ? run.steps[1] : run.steps[0];
+  EXPECT_EQ(step.command, "rotate");
+  EXPECT_EQ(step.losses, (std::vector<double>{0.07, 0.06, 0.05}));
+  EXPECT_EQ(step.validation_after, 0.054);
+  EXPECT_EQ(step.kld_mean, 0.00002);
+  EXPECT_EQ(file_of(run, "rotate.json")->what, "rotate: big to turned");
+  EXPECT_EQ(file_of(run, "rounded.json")->what, "perplexity of turned.gguf with activations of 4 bits");
+  EXPECT_TRUE(run.qualities.empty()) << "what a model would be on other hardware is not what it is";
+}
+
 TEST(ReadRun, LinesOfJsonAreRecordsToo) {
   const std::string dir = test::temp_dir();
   test::write_text(dir + "/all.jsonl", test::perplexity_record("a.gguf", "").dump() + "\n\n" +

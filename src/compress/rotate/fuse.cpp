@@ -111,9 +111,15 @@ at::Tensor Fusion::operator()(int layer, Role role, const at::Tensor& stored) co
     case Role::kAttnOutputBias:
     case Role::kFfnDownBias:
       return rotations_.r1 ? rotations_.r1->rows(w) : w;
-    default:
-      return w;  // biases of q, k, gate and up, and the norms of heads: behind or before what is rotated
+    case Role::kAttnQBias:
+    case Role::kAttnKBias:
+    case Role::kAttnQNorm:
+    case Role::kAttnKNorm:
+    case Role::kFfnGateBias:
+    case Role::kRopeFreqs:
+      return w;  // behind or before what is rotated
   }
+  return w;
 }
 
 ChangedModel rotated_model(const BlockLoader& source, const Rotations& rotations, const std::string& result_dtype) {

@@ -41,17 +41,16 @@ class Learner {
 
   Expected<LearnReport> run() {
     SHOEHORN_TRY(const bool found, restore());
-    const auto n_held = held_out_.size(0), per_step = 2 * static_cast<int64_t>(n_layer());
-    const int64_t validations = o_.steps / o_.held_out_every + 2;
-    const uint64_t validation = n_layer() * static_cast<uint64_t>((n_held + o_.micro_batch - 1) / o_.micro_batch > 0 ? 1 : 0);
-    progress_.begin("learning rotations", static_cast<uint64_t>(o_.steps * per_step + validations * static_cast<int64_t>(validation)) + 2 * n_layer());
+    // In passes over a block: forward and back in a step, the source's and the held-out windows' at first.
+    const auto passes = [&](int64_t steps) { return n_layer() * static_cast<uint64_t>(2 * steps + steps / o_.held_out_every); };
+    progress_.begin("learning rotations", passes(o_.steps) + (o_.steps % o_.held_out_every == 0 ? 3 : 4) * n_layer());
     SHOEHORN_TRY(taught_, teach(ids_));
     SHOEHORN_TRY(taught_held_out_, teach(held_out_));
     if (!found) {
       SHOEHORN_TRY(report_.held_out_before, held_out_loss());
       report_.held_out_after = report_.held_out_before;
     } else {
-      progress_.advance(static_cast<uint64_t>(report_.steps * per_step) + validation * static_cast<uint64_t>(report_.steps / o_.held_out_every + 1));
+      progress_.advance(passes(report_.steps) + n_layer());
     }
     auto last_save = Clock::now();
     while (report_.steps < o_.steps) {

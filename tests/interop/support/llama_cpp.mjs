@@ -3,13 +3,13 @@ import {getLlama} from "node-llama-cpp";
 
 /** Calls `use` with llama.cpp's view of a GGUF file, with a LoRA adapter over it where one is given, and frees it afterwards. Rejects when
  * llama.cpp refuses a file. */
-export async function withModel(modelPath, use, {vocabOnly = false, adapter} = {}) {
+export async function withModel(modelPath, use, {vocabOnly = false, adapter, cacheType = "F16"} = {}) {
     const llama = await getLlama({
         gpu: false, build: "never", skipDownload: true, logLevel: "error", progressLogs: false, maxThreads: 1
     });
     try {
         const model = await llama.loadModel({modelPath, gpuLayers: 0, vocabOnly});
-        return await use(new LlamaCppModel(model, adapter));
+        return await use(new LlamaCppModel(model, adapter, cacheType));
     } finally {
         await llama.dispose();
     }
@@ -18,11 +18,18 @@ export async function withModel(modelPath, use, {vocabOnly = false, adapter} = {
 class LlamaCppModel {
     #model;
     #adapter;
+    #cacheType;
     #sequence;
 
-    constructor(model, adapter) {
+    constructor(model, adapter, cacheType) {
         this.#model = model;
         this.#adapter = adapter;
+        this.#cacheType = cacheType;
+    }
+
+    /** The same model with its keys and values kept in another type. */
+    withCache(cacheType) {
+        return new LlamaCppModel(this.#model, this.#adapter, cacheType);
     }
 
     get architecture() {
@@ -47,26 +54,40 @@ class LlamaCppModel {
     /** Next-token logits after each of ids[from..]: an array of Map(id -> logit). At most 512 ids. */
     async logits(ids, from) {
         const lora = this.#adapter === undefined ? undefined : {adapters: [{filePath: this.#adapter, scale: 1}]};
-        this.#sequence ??= (await this.#model.createContext({contextSize: 768, batchSize: 512, threads: 1, lora})).getSequence();
+        this.#sequence ??= (await this.#model.createContext({
+            contextSize: 768, batchSize: 512, threads: 1, lora,
+            // Values of a quantized type need flash attention.
+            ...this.#cacheType === "F16" ? {} : {
+                flashAttention: true, experimentalKvCacheKeyType: this.#cacheType, experimentalKvCacheValueType: this.#cacheType
+            }
+        })).getSequence();
         await this.#sequence.clearHistory();
         const outputs = await this.#sequence.controlledEvaluate(
             ids.map((id, i) => i < from ? id : [id, {generateNext: {logits: true}}]));
         return outputs.slice(from).map(output => output.next.logits);
     }
 
-    /** Perplexity of the first chunks of a text by the protocol of llama-perplexity at n_ctx 512. */
-    async perplexity(text, nChunks) {
+    /** The first chunks of a text by the protocol of llama-perplexity at n_ctx 512: {ids, from}, where the tokens behind ids[from..] are
+     * predicted. */
+    chunks(text, nChunks) {
         const nCtx = 512;
         const ids = this.tokenizePrompt(text, false);
         const [bos] = this.tokenizePrompt("", false);
-        let nll = 0;
-        let count = 0;
-        for (let chunk = 0; chunk < nChunks; ++chunk) {
+        return Array.from({length: nChunks}, (_, chunk) => {
             const window = ids.slice(chunk * nCtx, (chunk + 1) * nCtx);
             if (bos !== undefined) window[0] = bos;
-            const logits = await this.logits(window.slice(0, nCtx - 1), nCtx / 2);
+            return {ids: window, from: nCtx / 2};
+        });
+    }
+
+    /** Perplexity of these chunks. */
+    async perplexity(text, nChunks) {
+        let nll = 0;
+        let count = 0;
+        for (const {ids, from} of this.chunks(text, nChunks)) {
+            const logits = await this.logits(ids.slice(0, -1), from);
             logits.forEach((row, i) => {
-                nll -= logSoftmax(row, window[nCtx / 2 + i + 1]);
+                nll -= logSoftmax(row, ids[from + i + 1]);
                 ++count;
             });
         }

@@ -22,6 +22,7 @@ struct Options {
   std::vector<size_t> n_batch = {2048}, n_ubatch = {512};
   std::vector<int> n_threads = {0};
   std::vector<std::string> type_k = {"f16"}, type_v = {"f16"};
+  engine::CacheRotation cache_rotation = engine::CacheRotation::kWhereQuantized;
   size_t n_ctx = 0;
   size_t repetitions = 5;
   bool no_warm_up = false, profile = false, cold_start = false;
@@ -52,8 +53,9 @@ std::vector<eval::BenchTest> tests(const Options& o) {
   return all;
 }
 
-Expected<engine::SessionOptions> session_options(const BenchSetting& setting, size_t n_ctx) {
+Expected<engine::SessionOptions> session_options(const BenchSetting& setting, engine::CacheRotation rotation, size_t n_ctx) {
   engine::SessionOptions options;
+  options.cache_rotation = rotation;
   options.n_ctx = n_ctx;
   options.n_batch = std::min(setting.n_batch, setting.n_ubatch);
   options.n_threads = setting.n_threads;
@@ -80,12 +82,12 @@ Status run_bench(Options& o) {
 
   const auto all_settings = settings(o);
   for (const BenchSetting& setting : all_settings) {
-    SHOEHORN_TRY([[maybe_unused]] const auto options, session_options(setting, n_ctx));
+    SHOEHORN_TRY([[maybe_unused]] const auto options, session_options(setting, o.cache_rotation, n_ctx));
   }
   if (const auto file = io::GgufFile::open(o.model_path); !file) return tl::unexpected<Error>(file.error());
   const auto progress = make_progress();
   SHOEHORN_RETURN_IF_ERROR(o.power.start(*progress));  // with the machine idle: what may be wrong was looked at before
-  SHOEHORN_TRY(const auto first, session_options(all_settings.front(), eval::kHashPositions));
+  SHOEHORN_TRY(const auto first, session_options(all_settings.front(), o.cache_rotation, eval::kHashPositions));
   SHOEHORN_TRY(const auto loaded, eval::load_timed(o.model_path, first, o.cold_start));
   if (o.cold_start && loaded.time.state() != std::string_view("cold")) {
     remark(
@@ -105,7 +107,7 @@ Status run_bench(Options& o) {
   report.show_type_v = o.type_v != defaults.type_v;
   describe_model(*model, report);
   for (const BenchSetting& setting : all_settings) {
-    SHOEHORN_TRY(const auto options, session_options(setting, n_ctx));
+    SHOEHORN_TRY(const auto options, session_options(setting, o.cache_rotation, n_ctx));
     SHOEHORN_TRY(auto session, engine::Session::create(model, options));
     eval::ConditionMonitor monitor(eval::MachineProbe({}, setting.n_threads));
     SHOEHORN_TRY(auto results, eval::bench(session, all_tests,
@@ -167,6 +169,7 @@ std::function<Status()> define_bench(CLI::App& app) {
   add_list(app, "--ubatch-size", o->n_ubatch, "Tokens per forward pass (also -ub)")->check(positive);
   add_list(app, "--cache-type-k", o->type_k, "KV cache type of keys: f32, f16, bf16, q8_0 ... (also -ctk)");
   add_list(app, "--cache-type-v", o->type_v, "KV cache type of values (also -ctv)");
+  add_cache_rotation_option(app, o->cache_rotation);
   app.add_option("-c,--ctx-size", o->n_ctx, "Context in tokens (default: what the longest test takes)")
       ->check(positive);
   app.add_flag("--no-warmup", o->no_warm_up, "Time the first run of a test too");

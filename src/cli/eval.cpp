@@ -44,7 +44,8 @@ Json run_of(const Options& o, const std::string& model_path) {
               {"model", identity(model_path)},   {"kl_base", identity(o.kl_base)},
               {"file", identity(o.run.path)},    {"labels", identity(o.run.labels_path)},
               {"dev", identity(o.run.dev_path)}, {"n_ctx", o.session.n_ctx},
-              {"n_batch", o.session.n_batch},    {"cache", {o.session.cache_type_k, o.session.cache_type_v}}};
+              {"n_batch", o.session.n_batch},    {"cache", {o.session.cache_type_k, o.session.cache_type_v}},
+              {"cache_rotation", static_cast<int>(o.session.cache_rotation)}};
   if (o.run.shots) run["shots"] = *o.run.shots;
   if (o.run.max_tokens) run["max_tokens"] = *o.run.max_tokens;
   if (o.run.chat) run["chat"] = *o.run.chat;

@@ -31,7 +31,7 @@ Status perplexity(const Options& o) {
     // What is measured is compared with the base as it is: its keys and values are kept as F16.
     SessionFlags plain = o.session;
     plain.cache_type_k = plain.cache_type_v = "f16";
-    plain.cache_rotation = "off";
+    plain.cache_rotation = engine::CacheRotation::kNever;
     SHOEHORN_TRY(base, plain.open(o.kl_base));
   }
   const auto progress = make_progress();
@@ -46,7 +46,7 @@ Status perplexity(const Options& o) {
                  {"parameters", models::count_parameters(model.architecture(), model.hparams())},
                  {"file", o.text_path},       {"n_ctx", o.session.n_ctx},
                  {"activation_bits", o.activation_bits == 0 ? Json() : Json(o.activation_bits)},
-                 {"cache", {{"k", o.session.cache_type_k}, {"v", o.session.cache_type_v}, {"rotation", o.session.cache_rotation}}},
+                 {"cache", session.cache().types().describe()},
                  {"ppl", result->ppl},              {"ppl_err", result->ppl_err}, {"tokens", result->tokens},
                  {"chunks", result->chunks},        {"seconds", result->seconds},
                  {"tokens_per_second", result->tokens_per_second}};

@@ -1,5 +1,7 @@
 #include "cli/session_flags.h"
 
+#include <map>
+
 #include "cli/command.h"
 #include "cli/model_option.h"
 #include "cli/open_model.h"
@@ -24,6 +26,17 @@ Expected<quant::Type> parse_cache_type(const std::string& name) {
   return format->type;
 }
 
+void add_cache_rotation_option(CLI::App& app, engine::CacheRotation& rotation) {
+  using engine::CacheRotation;
+  const std::map<std::string, CacheRotation> names = {
+      {"auto", CacheRotation::kWhereQuantized}, {"on", CacheRotation::kAlways}, {"off", CacheRotation::kNever}};
+  app.add_option_function<std::string>(
+         "--cache-rotation", [&rotation, names](const std::string& name) { rotation = names.at(name); },
+         "Hadamard transforms of keys and values before they are rounded to their type: on, off, or auto: where it is a quantized one")
+      ->check(CLI::IsMember(names))
+      ->default_str("auto");
+}
+
 void SessionFlags::add_to(CLI::App& app, int64_t default_ctx, const std::string& ctx_help) {
   n_ctx = default_ctx;
   add_model_option(app, "-m,--model", model_path, "GGUF file, or a checkpoint's directory")->required();
@@ -35,10 +48,7 @@ void SessionFlags::add_to(CLI::App& app, int64_t default_ctx, const std::string&
   app.add_option("-b,--batch-size", n_batch, "Tokens per forward pass")->check(CLI::Range(1, 65536))->capture_default_str();
   app.add_option("--cache-type-k", cache_type_k, "KV cache type of keys: f32, f16, bf16, q8_0 ... (also -ctk)")->capture_default_str();
   app.add_option("--cache-type-v", cache_type_v, "KV cache type of values (also -ctv)")->capture_default_str();
-  app.add_option("--cache-rotation", cache_rotation,
-                 "Hadamard transforms of keys and values before they are rounded to their type: on, off, or auto: where it is a quantized one")
-      ->check(CLI::IsMember({"auto", "on", "off"}))
-      ->capture_default_str();
+  add_cache_rotation_option(app, cache_rotation);
   app.add_flag("--mlock", mlock, "Keep the model in memory");
   app.add_flag("--no-mmap", no_mmap, "Read the whole model into memory instead of mapping the file");
   app.add_option("--n-gpu-layers", n_gpu_layers, "Accepted for llama.cpp's sake; everything runs on the CPU (also -ngl)");
@@ -74,10 +84,7 @@ Expected<engine::SessionOptions> SessionFlags::session_options() const {
   options.affinity = {.cpus = std::move(planned.cpus), .strict = planned.strict};
   SHOEHORN_TRY(options.key_type, parse_cache_type(cache_type_k));
   SHOEHORN_TRY(options.value_type, parse_cache_type(cache_type_v));
-  using engine::CacheRotation;
-  options.cache_rotation = cache_rotation == "on"    ? CacheRotation::kAlways
-                           : cache_rotation == "off" ? CacheRotation::kNever
-                                                     : CacheRotation::kWhereQuantized;
+  options.cache_rotation = cache_rotation;
   return options;
 }
 

@@ -14,6 +14,9 @@ namespace shoehorn::cli {
 /// The type that -ctk or -ctv names.
 Expected<quant::Type> parse_cache_type(const std::string& name);
 
+/// --cache-rotation
+void add_cache_rotation_option(CLI::App& app, engine::CacheRotation& rotation);
+
 struct SessionFlags {
   std::string model_path;
   int64_t n_ctx = 0;
@@ -23,7 +26,7 @@ struct SessionFlags {
   bool no_mmap = false, mlock = false;
   int64_t n_batch = 512;
   std::string cache_type_k = "f16", cache_type_v = "f16";
-  std::string cache_rotation = "auto";
+  engine::CacheRotation cache_rotation = engine::CacheRotation::kWhereQuantized;
   int n_gpu_layers = 0;
 
   /// -m, -c, -t, -C, -Cr, -b, -ctk, -ctv, --cache-rotation, --mlock, --no-mmap, -ngl

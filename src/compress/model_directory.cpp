@@ -2,6 +2,7 @@
 
 #include <filesystem>
 
+#include "base/function_ref.h"
 #include "base/output_file.h"
 #include "compress/work_directory.h"
 #include "io/safetensors.h"
@@ -11,6 +12,8 @@ namespace {
 namespace fs = std::filesystem;
 
 using models::Dim;
+
+constexpr int64_t kPieceRows = 8192;
 
 /// Files that go along unchanged: whatever belongs to tokenizer and generation, and the licence.
 bool goes_along(const std::string& name) {
@@ -59,18 +62,24 @@ models::Role origin(const BlockLoader& source, models::Role role) {
   return role == models::Role::kOutput && source.hparams().tied_embeddings ? models::Role::kTokenEmbd : role;
 }
 
+/// Of a layer.
 at::Tensor output_tensor(const BlockLoader& source, const ChangedModel& model, const Planned& planned) {
   const models::Role role = planned.spec.rule->role;
-  if (planned.source_layer < 0) {
-    const at::Tensor stored = source.stored(-1, origin(source, role));
-    return model.replace ? model.replace(-1, role, stored) : stored;
-  }
   const ChangedLayer& layer = model.layers[static_cast<size_t>(planned.source_layer)];
   if (layer.replaced[role].defined()) return layer.replaced[role];
   const at::Tensor stored = source.stored(planned.source_layer, role);
   if (!stored.defined()) return at::zeros({static_cast<int64_t>(planned.spec.shape[0])});
   const at::Tensor kept = cut(stored, *planned.spec.rule, layer);
   return model.replace ? model.replace(planned.source_layer, role, kept) : kept;
+}
+
+/// A global tensor, piece by piece: a vocabulary's matrix in double precision is larger than a block.
+Status visit_global(const BlockLoader& source, const ChangedModel& model, const Planned& planned, FunctionRef<Status(const at::Tensor&)> visit) {
+  const models::Role role = planned.spec.rule->role;
+  const at::Tensor stored = source.stored(-1, origin(source, role));
+  for (const at::Tensor& piece : stored.dim() == 2 ? stored.split(kPieceRows, 0) : std::vector<at::Tensor>{stored})
+    SHOEHORN_RETURN_IF_ERROR(visit(model.replace ? model.replace(-1, role, piece) : piece));
+  return {};
 }
 
 }  // namespace
@@ -160,10 +169,15 @@ Status write_model_directory(const BlockLoader& source, const ChangedModel& mode
   progress.begin("writing", writer.total_bytes());
   for (const Planned& planned : plan) {
     if (progress.cancelled()) return fail(ErrorCode::kCancelled, "stopped");
-    const at::Tensor tensor = output_tensor(source, model, planned).to(at::kCPU).to(torch_dtype(planned.dtype)).contiguous();
-    const size_t bytes = static_cast<size_t>(tensor.numel()) * tensor.element_size();
-    SHOEHORN_RETURN_IF_ERROR(writer.append({static_cast<const std::byte*>(tensor.data_ptr()), bytes}));
-    progress.advance(bytes);
+    const auto append = [&](const at::Tensor& values) -> Status {
+      const at::Tensor tensor = values.to(at::kCPU).to(torch_dtype(planned.dtype)).contiguous();
+      const size_t bytes = static_cast<size_t>(tensor.numel()) * tensor.element_size();
+      SHOEHORN_RETURN_IF_ERROR(writer.append({static_cast<const std::byte*>(tensor.data_ptr()), bytes}));
+      progress.advance(bytes);
+      return {};
+    };
+    SHOEHORN_RETURN_IF_ERROR(planned.source_layer < 0 ? visit_global(source, model, planned, append)
+                                                      : append(output_tensor(source, model, planned)));
   }
   SHOEHORN_RETURN_IF_ERROR(writer.commit());
   progress.end();

@@ -30,7 +30,8 @@ struct ChangedModel {
   bool mlp_bias = false;
   bool ffn_hadamard = false;          ///< what down_proj reads is transformed first (models::Hparams)
   bool untied = false;                ///< the output has an output matrix of its own: of the embedding, when the source has none
-  /// Called for every tensor that nothing replaces, when set: what is written in its place, in the same shape. Layer -1: of none.
+  /// Called for every tensor that nothing replaces, when set: what is written in its place, in the same shape. Layer -1: of none, a matrix in
+  /// pieces of its rows.
   std::function<at::Tensor(int source_layer, models::Role role, const at::Tensor& stored)> replace;
   std::string result_dtype;           ///< of matrices: "bf16", "f16", "f32", or "" as they were stored
 
@@ -42,7 +43,7 @@ struct ChangedModel {
 Json changed_config(const Json& config, const models::Hparams& hparams);
 
 /// Writes config.json, the weights and the source's tokenizer files to `directory`.
-/// Memory: a tensor at a time.
+/// Memory: a tensor at a time, as the largest of a layer or the largest of all as it is stored.
 Status write_model_directory(const BlockLoader& source, const ChangedModel& model, const std::string& directory, Progress& progress);
 
 }  // namespace shoehorn::compress

@@ -78,13 +78,14 @@ Expected<Json> estimate_rotate(const RotateOptions& options, Progress& progress)
     const BlockLoader loader(std::move(checkpoint), compute, false);
     const models::Hparams& h = loader.hparams();
     const bool untied = h.tied_embeddings && options.rotations.r1;
-    uint64_t largest = 0, stored = 0;
+    uint64_t largest = 0, largest_stored = 0, stored = 0;
     for (const models::TensorSpec& spec : models::tensor_specs(loader.architecture(), h)) {
       const io::CheckpointTensor* tensor = loader.find(spec.layer, spec.rule->role);
       if (tensor == nullptr) continue;
       uint64_t n = 1;
       for (const uint64_t size : spec.shape) n *= size;
-      largest = std::max(largest, n);
+      if (spec.layer >= 0) largest = std::max(largest, n);
+      largest_stored = std::max<uint64_t>(largest_stored, tensor->data.size());
       const uint64_t bytes = n * (options.result_dtype.empty() ? tensor->data.size() / n : options.result_dtype == "f32" ? 4 : 2);
       stored += bytes * (untied && spec.rule->role == models::Role::kTokenEmbd ? 2 : 1);
     }
@@ -92,7 +93,7 @@ Expected<Json> estimate_rotate(const RotateOptions& options, Progress& progress)
     estimate.output_bytes = stored;
     estimate.layers = h.layers;
     // A tensor as it is stored, in double precision, a step of the transform, and the result.
-    estimate.memory_bytes = kOverheadBytes + largest * (4 + 3 * sizeof(double));
+    estimate.memory_bytes = kOverheadBytes + largest_stored + largest * (4 + 3 * sizeof(double));
     // A double weighs two floats; a transform is of small matrices.
     constexpr double kColumns = 256;
     estimate.multiply_adds = static_cast<double>(models::count_parameters(loader.architecture(), h)) * kColumns;

@@ -23,6 +23,8 @@ HttpClient::HttpClient(uint16_t port) : fd_(socket(AF_INET, SOCK_STREAM | SOCK_C
 
 HttpClient::~HttpClient() { close(); }
 
+void HttpClient::end() { shutdown(fd_, SHUT_WR); }
+
 void HttpClient::close() {
   if (fd_ >= 0) ::close(fd_);
   fd_ = -1;

@@ -20,6 +20,8 @@ class HttpClient {
   std::string read_until(std::string_view end, double seconds = 10);
   /// All until the other end closes.
   std::string read_all(double seconds = 10);
+  /// Nothing more will be sent.
+  void end();
   void close();
 
  private:

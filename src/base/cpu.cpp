@@ -27,7 +27,8 @@ uint32_t cpu_features() {
         if (__builtin_cpu_supports("avx512bf16")) {
           bits |= kCpuAvx512Bf16;
           if (__builtin_cpu_is("amd")) bits |= kCpuFastBf16;
-          if (__builtin_cpu_supports("amx-bf16")) bits |= kCpuAmxBf16;
+          constexpr unsigned kAmxBf16 = 1u << 22;  // clang 14 has no name for it
+          if (__get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & kAmxBf16) != 0) bits |= kCpuAmxBf16;
         }
       }
     }

@@ -21,11 +21,8 @@ Expected<std::vector<std::string>> with_recipe(std::vector<std::string> argument
   if (flag == arguments.end() || flag + 1 == arguments.end()) return arguments;
   const std::string path = *(flag + 1), command = arguments.front();
   SHOEHORN_TRY(const std::string text, read_file(path, kMaxRecipeBytes));
-  const toml::parse_result parsed = toml::parse(text, path);
-  if (!parsed) {
-    return fail(ErrorCode::kInvalid, "{}:{}: {}", path, parsed.error().source().begin.line, parsed.error().description());
-  }
-  const auto* table = parsed.table()[command].as_table();
+  SHOEHORN_TRY(const toml::table parsed, fit::parse_toml(text, path));
+  const auto* table = parsed[command].as_table();
   if (table == nullptr) return fail(ErrorCode::kInvalid, "{}: no table [{}] in it", path, command);
   for (const auto& [key, node] : *table) {
     const std::string option = "--" + std::string(key.str());

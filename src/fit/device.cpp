@@ -107,12 +107,8 @@ std::string digits(double value) { return fmt::format("{:.4g}", value); }
 }  // namespace
 
 Expected<Device> parse_device(std::string_view text, const std::string& source) {
-  const toml::parse_result parsed = toml::parse(text, source);
-  if (!parsed) {
-    return fail(ErrorCode::kInvalid, "{}:{}: {}", source, parsed.error().source().begin.line,
-                parsed.error().description());
-  }
-  Reader reader(parsed.table(), source + ": ");
+  SHOEHORN_TRY(const toml::table parsed, parse_toml(text, source));
+  Reader reader(parsed, source + ": ");
   Device device;
   SHOEHORN_TRY(device.name, reader.text("name"));
   SHOEHORN_TRY(device.about, reader.text("about"));

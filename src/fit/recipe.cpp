@@ -116,14 +116,10 @@ bool Recipe::drops(size_t made, size_t done) const {
 }
 
 Expected<Recipe> parse_recipe(std::string_view text, const std::string& source) {
-  const toml::parse_result parsed = toml::parse(text, source);
-  if (!parsed) {
-    return fail(ErrorCode::kInvalid, "{}:{}: {}", source, parsed.error().source().begin.line,
-                parsed.error().description());
-  }
+  SHOEHORN_TRY(const toml::table parsed, parse_toml(text, source));
   Recipe out;
   const toml::array* stages = nullptr;
-  for (const auto& [key, node] : parsed.table()) {
+  for (const auto& [key, node] : parsed) {
     if (key == "stage") {
       stages = node.as_array();
       if (stages == nullptr) return fail(ErrorCode::kInvalid, "{}: stages are written [[stage]]", source);

@@ -14,6 +14,13 @@ std::optional<std::string> scalar_text(const toml::node& node) {
 
 }  // namespace
 
+Expected<toml::table> parse_toml(std::string_view text, const std::string& source) {
+  toml::parse_result parsed = toml::parse(text, source);
+  if (parsed) return std::move(parsed).table();
+  const toml::parse_error& error = parsed.error();
+  return fail(ErrorCode::kInvalid, "{}:{}: {}", source, error.source().begin.line, error.description());
+}
+
 std::optional<std::string> value_text(const toml::node& node) {
   const auto* list = node.as_array();
   if (list == nullptr) return scalar_text(node);

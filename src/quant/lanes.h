@@ -128,7 +128,7 @@ SHOEHORN_INLINE Floats exchanged(Floats v, size_t step) {
 #if defined(__AVX2__)
   return __builtin_shuffle(v, kLaneNumber ^ static_cast<int>(step));
 #else
-  return step == 1 ? __builtin_shuffle(v, Ints{1, 0, 3, 2}) : __builtin_shuffle(v, Ints{2, 3, 0, 1});
+  return step == 1 ? __builtin_shufflevector(v, v, 1, 0, 3, 2) : __builtin_shufflevector(v, v, 2, 3, 0, 1);
 #endif
 }
 

@@ -48,20 +48,19 @@ SHOEHORN_INLINE Columns columns(const Batch& batch, size_t first) {
 /// out[i][s] = in[s][i] for 16 rows of `size`.
 SHOEHORN_INLINE void transpose(const float* in, size_t size, float* out) {
   typedef float Quad __attribute__((vector_size(16)));
-  typedef int32_t Picks __attribute__((vector_size(16)));
   for (size_t s = 0; s < kSearchLanes; s += 4) {
     for (size_t i = 0; i < size; i += 4) {
       Quad row[4];
 #pragma GCC unroll 4
       for (size_t k = 0; k < 4; ++k) __builtin_memcpy(&row[k], in + (s + k) * size + i, sizeof(Quad));
-      const Quad low01 = __builtin_shuffle(row[0], row[1], Picks{0, 4, 1, 5});
-      const Quad high01 = __builtin_shuffle(row[0], row[1], Picks{2, 6, 3, 7});
-      const Quad low23 = __builtin_shuffle(row[2], row[3], Picks{0, 4, 1, 5});
-      const Quad high23 = __builtin_shuffle(row[2], row[3], Picks{2, 6, 3, 7});
-      const Quad column[4] = {__builtin_shuffle(low01, low23, Picks{0, 1, 4, 5}),
-                              __builtin_shuffle(low01, low23, Picks{2, 3, 6, 7}),
-                              __builtin_shuffle(high01, high23, Picks{0, 1, 4, 5}),
-                              __builtin_shuffle(high01, high23, Picks{2, 3, 6, 7})};
+      const Quad low01 = __builtin_shufflevector(row[0], row[1], 0, 4, 1, 5);
+      const Quad high01 = __builtin_shufflevector(row[0], row[1], 2, 6, 3, 7);
+      const Quad low23 = __builtin_shufflevector(row[2], row[3], 0, 4, 1, 5);
+      const Quad high23 = __builtin_shufflevector(row[2], row[3], 2, 6, 3, 7);
+      const Quad column[4] = {__builtin_shufflevector(low01, low23, 0, 1, 4, 5),
+                              __builtin_shufflevector(low01, low23, 2, 3, 6, 7),
+                              __builtin_shufflevector(high01, high23, 0, 1, 4, 5),
+                              __builtin_shufflevector(high01, high23, 2, 3, 6, 7)};
 #pragma GCC unroll 4
       for (size_t k = 0; k < 4; ++k) __builtin_memcpy(out + (i + k) * kSearchLanes + s, &column[k], sizeof(Quad));
     }

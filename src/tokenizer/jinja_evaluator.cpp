@@ -603,8 +603,7 @@ class Evaluator {
     for (size_t i = 0; i < std::min(count, arguments.positional.size()); ++i) given[i] = true;
     Table kwargs;
     for (const auto& [key, value] : arguments.named) {
-      const auto it =
-          std::find_if(s.parameters.begin(), s.parameters.end(), [&](const Parameter& p) { return p.name == key; });
+      const auto it = std::ranges::find(s.parameters, key, &Parameter::name);
       if (it == s.parameters.end()) {
         if (!s.takes_kwargs) return fail(ErrorCode::kInvalid, "{}() has no argument '{}'", name, key);
         kwargs.set(key, value);

@@ -1,6 +1,5 @@
 // An adapter beside a small model.
 #include "engine/adapter.h"
-
 #include "fuzz/seeds.h"
 #include "fuzz/target.h"
 

@@ -8,7 +8,8 @@ namespace shoehorn::fuzz {
 namespace {
 
 constexpr const char* kTemplate =
-    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% for c in m.tool_calls or [] %}<tool_call>{{ c | tojson }}</tool_call>{% endfor %}"
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% for c in m.tool_calls or [] %}<tool_call>{{ c | tojson "
+    "}}</tool_call>{% endfor %}"
     "{% endfor %}{% if tools %}{{ tools | tojson }}{% endif %}<|assistant|>";
 
 }  // namespace

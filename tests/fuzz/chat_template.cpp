@@ -12,7 +12,8 @@ tokenizer::ChatInputs conversation() {
   inputs.messages = Json::parse(R"([{"role":"system","content":"S"},{"role":"user","content":"U \u00e9"},
     {"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":{"a":[1,2.5,true,null]}}}]},
     {"role":"tool","tool_call_id":"1","name":"f","content":"{}"},{"role":"user","content":[{"type":"text","text":"T"}]}])");
-  inputs.tools = Json::parse(R"([{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object","properties":{}}}}])");
+  inputs.tools = Json::parse(
+      R"([{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object","properties":{}}}}])");
   inputs.bos_token = "<s>";
   inputs.eos_token = "</s>";
   inputs.now = std::tm{};

@@ -65,7 +65,8 @@ TEST_P(EveryTarget, DamagedSeedsDoNoHarm) {
   run(target(), "");
 }
 
-/// tests/golden-errors/TARGET/NAME is an input that was a finding, NAME.message with what it is refused; none: it is taken.
+/// tests/golden-errors/TARGET/NAME is an input that was a finding, NAME.message with what it is refused; none: it is
+/// taken.
 TEST_P(EveryTarget, FindingsStayMended) {
   const fs::path directory = fs::path(test::source_dir()) / "tests/golden-errors" / target().name;
   if (!fs::exists(directory)) GTEST_SKIP() << "nothing was found in " << target().name;

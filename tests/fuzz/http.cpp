@@ -1,7 +1,6 @@
 // What a client sends, over a connection.
-#include "serve/http_server.h"
-
 #include "fuzz/target.h"
+#include "serve/http_server.h"
 #include "support/http_client.h"
 
 namespace shoehorn::fuzz {
@@ -12,11 +11,12 @@ std::string run_http(std::string_view input) {
     options.port = 0;
     options.n_threads = 1;
     options.limits.body_bytes = 4096;
-    auto made = serve::HttpServer::listen(options, [](const serve::HttpRequest& request, const std::shared_ptr<serve::HttpExchange>& exchange) {
-      serve::HttpResponse response;
-      response.body = request.method + request.path + request.query + request.authorization + request.body;
-      exchange->respond(std::move(response));
-    });
+    auto made = serve::HttpServer::listen(
+        options, [](const serve::HttpRequest& request, const std::shared_ptr<serve::HttpExchange>& exchange) {
+          serve::HttpResponse response;
+          response.body = request.method + request.path + request.query + request.authorization + request.body;
+          exchange->respond(std::move(response));
+        });
     if (!made) std::abort();
     return std::move(*made);
   }();

@@ -50,10 +50,12 @@ class Collection {
     std::vector<std::string> paths;
     if (directory.empty()) return;
     for (fs::recursive_directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
-      if (it->is_regular_file() && it->path().string().ends_with(suffix) && it->file_size() <= kMaxSeed) paths.push_back(it->path().string());
+      if (it->is_regular_file() && it->path().string().ends_with(suffix) && it->file_size() <= kMaxSeed)
+        paths.push_back(it->path().string());
     }
     std::sort(paths.begin(), paths.end());
-    for (const std::string& path : paths) add(fs::path(path).parent_path().filename().string() + "-" + fs::path(path).filename().string(), read(path));
+    for (const std::string& path : paths)
+      add(fs::path(path).parent_path().filename().string() + "-" + fs::path(path).filename().string(), read(path));
   }
   std::vector<Seed> take() { return std::move(out_); }
 
@@ -81,7 +83,11 @@ void add_models(Collection& out) {
   config["architectures"] = {"RotatedLlamaForCausalLM"};
   out.add("rotated", gguf_of(config, "Q8_0"));
   config = smallest_config();
-  config["rope_scaling"] = {{"rope_type", "llama3"}, {"factor", 8.0}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0}, {"original_max_position_embeddings", 64}};
+  config["rope_scaling"] = {{"rope_type", "llama3"},
+                            {"factor", 8.0},
+                            {"low_freq_factor", 1.0},
+                            {"high_freq_factor", 4.0},
+                            {"original_max_position_embeddings", 64}};
   out.add("llama3", gguf_of(config, "F16"));
   out.add_files(test::shared_path("data/tokenizers"), ".gguf");
 }
@@ -120,13 +126,16 @@ std::string imatrix_file(const std::string& name) {
 }
 
 std::string peft() {
-  Json config = {{"peft_type", "LORA"}, {"r", 2}, {"lora_alpha", 4}, {"target_modules", {"q_proj", "down_proj"}}, {"bias", "none"}, {"lora_dropout", 0.0}};
+  Json config = {{"peft_type", "LORA"}, {"r", 2},
+                 {"lora_alpha", 4},     {"target_modules", {"q_proj", "down_proj"}},
+                 {"bias", "none"},      {"lora_dropout", 0.0}};
   io::SafetensorsWriter writer;
   const std::string base = "base_model.model.model.layers.0.";
-  const std::vector<std::pair<std::string, std::vector<uint64_t>>> tensors = {{"mlp.down_proj.lora_A.weight", {2, 32}},
-                                                                              {"mlp.down_proj.lora_B.weight", {32, 2}},
-                                                                              {"self_attn.q_proj.lora_A.weight", {2, 32}},
-                                                                              {"self_attn.q_proj.lora_B.weight", {32, 2}}};
+  const std::vector<std::pair<std::string, std::vector<uint64_t>>> tensors = {
+      {"mlp.down_proj.lora_A.weight", {2, 32}},
+      {"mlp.down_proj.lora_B.weight", {32, 2}},
+      {"self_attn.q_proj.lora_A.weight", {2, 32}},
+      {"self_attn.q_proj.lora_B.weight", {32, 2}}};
   for (const auto& [name, shape] : tensors) must(writer.add_tensor(base + name, io::DType::F32, shape));
   const std::string path = test::temp_dir() + "/adapter.safetensors";
   must(writer.begin_file(path));
@@ -143,21 +152,26 @@ void add_vocabularies(Collection& out) {
   out.add("byte-level", test::tiny_tokenizer_json(300));
   out.add_files(test::shared_path("data/tokenizers"), "tokenizer.json");
   out.add_files(test::shared_path("models"), "tokenizer.json");
-  add_texts(out, {{"bpe", R"({"added_tokens": [{"id": 6, "content": "<s>", "special": true}], "normalizer": null,
+  add_texts(
+      out,
+      {{"bpe", R"({"added_tokens": [{"id": 6, "content": "<s>", "special": true}], "normalizer": null,
     "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "use_regex": true}, "post_processor": null,
     "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "c": 2, "ab": 3, "abc": 4, "Ġ": 5}, "merges": ["a b", ["ab", "c"]]}})"},
-                  {"byte-fallback", R"({"added_tokens": [{"id": 0, "content": "<unk>", "special": true, "lstrip": true, "rstrip": true}],
+       {"byte-fallback",
+        R"({"added_tokens": [{"id": 0, "content": "<unk>", "special": true, "lstrip": true, "rstrip": true}],
     "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]},
     "decoder": {"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"}]},
     "model": {"type": "BPE", "byte_fallback": true, "unk_token": "<unk>", "vocab": {"<unk>": 0, "<0x0A>": 1, "▁": 2, "a": 3, "▁a": 4}, "merges": ["▁ a"]}})"},
-                  {"not-split", R"({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": {"Regex": "\\p{N}{1,3}"}, "behavior": "Isolated"},
+       {"not-split",
+        R"({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": {"Regex": "\\p{N}{1,3}"}, "behavior": "Isolated"},
     {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}]}, "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}})"}});
 }
 
 void add_sentencepiece(Collection& out) {
   namespace sp = tokenizer::test;
   out.add("pieces", sp::model(sp::base_pieces()));
-  out.add("bytes", sp::model(sp::base_pieces() + sp::piece("<0x0A>", 0, 6) + sp::piece("user", 0, 4), 2, sp::number(3, 0) + sp::bytes(1, "nmt_nfkc")));
+  out.add("bytes", sp::model(sp::base_pieces() + sp::piece("<0x0A>", 0, 6) + sp::piece("user", 0, 4), 2,
+                             sp::number(3, 0) + sp::bytes(1, "nmt_nfkc")));
   out.add("not-unigram", sp::model(sp::base_pieces(), 1));
   out.add_files(test::shared_path("models"), "tokenizer.model");
   out.add_files(test::shared_path("data/models"), "tokenizer.model");
@@ -169,44 +183,79 @@ void add_sentencepiece(Collection& out) {
 
 void add_templates(Collection& out) {
   out.add_files(test::shared_path("data/templates"), ".jinja");
-  add_texts(out, {{"chatml", "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' ~ (m['content'] or '') ~ '<|im_end|>\n' }}{% endfor %}"
-                             "{%- if add_generation_prompt -%}<|im_start|>assistant\n{% endif %}"},
-                  {"macro", "{%- macro f(a, b=1) -%}{{ a ~ b }}{%- endmacro -%}{%- set ns = namespace(x=0) -%}"
-                            "{%- for i in range(3) if i != 1 -%}{%- set ns.x = ns.x + i -%}{{ f(i, b=loop.index) }}{%- else -%}none{%- endfor -%}{{ ns.x | string | upper }}"},
-                  {"filters", "{{ messages | map(attribute='role') | list | join(', ') }}{{ [3,1,2] | sort | reverse | list | tojson(indent=2) }}"
-                              "{{ {'a': 1}.items() | list }}{{ 'abc'[::-1] }}{{ strftime_now('%Y') }}{{ 'x' if tools is defined and tools is not none else 'y' }}"},
+  add_texts(out, {{"chatml",
+                   "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' ~ (m['content'] or '') ~ "
+                   "'<|im_end|>\n' }}{% endfor %}"
+                   "{%- if add_generation_prompt -%}<|im_start|>assistant\n{% endif %}"},
+                  {"macro",
+                   "{%- macro f(a, b=1) -%}{{ a ~ b }}{%- endmacro -%}{%- set ns = namespace(x=0) -%}"
+                   "{%- for i in range(3) if i != 1 -%}{%- set ns.x = ns.x + i -%}{{ f(i, b=loop.index) }}{%- else "
+                   "-%}none{%- endfor -%}{{ ns.x | string | upper }}"},
+                  {"filters",
+                   "{{ messages | map(attribute='role') | list | join(', ') }}{{ [3,1,2] | sort | reverse | list | "
+                   "tojson(indent=2) }}"
+                   "{{ {'a': 1}.items() | list }}{{ 'abc'[::-1] }}{{ strftime_now('%Y') }}{{ 'x' if tools is defined "
+                   "and tools is not none else 'y' }}"},
                   {"not-raise", "{{ raise_exception('no') }}"},
-                  {"generation", "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}{% continue %}{% endif %}{% break %}{% endfor %}"}});
+                  {"generation",
+                   "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% "
+                   "endgeneration %}{% continue %}{% endif %}{% break %}{% endfor %}"}});
 }
 
 void add_grammars(Collection& out) {
-  add_texts(out, {{"list", "root ::= item+\nitem ::= \"- \" [^\\r\\n]+ \"\\n\" # a line\n"},
-                  {"arithmetic", "root ::= (expr \"=\" ws term \"\\n\")+\nexpr ::= term ([-+*/] term)*\nterm ::= ident | num | \"(\" ws expr \")\" ws\n"
-                                 "ident ::= [a-z] [a-z0-9_]* ws\nnum ::= [0-9]+ ws\nws ::= [ \\t\\n]*\n"},
-                  {"unicode", "root ::= [ぁ-ゟァ-ヿ一-龯]{2,4} \"\\u00e9\\x41\\U0001F600\" . (\"a\"? | \"b\"{3} | \"c\"{0,2} | \"d\"{2,})"},
-                  {"nested", "root ::= object\nobject ::= \"{\" (pair (\",\" pair)*)? \"}\"\npair ::= \"\\\"\" [a-z]* \"\\\":\" value\nvalue ::= object | \"1\""}});
+  add_texts(
+      out,
+      {{"list", "root ::= item+\nitem ::= \"- \" [^\\r\\n]+ \"\\n\" # a line\n"},
+       {"arithmetic",
+        "root ::= (expr \"=\" ws term \"\\n\")+\nexpr ::= term ([-+*/] term)*\nterm ::= ident | num | \"(\" ws expr "
+        "\")\" ws\n"
+        "ident ::= [a-z] [a-z0-9_]* ws\nnum ::= [0-9]+ ws\nws ::= [ \\t\\n]*\n"},
+       {"unicode",
+        "root ::= [ぁ-ゟァ-ヿ一-龯]{2,4} \"\\u00e9\\x41\\U0001F600\" . (\"a\"? | \"b\"{3} | \"c\"{0,2} | \"d\"{2,})"},
+       {"nested",
+        "root ::= object\nobject ::= \"{\" (pair (\",\" pair)*)? \"}\"\npair ::= \"\\\"\" [a-z]* \"\\\":\" "
+        "value\nvalue ::= object | \"1\""}});
   out.add("text", std::string("root ::= \"a\"+ [b-d]*\0aaabcd", 28));
 }
 
 void add_schemas(Collection& out) {
-  add_texts(out, {{"object", R"({"type":"object","properties":{"a":{"type":"array","items":{"type":"integer","minimum":-3,"maximum":1205}},"b":{"enum":["x",1,null]}},"required":["a"],"additionalProperties":{"type":"string"}})"},
-                  {"choices", R"({"anyOf":[{"const":{"k":[1,2]}},{"oneOf":[{"type":["string","null"]},{"type":"number"}]},{"allOf":[{"properties":{"x":{"type":"boolean"}}},{"properties":{"y":{}}}]}]})"},
-                  {"strings", R"({"type":"object","properties":{"p":{"type":"string","pattern":"^[a-z]{2,5}(-\\d+|x?y*)$"},"d":{"format":"date-time"},"u":{"format":"uuid"},"l":{"type":"string","minLength":2,"maxLength":9}}})"},
-                  {"references", R"({"$ref":"#/$defs/node","$defs":{"node":{"type":"object","properties":{"next":{"$ref":"#/$defs/node"},"v":{"type":"integer","exclusiveMinimum":0}}}}})"},
-                  {"arrays", R"({"type":"array","prefixItems":[{"type":"integer"},{"type":"string"}],"items":false,"minItems":1,"maxItems":2})"}});
+  add_texts(
+      out,
+      {{"object",
+        R"({"type":"object","properties":{"a":{"type":"array","items":{"type":"integer","minimum":-3,"maximum":1205}},"b":{"enum":["x",1,null]}},"required":["a"],"additionalProperties":{"type":"string"}})"},
+       {"choices",
+        R"({"anyOf":[{"const":{"k":[1,2]}},{"oneOf":[{"type":["string","null"]},{"type":"number"}]},{"allOf":[{"properties":{"x":{"type":"boolean"}}},{"properties":{"y":{}}}]}]})"},
+       {"strings",
+        R"({"type":"object","properties":{"p":{"type":"string","pattern":"^[a-z]{2,5}(-\\d+|x?y*)$"},"d":{"format":"date-time"},"u":{"format":"uuid"},"l":{"type":"string","minLength":2,"maxLength":9}}})"},
+       {"references",
+        R"({"$ref":"#/$defs/node","$defs":{"node":{"type":"object","properties":{"next":{"$ref":"#/$defs/node"},"v":{"type":"integer","exclusiveMinimum":0}}}}})"},
+       {"arrays",
+        R"({"type":"array","prefixItems":[{"type":"integer"},{"type":"string"}],"items":false,"minItems":1,"maxItems":2})"}});
 }
 
 void add_requests(Collection& out) {
-  add_texts(out, {{"get", "GET /v1/models?x=%41 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer k\r\nConnection: close\r\n\r\n"},
-                  {"post", "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n{\"prompt\":\"a\"}"},
-                  {"chunked", "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n4;x=y\r\nabcd\r\n0\r\nT: v\r\n\r\nGET / HTTP/1.0\r\n\r\n"},
-                  {"options", "OPTIONS /x HTTP/1.1\r\nHost: localhost\r\nOrigin: http://a\r\nX-Api-Key: k\r\n\r\n"}});
+  add_texts(
+      out,
+      {{"get",
+        "GET /v1/models?x=%41 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer k\r\nConnection: close\r\n\r\n"},
+       {"post",
+        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
+        "14\r\n\r\n{\"prompt\":\"a\"}"},
+       {"chunked",
+        "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nExpect: "
+        "100-continue\r\n\r\n4;x=y\r\nabcd\r\n0\r\nT: v\r\n\r\nGET / HTTP/1.0\r\n\r\n"},
+       {"options", "OPTIONS /x HTTP/1.1\r\nHost: localhost\r\nOrigin: http://a\r\nX-Api-Key: k\r\n\r\n"}});
 }
 
 void add_bodies(Collection& out) {
-  add_texts(out, {{"completion", R"({"prompt":["a b",[1,2,3]],"max_tokens":5,"temperature":0.5,"top_p":0.9,"top_k":40,"min_p":0.1,"seed":7,"stop":["x"],"n":2,"logprobs":3,"stream":true,"stream_options":{"include_usage":true},"repeat_penalty":1.1,"grammar":"root ::= \"a\""})"},
-                  {"chat", R"({"model":"m","messages":[{"role":"system","content":"s"},{"role":"user","content":[{"type":"text","text":"hi"}]}],"max_completion_tokens":9,"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object","properties":{"a":{"type":"integer"}}}}}})"},
-                  {"tools", R"({"messages":[{"role":"user","content":"w"},{"role":"assistant","content":null,"tool_calls":[{"id":"c1","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}]},{"role":"tool","tool_call_id":"c1","content":"3"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"a":{"type":"integer"}}}}}],"tool_choice":"auto","logit_bias":{"5":-100}})"}});
+  add_texts(
+      out,
+      {{"completion",
+        R"({"prompt":["a b",[1,2,3]],"max_tokens":5,"temperature":0.5,"top_p":0.9,"top_k":40,"min_p":0.1,"seed":7,"stop":["x"],"n":2,"logprobs":3,"stream":true,"stream_options":{"include_usage":true},"repeat_penalty":1.1,"grammar":"root ::= \"a\""})"},
+       {"chat",
+        R"({"model":"m","messages":[{"role":"system","content":"s"},{"role":"user","content":[{"type":"text","text":"hi"}]}],"max_completion_tokens":9,"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object","properties":{"a":{"type":"integer"}}}}}})"},
+       {"tools",
+        R"({"messages":[{"role":"user","content":"w"},{"role":"assistant","content":null,"tool_calls":[{"id":"c1","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}]},{"role":"tool","tool_call_id":"c1","content":"3"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"a":{"type":"integer"}}}}}],"tool_choice":"auto","logit_bias":{"5":-100}})"}});
 }
 
 const std::map<std::string_view, std::function<void(Collection&)>>& makers() {
@@ -230,7 +279,10 @@ const std::map<std::string_view, std::function<void(Collection&)>>& makers() {
        }},
       {"safetensors_index",
        [](Collection& out) {
-         add_texts(out, {{"index", R"({"metadata":{"total_size":8},"weight_map":{"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors"}})"}});
+         add_texts(
+             out,
+             {{"index",
+               R"({"metadata":{"total_size":8},"weight_map":{"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors"}})"}});
        }},
       {"pytorch_bin",
        [](Collection& out) {
@@ -243,8 +295,12 @@ const std::map<std::string_view, std::function<void(Collection&)>>& makers() {
        [](Collection& out) {
          out.add("tiny", test::tiny_config().dump());
          out.add("fable", read(test::source_dir() + "/models/fable-10m/config.json"));
-         add_texts(out, {{"deci", R"({"architectures":["DeciLMForCausalLM"],"hidden_size":64,"num_attention_heads":4,"num_hidden_layers":2,"vocab_size":300,"rms_norm_eps":1e-5,"block_configs":[{"attention":{"n_heads_in_group":2},"ffn":{"ffn_mult":1.5}},{"attention":{"no_op":true},"ffn":{"no_op":true}}]})"},
-                         {"yarn", R"({"architectures":["Qwen2ForCausalLM"],"hidden_size":64,"num_attention_heads":4,"num_key_value_heads":[2,1],"intermediate_size":[64,32],"num_hidden_layers":2,"vocab_size":300,"rope_parameters":{"rope_theta":1e6,"rope_type":"yarn","factor":4.0,"original_max_position_embeddings":32768},"sliding_window":4096,"use_sliding_window":false})"}});
+         add_texts(
+             out,
+             {{"deci",
+               R"({"architectures":["DeciLMForCausalLM"],"hidden_size":64,"num_attention_heads":4,"num_hidden_layers":2,"vocab_size":300,"rms_norm_eps":1e-5,"block_configs":[{"attention":{"n_heads_in_group":2},"ffn":{"ffn_mult":1.5}},{"attention":{"no_op":true},"ffn":{"no_op":true}}]})"},
+              {"yarn",
+               R"({"architectures":["Qwen2ForCausalLM"],"hidden_size":64,"num_attention_heads":4,"num_key_value_heads":[2,1],"intermediate_size":[64,32],"num_hidden_layers":2,"vocab_size":300,"rope_parameters":{"rope_theta":1e6,"rope_type":"yarn","factor":4.0,"original_max_position_embeddings":32768},"sliding_window":4096,"use_sliding_window":false})"}});
        }},
       {"tokenizer_json", add_vocabularies},
       {"tokenizer_model", add_sentencepiece},
@@ -276,7 +332,9 @@ const std::shared_ptr<const engine::Model>& small_model() {
   return model;
 }
 
-engine::Session small_session() { return std::move(*engine::Session::create(small_model(), {.n_ctx = 16, .n_threads = 1})); }
+engine::Session small_session() {
+  return std::move(*engine::Session::create(small_model(), {.n_ctx = 16, .n_threads = 1}));
+}
 
 std::vector<Seed> seeds(std::string_view target) {
   Collection out;

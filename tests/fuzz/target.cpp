@@ -49,7 +49,8 @@ const Target* find_target(std::string_view name) {
 
 Scratch::Scratch() {
   const bool in_memory = std::filesystem::exists("/dev/shm");
-  std::string pattern = (in_memory ? std::string("/dev/shm") : std::filesystem::temp_directory_path().string()) + "/" + kScratch + "XXXXXX";
+  std::string pattern = (in_memory ? std::string("/dev/shm") : std::filesystem::temp_directory_path().string()) + "/" +
+                        kScratch + "XXXXXX";
   if (mkdtemp(pattern.data()) == nullptr) std::abort();
   path_ = pattern;
 }

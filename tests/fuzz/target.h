@@ -1,5 +1,5 @@
-// Everything that reads bytes from outside, one target each: what the fuzzer calls, and what the tests call with files that
-// were found once, and with damaged ones.
+// Everything that reads bytes from outside, one target each: what the fuzzer calls, and what the tests call with files
+// that were found once, and with damaged ones.
 #pragma once
 
 #include <span>

@@ -6,7 +6,8 @@ namespace shoehorn::fuzz {
 namespace {
 
 /// A text of what tokenizers treat differently.
-constexpr std::string_view kText = "Hello  World'll 123456 \xC3\xA9\xE4\xB8\xAD\xE6\x96\x87\xF0\x9F\x98\x80\n\n\t<|eot|></s>\xFF!";
+constexpr std::string_view kText =
+    "Hello  World'll 123456 \xC3\xA9\xE4\xB8\xAD\xE6\x96\x87\xF0\x9F\x98\x80\n\n\t<|eot|></s>\xFF!";
 
 }  // namespace
 

@@ -11,7 +11,8 @@ int main(int argc, char** argv) {
   for (const shoehorn::fuzz::Target& target : shoehorn::fuzz::targets()) {
     const std::string directory = std::string(argv[1]) + "/" + target.name;
     std::filesystem::create_directories(directory);
-    for (const auto& [name, bytes] : shoehorn::fuzz::seeds(target.name)) shoehorn::test::write_text(directory + "/" + name, bytes);
+    for (const auto& [name, bytes] : shoehorn::fuzz::seeds(target.name))
+      shoehorn::test::write_text(directory + "/" + name, bytes);
     std::printf("%s\n", target.name);
   }
 }

@@ -1,20 +1,17 @@
 #include "compress/heal/adapter_files.h"
 
-#include <cmath>
 #include <set>
 
 #include "base/output_file.h"
 #include "convert/rope_rows.h"
 #include "io/gguf.h"
+#include "io/peft.h"
 #include "io/safetensors.h"
 
 namespace shoehorn::compress {
 namespace {
 
 using models::Role;
-
-constexpr const char* kPrefix = "base_model.model.model.";
-constexpr uint64_t kMaxConfigBytes = uint64_t{1} << 20;
 
 std::span<const std::byte> bytes_of(const at::Tensor& tensor) {
   return {static_cast<const std::byte*>(tensor.data_ptr()), static_cast<size_t>(tensor.numel()) * tensor.element_size()};
@@ -45,7 +42,7 @@ Status write_peft(const LoraAdapter& adapter, const std::string& base_model, con
   std::vector<at::Tensor> order;
   for (const auto& [name, tensor] : adapter.named()) {
     order.push_back(plain(tensor));
-    SHOEHORN_RETURN_IF_ERROR(writer.add_tensor(kPrefix + name, io::DType::F32, {order.back().sizes().begin(), order.back().sizes().end()}));
+    SHOEHORN_RETURN_IF_ERROR(writer.add_tensor(io::kPeftPrefix + name, io::DType::F32, {order.back().sizes().begin(), order.back().sizes().end()}));
   }
   SHOEHORN_RETURN_IF_ERROR(writer.begin_file(directory + "/adapter_model.safetensors"));
   for (const at::Tensor& tensor : order) SHOEHORN_RETURN_IF_ERROR(writer.append(bytes_of(tensor)));
@@ -54,38 +51,13 @@ Status write_peft(const LoraAdapter& adapter, const std::string& base_model, con
 }
 
 Expected<LoraAdapter> read_peft(const std::string& directory, const BlockLoader& model, const Compute& compute) {
-  const std::string config_path = directory + "/adapter_config.json", weights_path = directory + "/adapter_model.safetensors";
-  SHOEHORN_TRY(const Json config, read_json(config_path, kMaxConfigBytes));
-  if (const auto type = json_or<std::string>(config, "peft_type", ""); type != "LORA") {
-    return fail(ErrorCode::kUnsupported, "{}: peft_type is \"{}\", LORA is supported", config_path, type);
-  }
-  for (const char* key : {"use_dora", "fan_in_fan_out", "lora_bias"}) {
-    if (json_or(config, key, false)) return fail(ErrorCode::kUnsupported, "{}: {} is not supported", config_path, key);
-  }
-  for (const char* key : {"rank_pattern", "alpha_pattern", "modules_to_save", "layer_replication"}) {
-    if (config.contains(key) && !config[key].is_null() && !config[key].empty()) {
-      return fail(ErrorCode::kUnsupported, "{}: {} is not supported", config_path, key);
-    }
-  }
-  if (const auto bias = json_or<std::string>(config, "bias", "none"); bias != "none") {
-    return fail(ErrorCode::kUnsupported, "{}: bias \"{}\" is not supported", config_path, bias);
-  }
+  SHOEHORN_TRY(const io::PeftAdapter file, io::read_peft(directory));
   LoraSettings settings;
-  settings.rank = json_or<int64_t>(config, "r", 0);
-  settings.alpha = json_or<double>(config, "lora_alpha", 0);
-  settings.dropout = json_or<double>(config, "lora_dropout", 0);
-  if (settings.rank < 1 || settings.rank > 65536) return fail(ErrorCode::kInvalid, "{}: r is {}", config_path, settings.rank);
-  if (json_or(config, "use_rslora", false)) settings.alpha *= std::sqrt(static_cast<double>(settings.rank));
-
-  SHOEHORN_TRY(const auto file, MappedFile::open(weights_path));
-  SHOEHORN_TRY(const auto tensors, io::read_safetensors(file.bytes(), weights_path));
-  std::map<std::string, const io::StoredTensor*> by_name;
+  settings.rank = file.rank;
+  settings.alpha = file.alpha;
+  settings.dropout = file.dropout;
   std::set<Role> roles;
-  for (const io::StoredTensor& tensor : tensors) {
-    std::string name = tensor.name;
-    if (!name.starts_with(kPrefix)) return fail(ErrorCode::kUnsupported, "{}: tensor {} is not one of a model's blocks", weights_path, io::printable(name));
-    name.erase(0, std::string_view(kPrefix).size());
-    by_name[name] = &tensor;
+  for (const auto& [name, tensor] : file.tensors) {
     for (const Role role : {Role::kAttnQ, Role::kAttnK, Role::kAttnV, Role::kAttnOutput, Role::kFfnGate, Role::kFfnUp, Role::kFfnDown}) {
       if (name.find(std::string(".") + std::string(projection_name(role)) + ".lora_") != std::string::npos) roles.insert(role);
     }
@@ -96,26 +68,25 @@ Expected<LoraAdapter> read_peft(const std::string& directory, const BlockLoader&
   at::NoGradGuard no_gradient;
   size_t used = 0;
   for (auto& [name, ours] : adapter.named()) {
-    const auto found = by_name.find(name);
-    if (found == by_name.end()) {
+    const auto found = file.tensors.find(name);
+    if (found == file.tensors.end()) {
       ours.zero_();
       continue;
     }
-    const io::StoredTensor& stored = *found->second;
+    const io::StoredTensor& stored = found->second;
     const std::vector<uint64_t> wanted(ours.sizes().begin(), ours.sizes().end());
     if (stored.shape != wanted) {
-      return fail(ErrorCode::kInvalid, "{}: {} has shape [{}], the model calls for [{}]", weights_path, io::printable(stored.name),
+      return fail(ErrorCode::kInvalid, "{}: {} has shape [{}], the model calls for [{}]", file.weights_path, io::printable(stored.name),
                   fmt::join(stored.shape, ", "), fmt::join(wanted, ", "));
     }
-    if (!io::dtype_info(stored.dtype).floating) return fail(ErrorCode::kInvalid, "{}: {} is not floating point", weights_path, io::printable(stored.name));
     std::vector<float> values(static_cast<size_t>(ours.numel()));
     io::decode_floats(stored.dtype, stored.data.data(), values.size(), values.data());
     ours.copy_(at::from_blob(values.data(), ours.sizes(), at::kFloat));
     ++used;
   }
-  if (used != by_name.size()) {
-    return fail(ErrorCode::kUnsupported, "{}: {} of its {} tensors belong to no projection of the model", weights_path, by_name.size() - used,
-                by_name.size());
+  if (used != file.tensors.size()) {
+    return fail(ErrorCode::kUnsupported, "{}: {} of its {} tensors belong to no projection of the model", file.weights_path,
+                file.tensors.size() - used, file.tensors.size());
   }
   return adapter;
 }

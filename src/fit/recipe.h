@@ -22,7 +22,7 @@ struct Stage {
   double max_kl = 0;    ///< KL divergence from the model to the output beyond which the run stops; 0: any
   std::vector<std::pair<std::string, std::string>> options = {};  ///< without the dashes; "true": a flag
 
-  /// prune and heal write a checkpoint, convert and quantize a GGUF, imatrix what quantize reads.
+  /// prune, heal and rotate write a checkpoint, convert and quantize a GGUF, imatrix what quantize reads.
   bool writes_checkpoint() const { return command == "prune" || command == "heal" || command == "rotate"; }
   bool writes_gguf() const { return command == "convert" || command == "quantize"; }
   /// As its model, or by an option.

@@ -39,13 +39,12 @@ at::Tensor Fusion::gain(int layer, Role norm) const { return source_.stored(laye
 
 /// What is added to the residual stream: W becomes R1' W.
 at::Tensor Fusion::into_residual(const at::Tensor& weight) const {
-  return rotations_.r1 ? rotations_.r1->columns(weight) : weight;
+  return rotations_.r1 ? rotations_.r1->columns(weight) : weight.to(at::kDouble);
 }
 
 /// What reads the residual stream behind a norm: W becomes W diag(gain) R1.
 at::Tensor Fusion::from_residual(const at::Tensor& weight, int layer, Role norm) const {
-  if (!rotations_.r1) return weight;
-  return rotations_.r1->rows(weight * gain(layer, norm));
+  return rotations_.r1 ? rotations_.r1->rows(weight, gain(layer, norm)) : weight.to(at::kDouble);
 }
 
 /// The rows of v_proj, or its bias: those of each KV head times R2'.
@@ -76,13 +75,14 @@ at::Tensor Fusion::heads_in(int layer, const at::Tensor& weight) const {
 }
 
 at::Tensor Fusion::operator()(int layer, Role role, const at::Tensor& stored) const {
-  const at::Tensor w = stored.to(at::kDouble);
+  // Matrices are converted where they are rotated, a piece at a time.
+  const at::Tensor w = stored.dim() == 1 ? stored.to(at::kDouble) : stored;
   const Rotation* r4 = nullptr;
   if (!rotations_.r4.empty() && layer >= 0 && rotations_.r4[static_cast<size_t>(layer)])
     r4 = &*rotations_.r4[static_cast<size_t>(layer)];
   switch (role) {
     case Role::kTokenEmbd:
-      return rotations_.r1 ? rotations_.r1->rows(w) : w;
+      return rotations_.r1 ? rotations_.r1->rows(w) : w.to(at::kDouble);
     case Role::kOutput:
       return from_residual(w, -1, Role::kOutputNorm);
     case Role::kOutputNorm:

@@ -1,10 +1,13 @@
 #include "compress/rotate/rotation.h"
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 
 namespace shoehorn::compress {
 namespace {
+
+constexpr int64_t kPieceElements = 4 << 20;
 
 /// Standard normal values [n, n], the same everywhere: polar pairs of Marsaglia (1964) from the generator's own bits.
 at::Tensor normal_matrix(int64_t n, uint64_t seed) {
@@ -52,10 +55,21 @@ Rotation Rotation::of(const at::Tensor& matrix) {
   return out;
 }
 
-at::Tensor Rotation::rows(const at::Tensor& x) const {
-  if (dense_.defined()) return at::matmul(x.to(dense_.device(), dense_.scalar_type()), dense_);
+at::Tensor Rotation::rows(const at::Tensor& x, const at::Tensor& factors) const {
+  if (dense_.defined()) {
+    const at::Tensor values = x.to(dense_.device(), dense_.scalar_type());
+    return at::matmul(factors.defined() ? values * factors.to(values.options()) : values, dense_);
+  }
   // R = signs H', so that a row is a vector that H is applied to.
-  return transform_(x.to(at::kDouble) * signs_);
+  const at::Tensor scale = factors.defined() ? signs_ * factors : signs_;
+  const at::Tensor flat = x.dim() == 2 ? x : x.reshape({-1, n_});
+  at::Tensor out = at::empty(flat.sizes(), at::kDouble);
+  const int64_t piece = std::max<int64_t>(1, kPieceElements / n_);
+  for (int64_t first = 0; first < flat.size(0); first += piece) {
+    const int64_t n = std::min(piece, flat.size(0) - first);
+    out.narrow(0, first, n).copy_(transform_(flat.narrow(0, first, n).to(at::kDouble) * scale));
+  }
+  return out.view(x.sizes());
 }
 
 at::Tensor Rotation::columns(const at::Tensor& w) const { return rows(w.t()).t(); }

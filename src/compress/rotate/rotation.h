@@ -26,8 +26,9 @@ class Rotation {
   /// How it is made: "12 x 28 x 32" and the like, or "dense".
   const std::string& describe() const { return description_; }
 
-  /// Rows of x [..., n] times R, computed in the precision of R: double where it was drawn.
-  at::Tensor rows(const at::Tensor& x) const;
+  /// Rows of x [..., n], their elements times `factors` [n] where these are given, times R: in the precision of R, which is
+  /// double where it was drawn. What is drawn takes memory for the result and a piece of x in double precision.
+  at::Tensor rows(const at::Tensor& x, const at::Tensor& factors = {}) const;
   /// R' w for w [n, m]: columns rotated.
   at::Tensor columns(const at::Tensor& w) const;
   /// R itself.

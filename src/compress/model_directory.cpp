@@ -102,6 +102,12 @@ at::Tensor cut(const at::Tensor& tensor, const models::TensorRule& rule, const C
   return out;
 }
 
+std::vector<ChangedLayer> unchanged_layers(const models::Hparams& hparams) {
+  std::vector<ChangedLayer> layers(hparams.layers.size());
+  for (size_t i = 0; i < layers.size(); ++i) layers[i].shape = hparams.layers[i];
+  return layers;
+}
+
 models::Hparams ChangedModel::hparams(const models::Hparams& source) const {
   models::Hparams h = source;
   h.layers.clear();

@@ -39,6 +39,9 @@ struct ChangedModel {
   models::Hparams hparams(const models::Hparams& source) const;
 };
 
+/// A model's layers as they are, to be changed.
+std::vector<ChangedLayer> unchanged_layers(const models::Hparams& hparams);
+
 /// config.json for the new dimensions. Layers of one shape are said by numbers, others by arrays with an explicit head_dim.
 Json changed_config(const Json& config, const models::Hparams& hparams);
 

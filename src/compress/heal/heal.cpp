@@ -38,11 +38,7 @@ struct Streamed {
 /// The model with an adapter in its weights. The adapter must outlive it.
 ChangedModel merged_model(const BlockLoader& loader, const LoraAdapter& adapter, const std::string& result_dtype) {
   ChangedModel merged;
-  for (const auto& shape : loader.hparams().layers) {
-    ChangedLayer layer;
-    layer.shape = shape;
-    merged.layers.push_back(std::move(layer));
-  }
+  merged.layers = unchanged_layers(loader.hparams());
   merged.result_dtype = result_dtype;
   merged.replace = [&adapter](int layer, Role role, const at::Tensor& weight) { return adapter.merged(layer, role, weight); };
   return merged;

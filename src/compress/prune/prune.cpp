@@ -125,20 +125,16 @@ Expected<Plan> make_plan(const PruneOptions& o, const convert::OpenedCheckpoint&
 
 /// The shape of every layer if all goes by the ratio, for what must be known before work starts.
 std::vector<ChangedLayer> expected_layers(const PruneOptions& o, const Plan& plan, const models::Hparams& h) {
-  std::vector<ChangedLayer> layers;
-  for (int i = 0; i < static_cast<int>(h.n_layer); ++i) {
-    ChangedLayer layer;
-    layer.shape = h.layers[static_cast<size_t>(i)];
-    if (i >= plan.first_layer && i <= plan.last_layer) {
-      for (const Target* target : plan.targets) {
-        const int64_t n = target->count(layer.shape);
-        // A search can end with any widths: two different ones stand for them.
-        const int64_t kept = kept_units(n, o.ratio, multiple_of(o, *target));
-        const int64_t odd_one = o.search_widths && i == plan.first_layer && kept < n ? n : kept;
-        if (n > 0) layer.shape = target->shape(layer.shape, static_cast<uint32_t>(odd_one));
-      }
+  std::vector<ChangedLayer> layers = unchanged_layers(h);
+  for (int i = plan.first_layer; i <= plan.last_layer; ++i) {
+    LayerShape& shape = layers[static_cast<size_t>(i)].shape;
+    for (const Target* target : plan.targets) {
+      const int64_t n = target->count(shape);
+      // A search can end with any widths: two different ones stand for them.
+      const int64_t kept = kept_units(n, o.ratio, multiple_of(o, *target));
+      const int64_t odd_one = o.search_widths && i == plan.first_layer && kept < n ? n : kept;
+      if (n > 0) shape = target->shape(shape, static_cast<uint32_t>(odd_one));
     }
-    layers.push_back(layer);
   }
   return layers;
 }
@@ -260,11 +256,7 @@ class Pruner {
       : o_(options), plan_(std::move(plan)), batches_(peers.mine(text.calibration)), check_(peers.mine(text.check)),
         n_samples_(text.n_samples), has_check_(!text.check.empty()), loader_(loader), work_(work), progress_(progress), model_(loader.hparams(), plan_.compute),
         store_(work.path(), plan_.store_bytes), stream_(loader, model_, store_, progress, peers) {
-    for (const LayerShape& shape : loader.hparams().layers) {
-      ChangedLayer layer;
-      layer.shape = shape;
-      result_.layers.push_back(layer);
-    }
+    result_.layers = unchanged_layers(loader.hparams());
   }
 
   Expected<PruneReport> run() {

@@ -124,11 +124,7 @@ at::Tensor Fusion::operator()(int layer, Role role, const at::Tensor& stored) co
 
 ChangedModel rotated_model(const BlockLoader& source, const Rotations& rotations, const std::string& result_dtype) {
   ChangedModel out;
-  for (const auto& shape : source.hparams().layers) {
-    ChangedLayer layer;
-    layer.shape = shape;
-    out.layers.push_back(std::move(layer));
-  }
+  out.layers = unchanged_layers(source.hparams());
   out.untied = rotations.r1.has_value();
   out.ffn_hadamard = !rotations.r4.empty();
   out.result_dtype = result_dtype;

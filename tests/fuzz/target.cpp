@@ -10,7 +10,7 @@
 
 namespace shoehorn::fuzz {
 
-#define SHOEHORN_FUZZ_TARGET(name) std::string run_##name(std::string_view input);
+#define SHOEHORN_FUZZ_TARGET(name, sources) std::string run_##name(std::string_view input);
 #include "fuzz/targets.inc"
 #undef SHOEHORN_FUZZ_TARGET
 
@@ -19,7 +19,7 @@ namespace {
 constexpr const char* kScratch = "shoehorn-fuzz-";
 
 constexpr Target kTargets[] = {
-#define SHOEHORN_FUZZ_TARGET(name) {#name, run_##name},
+#define SHOEHORN_FUZZ_TARGET(name, sources) {#name, sources, run_##name},
 #include "fuzz/targets.inc"
 #undef SHOEHORN_FUZZ_TARGET
 };

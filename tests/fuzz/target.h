@@ -12,6 +12,8 @@ namespace shoehorn::fuzz {
 
 struct Target {
   const char* name;
+  /// The files of src whose lines its inputs are to reach, with spaces between.
+  const char* sources;
   /// Reads the input as the program would. "" when it was taken, else the message with which it was refused. See run().
   std::string (*read)(std::string_view input);
 };

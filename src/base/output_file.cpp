@@ -133,14 +133,16 @@ Expected<std::string> read_file(const std::string& path, uint64_t max_bytes) {
     return fail(missing ? ErrorCode::kNotFound : ErrorCode::kIo, "{}: {}", path,
                 missing ? "no such file" : "cannot be read");
   }
+  const auto too_large = [&] {
+    return fail(ErrorCode::kTooLarge, "{}: larger than the {} bytes allowed here", path, max_bytes);
+  };
+  if (const auto size = fs::file_size(path, error); !error && size > max_bytes) return too_large();
   // Read in steps: the size of a pipe is not known beforehand, and a size that is known may lie.
   std::string text;
   char buffer[1 << 16];
   while (in.read(buffer, sizeof buffer), in.gcount() > 0) {
     text.append(buffer, static_cast<size_t>(in.gcount()));
-    if (text.size() > max_bytes) {
-      return fail(ErrorCode::kTooLarge, "{}: larger than the {} bytes allowed here", path, max_bytes);
-    }
+    if (text.size() > max_bytes) return too_large();
   }
   return text;
 }

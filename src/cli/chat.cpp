@@ -19,6 +19,11 @@ using tokenizer::Token;
 
 constexpr uint64_t kMaxSavedBytes = uint64_t{64} << 20;
 
+/// Where the template comes from, for messages.
+std::string template_from(const engine::Session& session, const ChatOptions& options) {
+  return options.template_override.empty() ? session.model().file().path() : "--chat-template";
+}
+
 class Chat {
  public:
   Chat(engine::Session& session, const ChatOptions& options, tokenizer::ChatTemplate chat_template)
@@ -81,7 +86,9 @@ class Chat {
 
   /// The next answer, streaming to stdout; false when it was stopped before it began.
   Expected<bool> answer() {
-    SHOEHORN_TRY(const auto ids, encode_chat(session_.model().tokenizer(), template_, messages_));
+    const auto encoded = encode_chat(session_.model().tokenizer(), template_, messages_);
+    if (!encoded) return annotate(encoded.error(), template_from(session_, options_));
+    const auto& ids = *encoded;
     if (ids.size() >= session_.n_ctx()) {
       return fail(ErrorCode::kTooLarge,
                   "the conversation has {} tokens, the context {}; /clear begins anew, a larger -c has more room",
@@ -231,7 +238,7 @@ Status chat_loop(engine::Session& session, const ChatOptions& options) {
   const std::string& source =
       options.template_override.empty() ? session.model().tokenizer().vocab().chat_template : options.template_override;
   auto parsed = tokenizer::ChatTemplate::parse(source);
-  if (!parsed) return annotate(parsed.error(), "chat template");
+  if (!parsed) return annotate(parsed.error(), template_from(session, options));
   ChatInput input;
   Chat chat(session, options, std::move(*parsed));
   if (!options.first_message.empty()) {

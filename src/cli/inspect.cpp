@@ -53,7 +53,7 @@ Json to_json(const models::Hparams& h) {
 Status inspect(const Options& o) {
   Notes notes;
   SHOEHORN_TRY(const auto source, convert::ModelSource::open(o.model, notes));
-  SHOEHORN_TRY(const auto vocab, tokenizer::vocab_from_gguf(source.metadata()));
+  SHOEHORN_TRY(const auto vocab, tokenizer::vocab_from_gguf(source.metadata(), source.path()));
   const models::Hparams& h = source.hparams();
 
   struct Total {

@@ -26,9 +26,7 @@ Expected<tokenizer::Vocab> load_vocab(const std::string& path) {
     return tokenizer::vocab_from_directory(path, config.hparams.n_vocab);
   }
   SHOEHORN_TRY(const auto file, io::GgufFile::open(path));
-  auto vocab = tokenizer::vocab_from_gguf(file.metadata());
-  if (!vocab) return annotate(vocab.error(), path);
-  return vocab;
+  return tokenizer::vocab_from_gguf(file.metadata(), path);
 }
 
 Status tokenize(const Options& o, bool has_prompt) {

@@ -7,13 +7,12 @@ namespace shoehorn::convert {
 
 Expected<CheckResult> check_model(const std::string& path, int n_threads, Progress& progress) {
   SHOEHORN_TRY(const auto source, ModelSource::open(path, progress));
-  auto vocab = tokenizer::vocab_from_gguf(source.metadata());
-  if (!vocab) return annotate(vocab.error(), path);
-  if (vocab->tokens.size() > source.hparams().n_vocab) {
-    return fail(ErrorCode::kInvalid, "{}: the tokenizer has {} tokens, the embedding {} rows", path, vocab->tokens.size(),
+  SHOEHORN_TRY(auto vocab, tokenizer::vocab_from_gguf(source.metadata(), path));
+  if (vocab.tokens.size() > source.hparams().n_vocab) {
+    return fail(ErrorCode::kInvalid, "{}: the tokenizer has {} tokens, the embedding {} rows", path, vocab.tokens.size(),
                 source.hparams().n_vocab);
   }
-  const auto tokenizer = tokenizer::Tokenizer::create(std::move(*vocab));
+  const auto tokenizer = tokenizer::Tokenizer::create(std::move(vocab));
   if (!tokenizer) return annotate(tokenizer.error(), path);
 
   CheckResult result{models::gguf_name(source.architecture(), source.hparams()), source.tensors().size(), 0};

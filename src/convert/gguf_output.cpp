@@ -244,8 +244,14 @@ Expected<OutputReport> write_gguf(const ModelSource& source, const std::string& 
   report.write_seconds = report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (options.check) {
     SHOEHORN_TRY(const std::string unnamed, writer.readable_path());
-    SHOEHORN_TRY(const Remarks found, options.check(unnamed));
-    SHOEHORN_RETURN_IF_ERROR(writer.replace(found));
+    auto found = options.check(unnamed);
+    if (!found) {
+      // Not the name under which it was read.
+      Error error = std::move(found).error();
+      if (const size_t at = error.message.find(unnamed); at != std::string::npos) error.message.replace(at, unnamed.size(), path);
+      return tl::unexpected<Error>(std::move(error));
+    }
+    SHOEHORN_RETURN_IF_ERROR(writer.replace(*found));
   }
   SHOEHORN_RETURN_IF_ERROR(writer.commit());
   return report;

@@ -21,13 +21,12 @@ Expected<std::shared_ptr<const Model>> Model::create(io::GgufFile file, std::opt
   if (read_ahead) model->read_ahead();  // the disk works while the vocabulary is read
 
   const std::string& path = model->file_.path();
-  auto vocab = tokenizer::vocab_from_gguf(model->file_.metadata());
-  if (!vocab) return annotate(vocab.error(), path);
-  if (vocab->tokens.size() > model->hparams_.n_vocab) {
-    return fail(ErrorCode::kInvalid, "{}: the tokenizer has {} tokens, the embedding {} rows", path, vocab->tokens.size(),
+  SHOEHORN_TRY(auto vocab, tokenizer::vocab_from_gguf(model->file_.metadata(), path));
+  if (vocab.tokens.size() > model->hparams_.n_vocab) {
+    return fail(ErrorCode::kInvalid, "{}: the tokenizer has {} tokens, the embedding {} rows", path, vocab.tokens.size(),
                 model->hparams_.n_vocab);
   }
-  auto tokenizer = tokenizer::Tokenizer::create(std::move(*vocab));
+  auto tokenizer = tokenizer::Tokenizer::create(std::move(vocab));
   if (!tokenizer) return annotate(tokenizer.error(), path);
   model->tokenizer_ = std::make_unique<tokenizer::Tokenizer>(std::move(*tokenizer));
 

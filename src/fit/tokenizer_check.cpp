@@ -18,7 +18,7 @@ Expected<tokenizer::Tokenizer> tokenizer_of(const std::string& path) {
     return tokenizer::Tokenizer::create(std::move(vocab));
   }
   SHOEHORN_TRY(const auto file, io::GgufFile::open(path));
-  SHOEHORN_TRY(auto vocab, tokenizer::vocab_from_gguf(file.metadata()));
+  SHOEHORN_TRY(auto vocab, tokenizer::vocab_from_gguf(file.metadata(), path));
   return tokenizer::Tokenizer::create(std::move(vocab));
 }
 

@@ -15,6 +15,7 @@ constexpr uint64_t kMaxKeyBytes = 65535;
 constexpr uint64_t kMaxTensors = 1u << 20;
 constexpr uint64_t kMaxKeys = 1u << 20;
 constexpr uint64_t kMaxStringArray = 1u << 24;
+constexpr uint64_t kMaxMetadataBytes = uint64_t{256} << 20;  // of a value, and of all; it is copied, where weights are not
 constexpr uint32_t kMaxDims = 4;
 constexpr uint64_t kMaxAlignment = 1u << 20;
 constexpr uint64_t kMaxParts = 99999;
@@ -30,8 +31,14 @@ Expected<GgufValue> read_scalar(Cursor& in) {
   return GgufValue(value);
 }
 
+Status check_length(uint64_t count, uint64_t value_bytes) {
+  if (count <= kMaxMetadataBytes / value_bytes) return {};
+  return fail(ErrorCode::kInvalid, "an array of {} values is over the limit of {} bytes", count, kMaxMetadataBytes);
+}
+
 template <class T>
 Expected<GgufValue> read_numbers(Cursor& in, uint64_t count) {
+  SHOEHORN_RETURN_IF_ERROR(check_length(count, sizeof(T)));
   SHOEHORN_TRY(auto values, in.read_array<T>("an array", count));
   return GgufValue(GgufArray(std::move(values)));
 }
@@ -51,6 +58,7 @@ Expected<GgufValue> read_array(Cursor& in) {
     case GgufType::kI64: return read_numbers<int64_t>(in, count);
     case GgufType::kF64: return read_numbers<double>(in, count);
     case GgufType::kBool: {
+      SHOEHORN_RETURN_IF_ERROR(check_length(count, 1));
       SHOEHORN_TRY(const auto raw, in.read_array<uint8_t>("an array", count));
       std::vector<bool> values;
       values.reserve(raw.size());
@@ -68,7 +76,7 @@ Expected<GgufValue> read_array(Cursor& in) {
       std::vector<std::string> values;
       values.reserve(count);
       for (uint64_t i = 0; i < count; ++i) {
-        SHOEHORN_TRY(auto text, in.read_string("a string in an array", in.remaining()));
+        SHOEHORN_TRY(auto text, in.read_string("a string in an array", kMaxMetadataBytes));
         values.push_back(std::move(text));
       }
       return GgufValue(GgufArray(std::move(values)));
@@ -97,7 +105,7 @@ Expected<GgufValue> read_value(Cursor& in) {
       return GgufValue(value);
     }
     case GgufType::kString: {
-      SHOEHORN_TRY(auto text, in.read_string("a string", in.remaining()));
+      SHOEHORN_TRY(auto text, in.read_string("a string", kMaxMetadataBytes));
       return GgufValue(std::move(text));
     }
     case GgufType::kArray: return read_array(in);
@@ -243,6 +251,9 @@ Status GgufFile::open_part(const std::string& path, FileMode mode, bool first) {
     auto value = read_value(in);
     if (!value) return annotate(value.error(), fmt::format("key {}", key));
     metadata.set(std::move(key), std::move(*value));
+    if (in.position() > kMaxMetadataBytes) {
+      return fail(ErrorCode::kInvalid, "the metadata is over the limit of {} bytes", kMaxMetadataBytes);
+    }
   }
   uint64_t alignment = kGgufDefaultAlignment;
   if (const GgufValue* value = metadata.find("general.alignment")) {

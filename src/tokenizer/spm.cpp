@@ -12,7 +12,7 @@ namespace {
 constexpr std::string_view kSpmSpace = "▁";
 
 // Finding a token's splits is quadratic in its length; SentencePiece's own limit is 16 characters by default.
-constexpr size_t kMaxTokenBytes = 1024;
+constexpr size_t kMaxSplitBytes = 1024;
 
 /// The length of the character at text[pos]; a byte that is not part of valid UTF-8 is a character of its own.
 size_t character_bytes(std::string_view text, size_t pos) {
@@ -38,9 +38,9 @@ Expected<SpmModel> SpmModel::create(const Vocab& vocab) {
     const std::string& text = vocab.tokens[id];
     if (vocab.types[id] == TokenType::kByte) model.bytes_[*byte_token_value(text)] = id;
     if (!merges(vocab.types[id]) || text.empty()) continue;
-    if (text.size() > kMaxTokenBytes) {
+    if (text.size() > kMaxSplitBytes) {
       return fail(ErrorCode::kInvalid, "token {} has {} bytes, at most {} are supported", id, text.size(),
-                  kMaxTokenBytes);
+                  kMaxSplitBytes);
     }
     symbols.emplace(text, id);
     scores.push_back(vocab.scores[id]);

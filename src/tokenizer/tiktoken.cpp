@@ -100,7 +100,7 @@ std::vector<std::string> merges_from_ranks(const std::vector<std::string>& by_ra
 }
 
 // The longest token of o200k_base has 128 bytes; quadratic work per token stays small below this.
-constexpr size_t kMaxTokenBytes = 4096;
+constexpr size_t kMaxRankBytes = 4096;
 
 }  // namespace
 
@@ -129,9 +129,9 @@ Expected<TokenizerFile> read_tiktoken(const std::string& path, std::string_view 
     if (rank != by_rank.size()) {
       return fail(ErrorCode::kInvalid, "{}:{}: rank {} where {} comes next", path, line_number, rank, by_rank.size());
     }
-    if (token.size() > kMaxTokenBytes) {
+    if (token.size() > kMaxRankBytes) {
       return fail(ErrorCode::kInvalid, "{}:{}: a token of {} bytes, at most {} are supported", path, line_number,
-                  token.size(), kMaxTokenBytes);
+                  token.size(), kMaxRankBytes);
     }
     if (auto status = file.tokens.put(rank, byte_level_encode(token), TokenType::kNormal); !status) {
       return annotate(status.error(), path);

@@ -107,6 +107,10 @@ Status check_vocab(const Vocab& vocab) {
   std::unordered_map<std::string_view, size_t> ids;
   ids.reserve(n);
   for (size_t i = 0; i < n; ++i) {
+    if (vocab.tokens[i].size() > kMaxTokenBytes) {
+      return fail(ErrorCode::kInvalid, "vocabulary: token {} is {} bytes long, at most {} are supported", i, vocab.tokens[i].size(),
+                  kMaxTokenBytes);
+    }
     const auto type = static_cast<int32_t>(vocab.types[i]);
     if (type < 1 || type > 6) return fail(ErrorCode::kInvalid, "vocabulary: token {} has the unknown type {}", i, type);
     if (vocab.types[i] == TokenType::kByte && !byte_token_value(vocab.tokens[i])) {

@@ -36,6 +36,8 @@ struct Vocab {
 
 /// The most tokens a vocabulary may have.
 inline constexpr uint64_t kMaxVocab = uint64_t{1} << 22;
+/// Of one token's text.
+inline constexpr size_t kMaxTokenBytes = 65535;
 
 /// From a checkpoint directory. The vocabulary comes from the first of these that is there: tokenizer.model
 /// (SentencePiece BPE), tokenizer.json (BPE), tokenizer.model (tiktoken ranks), vocab.json with merges.txt.
@@ -52,8 +54,8 @@ inline constexpr uint64_t kMaxVocab = uint64_t{1} << 22;
 /// WordPiece) and unknown pre-tokenizers.
 Expected<Vocab> vocab_from_directory(const std::string& directory, uint64_t n_vocab);
 
-/// From GGUF tokenizer.* keys. Ids are checked against the vocabulary's size.
-Expected<Vocab> vocab_from_gguf(const io::GgufMetadata& metadata);
+/// From GGUF tokenizer.* keys. Ids are checked against the vocabulary's size. Errors begin with `path`, where one is given.
+Expected<Vocab> vocab_from_gguf(const io::GgufMetadata& metadata, std::string_view path = {});
 
 /// Writes the tokenizer.* keys that llama.cpp reads. What they cannot say (further end-of-generation tokens, the
 /// stripping of white space) goes into shoehorn.tokenizer.* keys, written only when there is something to say.

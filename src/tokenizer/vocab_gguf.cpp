@@ -58,9 +58,7 @@ void strip_after_phi3_tokens(const io::GgufMetadata& metadata, Vocab& vocab) {
 
 io::GgufArray int_array(const std::vector<Token>& ids) { return std::vector<int32_t>(ids.begin(), ids.end()); }
 
-}  // namespace
-
-Expected<Vocab> vocab_from_gguf(const io::GgufMetadata& metadata) {
+Expected<Vocab> read_keys(const io::GgufMetadata& metadata) {
   const std::string* model = metadata.get_string("tokenizer.ggml.model");
   if (model == nullptr) return fail(ErrorCode::kNotFound, "tokenizer.ggml.model: no such text key");
   Vocab vocab;
@@ -141,6 +139,14 @@ Expected<Vocab> vocab_from_gguf(const io::GgufMetadata& metadata) {
   if (const std::string* text = metadata.get_string("tokenizer.chat_template")) vocab.chat_template = *text;
   derive_end_tokens(vocab);
   SHOEHORN_RETURN_IF_ERROR(check_vocab(vocab));
+  return vocab;
+}
+
+}  // namespace
+
+Expected<Vocab> vocab_from_gguf(const io::GgufMetadata& metadata, std::string_view path) {
+  auto vocab = read_keys(metadata);
+  if (!vocab && !path.empty()) return annotate(vocab.error(), path);
   return vocab;
 }
 

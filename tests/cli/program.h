@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
@@ -12,6 +13,7 @@ namespace shoehorn::test {
 struct Result {
   int exit_code;   ///< 128 + the signal's number when one ended it
   std::string out, err;
+  int64_t max_rss_kib = 0;   ///< the most that was resident at a time
 };
 
 /// A run of shoehorn with its own stdin, stdout and stderr files.

@@ -2,27 +2,14 @@
 
 #include <filesystem>
 
+#include "io/gguf_bytes.h"
 #include "io_support.h"
 
 namespace shoehorn::io {
 namespace {
 
+using namespace test::gguf;
 using test::raw;
-
-std::string text(std::string_view s) { return raw(uint64_t{s.size()}) + std::string(s); }
-std::string key_u32(std::string_view key, uint32_t value) { return text(key) + raw(uint32_t{4}) + raw(value); }
-std::string header(uint64_t n_tensors, uint64_t n_keys, uint32_t version = 3) {
-  return "GGUF" + raw(version) + raw(n_tensors) + raw(n_keys);
-}
-std::string info(std::string_view name, const std::vector<uint64_t>& shape, uint32_t type, uint64_t offset) {
-  std::string out = text(name) + raw(static_cast<uint32_t>(shape.size()));
-  for (const uint64_t dim : shape) out += raw(dim);
-  return out + raw(type) + raw(offset);
-}
-std::string with_data(std::string head, size_t n_data, size_t alignment = 32) {
-  head.resize((head.size() + alignment - 1) / alignment * alignment);
-  return head + std::string(n_data, 'd');
-}
 
 Expected<GgufFile> open(const std::string& bytes) {
   const test::MemoryFile memory(bytes);
@@ -35,8 +22,6 @@ Expected<GgufFile> open(const std::string& bytes) {
   }
   return file;
 }
-
-constexpr uint32_t kF32 = 0, kQ8_0 = 8;
 
 std::string good() {
   return with_data(header(2, 2) + key_u32("a.b", 7) + text("name") + raw(uint32_t{8}) + text("value") +
@@ -76,7 +61,7 @@ TEST(Gguf, HostileMetadataIsAnError) {
       {text("k") + raw(uint32_t{13}), "key k: unknown value type 13"},
       {text("k") + raw(uint32_t{8}) + raw(UINT64_MAX - 7), "key k"},
       {text("k") + raw(uint32_t{7}) + "\2", "a boolean holds 2"},
-      {text("k") + raw(uint32_t{9}) + raw(uint32_t{4}) + raw(uint64_t{1} << 62), "truncated"},
+      {text("k") + raw(uint32_t{9}) + raw(uint32_t{4}) + raw(uint64_t{1} << 62), "over the limit"},
       {text("k") + raw(uint32_t{9}) + raw(uint32_t{8}) + raw(uint64_t{1} << 62), "strings does not fit"},
       {text("k") + raw(uint32_t{9}) + raw(uint32_t{9}) + raw(uint64_t{1}), "arrays of arrays"},
       {text("k") + raw(uint32_t{9}) + raw(uint32_t{77}) + raw(uint64_t{1}), "unknown array type 77"},

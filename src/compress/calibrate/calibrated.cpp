@@ -34,7 +34,7 @@ Expected<Text> draw_text(const CalibratedOptions& o, const convert::ModelSource&
                 o.target_bytes > 0 ? "choosing types" : o.method);
   }
   const models::Hparams& h = source.hparams();
-  SHOEHORN_TRY(auto vocab, tokenizer::vocab_from_gguf(source.metadata()));
+  SHOEHORN_TRY(auto vocab, tokenizer::vocab_from_gguf(source.metadata(), source.path()));
   SHOEHORN_TRY(const auto tokenizer, tokenizer::Tokenizer::create(std::move(vocab)));
   const int64_t most = std::max<int64_t>(1, kMaxCalibrationTokens / o.seq_len);
   const SampleOptions check{kCheckSamples, o.seq_len, o.seed, 0, false};

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/descriptor.h"
 #include "base/checked.h"
 #include "base/memory.h"
 
@@ -30,16 +31,6 @@ constexpr size_t kHugePage = size_t{2} << 20;
 // Several reads at a time keep the queue of a fast disk filled.
 constexpr int kReaders = 4;
 constexpr size_t kReadBytes = size_t{4} << 20;
-
-struct Descriptor {
-  explicit Descriptor(int fd) : value(fd) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (value >= 0) ::close(value);
-  }
-  const int value;
-};
 
 /// `size` bytes that start on a huge page. nullptr when there is no room.
 std::byte* allocate(size_t size) {

@@ -1,9 +1,11 @@
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <memory>
 #include <thread>
 
 #include "base/output_file.h"
+#include "base/sandbox.h"
 #include "cli/adapter_flags.h"
 #include "cli/command.h"
 #include "cli/session_flags.h"
@@ -19,9 +21,35 @@ struct Options {
   std::string key_file, chat_template, chat_template_file;
   AdapterFlags adapters;
   size_t n_parallel = 4, max_waiting = 64;
+  bool sandbox = true;
 };
 
+/// Where what is to be loaded lies, also behind links: the hub's cache is made of them.
+std::vector<std::string> directories_of(const Options& o) {
+  namespace fs = std::filesystem;
+  std::vector<std::string> files = o.adapters.paths, out;
+  for (const auto& [path, scale] : o.adapters.scaled) files.push_back(path);
+  for (const std::string& path : {o.session.model_path, o.key_file, o.chat_template_file}) {
+    if (!path.empty()) files.push_back(path);
+  }
+  std::error_code error;
+  if (fs::is_directory(o.session.model_path, error)) {
+    out.push_back(o.session.model_path);
+    for (fs::directory_iterator it(o.session.model_path, error), end; !error && it != end; it.increment(error))
+      files.push_back(it->path().string());
+  }
+  for (const std::string& file : files) {
+    std::error_code missing;
+    out.push_back(fs::absolute(file, missing).parent_path().string());
+    if (const fs::path target = fs::canonical(file, missing); !missing) out.push_back(target.parent_path().string());
+  }
+  std::ranges::sort(out);
+  out.erase(std::unique(out.begin(), out.end()), out.end());
+  return out;
+}
+
 Status serve_model(Options o) {
+  if (o.sandbox) SHOEHORN_RETURN_IF_ERROR(enter_reading_sandbox(directories_of(o)));
   SHOEHORN_TRY(const auto session, o.session.session_options());
   SHOEHORN_TRY(const auto model, o.session.open_model(o.session.model_path));
   SHOEHORN_TRY(o.api.adapters, o.adapters.open(model));
@@ -58,6 +86,10 @@ Status serve_model(Options o) {
   SHOEHORN_TRY(const auto server, serve::HttpServer::listen(o.http, [&](auto request, auto exchange) {
                  api.handle(std::move(request), std::move(exchange));
                }));
+  if (o.sandbox) {
+    SHOEHORN_TRY(const Sandbox sandbox, enter_serving_sandbox());
+    if (!sandbox.files) remark("this kernel offers no sandbox: a mistake in this program would let clients do what you may do");
+  }
   remark(fmt::format("listening on http://{}:{} with {} sequences of {} tokens; a browser finds a chat there, Ctrl-C ends it", o.http.host,
                      server->port(), o.n_parallel, worker.n_ctx()));
   while (!interrupted()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
@@ -89,6 +121,8 @@ std::function<Status()> define_serve(CLI::App& app) {
   app.add_option("--pooling", o->api.pooling, "How /v1/embeddings makes one vector of a text's tokens")
       ->transform(CLI::CheckedTransformer(std::map<std::string, serve::Pooling>{{"mean", serve::Pooling::kMean}, {"last", serve::Pooling::kLast}}))
       ->default_str("mean");
+  app.add_flag("!--no-sandbox", o->sandbox,
+               "Keep the right to open files, start programs and connect to elsewhere, which a server that has loaded its model does not need");
   app.add_flag("--metrics", o->api.metrics, "Counters for Prometheus at /metrics");
   app.add_option("--threads-http", o->http.n_threads, "Threads of the network")
       ->check(CLI::Range(1, 64))

@@ -8,20 +8,13 @@
 #include <cstring>
 #include <vector>
 
+#include "base/descriptor.h"
 #include "base/output_file.h"
 
 namespace shoehorn::fit {
 namespace {
 
 constexpr size_t kPiece = size_t{1} << 20, kPieces = 64;
-
-/// A file descriptor that is closed.
-struct Descriptor {
-  int fd;
-  ~Descriptor() {
-    if (fd >= 0) ::close(fd);
-  }
-};
 
 }  // namespace
 
@@ -41,11 +34,11 @@ Expected<double> storage_rate(const std::string& folder, Progress& progress) {
     if (progress.cancelled()) return fail(ErrorCode::kCancelled, "stopped");
   }
   const Descriptor in{::open(file.readable_path().c_str(), O_RDONLY | O_CLOEXEC)};
-  if (in.fd < 0 || ::fdatasync(in.fd) != 0) return fail(ErrorCode::kIo, "{}: {}", folder, std::strerror(errno));
-  ::posix_fadvise(in.fd, 0, 0, POSIX_FADV_DONTNEED);
+  if (in.value < 0 || ::fdatasync(in.value) != 0) return fail(ErrorCode::kIo, "{}: {}", folder, std::strerror(errno));
+  ::posix_fadvise(in.value, 0, 0, POSIX_FADV_DONTNEED);
   const auto start = std::chrono::steady_clock::now();
   for (size_t i = 0; i < kPieces; ++i) {
-    if (::pread(in.fd, piece.data(), piece.size(), static_cast<off_t>(i * kPiece)) != static_cast<ssize_t>(kPiece)) {
+    if (::pread(in.value, piece.data(), piece.size(), static_cast<off_t>(i * kPiece)) != static_cast<ssize_t>(kPiece)) {
       return fail(ErrorCode::kIo, "{}: {}", folder, std::strerror(errno));
     }
     progress.advance(1);

@@ -1,5 +1,6 @@
 // OpenAI's own client against the server.
 import assert from "node:assert/strict";
+import {readFile} from "node:fs/promises";
 import {after, before, test} from "node:test";
 import {startServer} from "./support/server.mjs";
 
@@ -118,4 +119,12 @@ test("embeddings, alike texts nearer than others", {skip}, async () => {
     const dot = (a, b) => a.reduce((sum, x, i) => sum + x * b[i], 0);
     for (const {embedding} of data) assert.ok(Math.abs(dot(embedding, embedding) - 1) < 1e-4);
     assert.ok(dot(data[0].embedding, data[1].embedding) > dot(data[0].embedding, data[2].embedding));
+});
+
+test("the server is in a sandbox unless it is told not to be", {skip}, async () => {
+    const kept = async process => /Seccomp:\s+(\d)/.exec(await readFile(`/proc/${process.pid}/status`, "utf8"))?.[1];
+    assert.equal(await kept(server), "2");
+    const open = await startServer("--no-sandbox");
+    assert.equal(await kept(open.server), "0");
+    open.server.kill("SIGINT");
 });

@@ -70,7 +70,7 @@ Expected<convert::Remarks> OutputCheck::run(const std::string& path, Progress& p
     return fail(error.code, "the check of the output failed: {}; --no-check writes it nevertheless", error.message);
   };
   // Every weight, and then what they compute.
-  if (const auto scanned = convert::check_model(path, n_threads_, progress); !scanned) return failed(scanned.error());
+  if (const auto scanned = convert::check_model(path, {.n_threads = n_threads_}, progress); !scanned) return failed(scanned.error());
   auto found = measure();
   if (!found) {
     const Error& error = found.error();

@@ -119,6 +119,7 @@ Status declare(const ModelSource& source, const std::vector<quant::Type>& types,
   for (size_t i = 0; i < types.size(); ++i) {
     SHOEHORN_RETURN_IF_ERROR(writer.add_tensor(source.tensors()[i].name, types[i], source.tensors()[i].shape));
   }
+  writer.hash_tensors();
   return {};
 }
 

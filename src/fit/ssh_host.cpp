@@ -4,9 +4,9 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "base/digest.h"
 #include "base/mapped_file.h"
 #include "base/subprocess.h"
-#include "hub/digest.h"
 
 namespace shoehorn::fit {
 namespace {
@@ -18,7 +18,7 @@ std::string first_word(const std::string& text) { return text.substr(0, text.fin
 
 /// The SHA-256 of the first bytes of a file.
 std::string digest_of(std::span<const std::byte> bytes) {
-  hub::Digest digest(hub::Digest::Kind::kSha256, bytes.size());
+  Digest digest(Digest::Kind::kSha256, bytes.size());
   digest.add(bytes);
   return digest.hex();
 }

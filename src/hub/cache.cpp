@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "base/digest.h"
 #include "base/environment.h"
 #include "base/output_file.h"
-#include "hub/digest.h"
 #include "hub/endpoint.h"
 
 namespace shoehorn::hub {

@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "base/digest.h"
 #include "base/progress.h"
 #include "base/status.h"
-#include "hub/digest.h"
 #include "hub/endpoint.h"
 #include "hub/reference.h"
 #include "hub/transfer.h"

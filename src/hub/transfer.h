@@ -5,9 +5,9 @@
 #include <span>
 #include <string>
 
+#include "base/digest.h"
 #include "base/progress.h"
 #include "base/status.h"
-#include "hub/digest.h"
 
 namespace shoehorn::hub {
 

@@ -11,6 +11,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/digest.h"
 #include "base/mapped_file.h"
 #include "base/output_file.h"
 #include "base/status.h"
@@ -103,6 +104,13 @@ class GgufFile {
   std::shared_ptr<const void> owner_;
 };
 
+/// What a tensor's bytes were when they were written.
+struct TensorHash {
+  std::string sha256;  ///< 64 lower-case hexadecimal digits
+  std::string type;    ///< "Q4_K"; "" when it is not known
+  std::string name;
+};
+
 /// Writes a GGUF v3, streaming: declare all tensors, then append their data in that order.
 class GgufWriter {
  public:
@@ -113,12 +121,16 @@ class GgufWriter {
   /// The size of the finished file.
   uint64_t file_bytes() const;
 
+  /// Has the SHA-256 of every tensor's bytes, as they are appended, written among the metadata (io/tensor_hashes.h). After the last
+  /// add_tensor(), before begin().
+  void hash_tensors();
+
   /// Writes header, metadata and tensor infos to a temporary file beside `path`.
   Status begin(const std::string& path);
   /// Appends data of the current tensor; moves on (with padding) when it is complete.
   Status append(std::span<const std::byte> bytes);
   /// Once all tensors are complete: a path under which the file can be read before it has its name.
-  Expected<std::string> readable_path() const;
+  Expected<std::string> readable_path();
   /// Gives keys that are there other values, of the same size, in what is already written.
   Status replace(const std::vector<std::pair<std::string, GgufValue>>& values);
   /// All tensors must be complete. Syncs and renames.
@@ -132,13 +144,18 @@ class GgufWriter {
     uint64_t offset, bytes;
   };
   std::vector<std::byte> header() const;
-  Status check_complete() const;
+  /// Fails when tensors lack data; completes the hashes when none does.
+  Status complete();
+  Status write_header();
 
   GgufMetadata metadata_;
   std::vector<Info> tensors_;
   uint64_t data_bytes_ = 0;
   size_t current_ = 0;
   uint64_t written_ = 0;
+  bool hashes_ = false;
+  Digest digest_;
+  std::vector<TensorHash> hashed_;
   OutputFile out_;
 };
 

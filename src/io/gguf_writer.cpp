@@ -1,9 +1,11 @@
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "base/checked.h"
 #include "io/gguf.h"
 #include "io/gguf_types.h"
+#include "io/tensor_hashes.h"
 
 namespace shoehorn::io {
 namespace {
@@ -134,13 +136,22 @@ Status GgufWriter::begin(const std::string& path) {
   return out_.write(bytes);
 }
 
+void GgufWriter::hash_tensors() {
+  hashes_ = true;
+  hashed_.clear();
+  for (const Info& info : tensors_) hashed_.push_back({std::string(64, '0'), quant::format(info.type).name, info.name});
+  metadata_.set(kTensorHashes, to_gguf(hashed_));
+}
+
 Status GgufWriter::append(std::span<const std::byte> bytes) {
   if (current_ >= tensors_.size() || bytes.size() > tensors_[current_].bytes - written_) {
     return fail(ErrorCode::kInvalid, "more tensor data than declared");
   }
   SHOEHORN_RETURN_IF_ERROR(out_.write(bytes));
   written_ += bytes.size();
+  if (hashes_) digest_.add(bytes);
   if (written_ == tensors_[current_].bytes) {
+    if (hashes_) hashed_[current_].sha256 = std::exchange(digest_, Digest()).hex();
     const std::vector<std::byte> padding(round_up(written_, kGgufDefaultAlignment) - written_);
     SHOEHORN_RETURN_IF_ERROR(out_.write(padding));
     ++current_;
@@ -149,14 +160,21 @@ Status GgufWriter::append(std::span<const std::byte> bytes) {
   return {};
 }
 
-Status GgufWriter::check_complete() const {
-  if (current_ == tensors_.size()) return {};
-  return fail(ErrorCode::kInvalid, "tensor {} is incomplete: {} of {} bytes", tensors_[current_].name, written_,
-              tensors_[current_].bytes);
+Status GgufWriter::complete() {
+  if (current_ != tensors_.size()) {
+    return fail(ErrorCode::kInvalid, "tensor {} is incomplete: {} of {} bytes", tensors_[current_].name, written_,
+                tensors_[current_].bytes);
+  }
+  if (!hashes_) return {};
+  hashes_ = false;
+  metadata_.set(kTensorHashes, to_gguf(hashed_));
+  return write_header();
 }
 
-Expected<std::string> GgufWriter::readable_path() const {
-  SHOEHORN_RETURN_IF_ERROR(check_complete());
+Status GgufWriter::write_header() { return out_.write_at(0, header()); }
+
+Expected<std::string> GgufWriter::readable_path() {
+  SHOEHORN_RETURN_IF_ERROR(complete());
   return out_.readable_path();
 }
 
@@ -166,13 +184,13 @@ Status GgufWriter::replace(const std::vector<std::pair<std::string, GgufValue>>&
     if (!metadata_.contains(key)) return fail(ErrorCode::kInvalid, "key {} was not declared", key);
     metadata_.set(key, value);
   }
-  const auto bytes = header();
-  if (bytes.size() != before) return fail(ErrorCode::kInvalid, "the metadata's size changed from {} to {} bytes", before, bytes.size());
-  return out_.write_at(0, bytes);
+  if (const size_t after = header().size(); after != before)
+    return fail(ErrorCode::kInvalid, "the metadata's size changed from {} to {} bytes", before, after);
+  return write_header();
 }
 
 Status GgufWriter::commit() {
-  SHOEHORN_RETURN_IF_ERROR(check_complete());
+  SHOEHORN_RETURN_IF_ERROR(complete());
   return out_.commit();
 }
 

@@ -762,5 +762,29 @@ TEST(Verify, SaysGoodOrWhy) {
   EXPECT_NE(json["reason"].get<std::string>().find("past the end"), std::string::npos);
 }
 
+TEST(Verify, ComparesWithTheSourceAndWithAManifest) {
+  const Result deep = run({"verify", model(), "--deep", fable(), "--json"});
+  ASSERT_EQ(deep.exit_code, 0) << deep.err;
+  const Json json = Json::parse(deep.out);
+  EXPECT_EQ(json["hashes"]["compared_to"], "shoehorn.hash.sha256");
+  EXPECT_EQ(json["hashes"]["same"], json["tensors"]);
+  EXPECT_EQ(json["differences"].size(), json["tensors"]);
+  EXPECT_EQ(json["chat_template"]["system"], true);
+
+  const std::string dir = test::temp_dir(), copy = dir + "/copy.gguf";
+  fs::copy_file(model(), copy);
+  ASSERT_EQ(run({"verify", copy, "--write-manifest", "-q"}).exit_code, 0);
+  EXPECT_NE(test::read_text(copy + ".manifest").find("copy.gguf:blk.0.attn_q.weight\n"), std::string::npos);
+  const Result with_manifest = run({"verify", copy});
+  EXPECT_EQ(with_manifest.exit_code, 0);
+  EXPECT_NE(with_manifest.out.find(copy + ".manifest says"), std::string::npos) << with_manifest.out;
+  auto bytes = test::read_bytes(copy);
+  bytes[bytes.size() - 100] ^= std::byte{1};
+  test::write_bytes(copy, bytes);
+  const Result changed = run({"verify", copy});
+  EXPECT_EQ(changed.exit_code, 1);
+  EXPECT_NE(changed.err.find("its bytes were changed"), std::string::npos) << changed.err;
+}
+
 }  // namespace
 }  // namespace shoehorn

@@ -125,7 +125,7 @@ TEST(WriteGguf, EveryMixIsReadBackWhole) {
     const std::string out = test::temp_dir() + "/out.gguf";
     ASSERT_TRUE(write(checkpoint.directory, out, {.mix = &mix}).has_value()) << mix.name;
     NoProgress progress;
-    const auto checked = check_model(out, 1, progress);
+    const auto checked = check_model(out, {.n_threads = 1}, progress);
     EXPECT_TRUE(checked.has_value()) << mix.name << ": " << checked.error().message;
     ASSERT_EXPECTED(const auto file, io::GgufFile::open(out));
     EXPECT_EQ(file.metadata().get_uint("general.file_type"), mix.file_type);
@@ -275,7 +275,7 @@ TEST(WriteGguf, ImportanceOfZeroIsNoDivisionByIt) {
     options.imatrix = &imatrix;
     const std::string path = test::temp_dir() + "/out.gguf";
     ASSERT_TRUE(write(checkpoint.directory, path, options));
-    ASSERT_EXPECTED(const auto checked, check_model(path, 2, progress));
+    ASSERT_EXPECTED(const auto checked, check_model(path, {.n_threads = 2}, progress));
     EXPECT_EQ(checked.tensors, source.tensors().size()) << type;
   }
 }
@@ -404,71 +404,6 @@ TEST(WriteGguf, StoppingLeavesNothing) {
   EXPECT_TRUE(fs::is_empty(fs::path(out).parent_path()));
 }
 
-/// A whole model in a few KB.
-std::string smallest_gguf() {
-  Json config = test::tiny_config();
-  config["vocab_size"] = 260;
-  config["hidden_size"] = 4;
-  config["head_dim"] = 2;
-  config["num_attention_heads"] = 2;
-  config["num_key_value_heads"] = 1;
-  config["num_hidden_layers"] = 1;
-  config["intermediate_size"] = 4;
-  const auto checkpoint = test::make_tiny_checkpoint(config);
-  const std::string out = test::temp_dir() + "/small.gguf";
-  EXPECT_TRUE(write(checkpoint.directory, out, as("F16")).has_value());
-  return out;
-}
-
-TEST(CheckModel, EveryTruncationIsAnErrorThatNamesTheFile) {
-  const auto bytes = test::read_bytes(smallest_gguf());
-  const std::string path = test::temp_dir() + "/cut.gguf";
-  NoProgress progress;
-  for (size_t size = 0; size < bytes.size(); ++size) {
-    test::write_bytes(path, {bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size)});
-    const auto result = check_model(path, 1, progress);
-    // The padding after the last tensor carries nothing.
-    if (result.has_value()) {
-      EXPECT_GE(size + 32, bytes.size());
-    } else {
-      EXPECT_NE(result.error().message.find(path), std::string::npos) << result.error().message;
-    }
-  }
-}
-
-TEST(CheckModel, RandomDamageNeverCrashes) {
-  const auto bytes = test::read_bytes(smallest_gguf());
-  const std::string path = test::temp_dir() + "/damaged.gguf";
-  std::mt19937 random(5);
-  NoProgress progress;
-  int refused = 0;
-  for (int round = 0; round < 600; ++round) {
-    auto damaged = bytes;
-    // Mostly in the header, where structure lives.
-    const size_t range = round % 3 == 0 ? damaged.size() : std::min<size_t>(damaged.size(), 6000);
-    for (int flips = 0; flips < 1 + round % 4; ++flips) damaged[random() % range] ^= static_cast<std::byte>(1u << (random() % 8));
-    test::write_bytes(path, damaged);
-    refused += check_model(path, 1, progress).has_value() ? 0 : 1;
-  }
-  EXPECT_GT(refused, 50);
-}
-
-TEST(CheckModel, FindsNanInAGguf) {
-  const std::string path = smallest_gguf();
-  auto bytes = test::read_bytes(path);
-  ASSERT_EXPECTED(const auto file, io::GgufFile::open(path));
-  const auto& data = file.find("blk.0.ffn_up.weight")->data;
-  const auto offset = static_cast<size_t>(data.data() - file.find("blk.0.ffn_up.weight")->file->bytes().data());
-  bytes[offset] = std::byte{0};
-  bytes[offset + 1] = std::byte{0x7e};
-  const std::string bad = test::temp_dir() + "/nan.gguf";
-  test::write_bytes(bad, bytes);
-  NoProgress progress;
-  const auto result = check_model(bad, 1, progress);
-  ASSERT_FALSE(result.has_value());
-  EXPECT_NE(result.error().message.find("blk.0.ffn_up.weight"), std::string::npos);
-}
-
 TEST(WriteGguf, IsCheckedBeforeItHasItsName) {
   const auto checkpoint = test::make_tiny_checkpoint(test::tiny_config());
   const std::string dir = test::temp_dir(), out = dir + "/out.gguf";
@@ -477,7 +412,7 @@ TEST(WriteGguf, IsCheckedBeforeItHasItsName) {
   options.check = [&](const std::string& path) -> Expected<Remarks> {
     EXPECT_FALSE(fs::exists(out));
     NoProgress progress;
-    EXPECT_TRUE(check_model(path, 1, progress).has_value()) << "the whole file is there to be read";
+    EXPECT_TRUE(check_model(path, {.n_threads = 1}, progress).has_value()) << "the whole file is there to be read";
     return Remarks{{"shoehorn.check.kld_mean", 0.25f}, {"shoehorn.check.text", std::string("mine")}};
   };
   ASSERT_TRUE(write(checkpoint.directory, out, options).has_value());

@@ -315,6 +315,12 @@ const std::map<std::string_view, std::function<void(Collection&)>>& makers() {
       {"http", add_requests},
       {"chat_request", add_bodies},
       {"recipe", [](Collection& out) { out.add_files(test::source_dir() + "/recipes", ".toml"); }},
+      {"manifest",
+       [](Collection& out) {
+         const std::string hex(64, 'a');
+         out.add("sha256", "sha256    " + hex + "  model.gguf:blk.0.attn_q.weight\nsha256    " + hex + "  model.gguf\n");
+         out.add("all", "xxh64     0123  a:b\nsha1      4567  a:b\r\nsha256    " + hex + "  a:b\r\n");
+       }},
       {"peft", [](Collection& out) { out.add("adapter", peft()); }},
   };
   return all;

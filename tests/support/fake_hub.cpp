@@ -1,7 +1,7 @@
 #include "support/fake_hub.h"
 
+#include "base/digest.h"
 #include "base/json.h"
-#include "hub/digest.h"
 #include "hub/endpoint.h"
 
 namespace shoehorn::hub {

@@ -1,4 +1,4 @@
-#include "hub/digest.h"
+#include "base/digest.h"
 
 #include <fmt/format.h>
 #include <openssl/evp.h>
@@ -8,7 +8,7 @@
 
 #include "base/mapped_file.h"
 
-namespace shoehorn::hub {
+namespace shoehorn {
 
 struct Digest::Context {
   std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> md{EVP_MD_CTX_new(), EVP_MD_CTX_free};
@@ -55,4 +55,4 @@ bool is_hex(std::string_view text, size_t n_digits) {
          std::all_of(text.begin(), text.end(), [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
 
-}  // namespace shoehorn::hub
+}  // namespace shoehorn

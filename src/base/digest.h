@@ -1,4 +1,4 @@
-// The digests that the hub names contents by.
+// Digests of contents: what the hub names them by, and what says that nobody changed them.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 #include "base/status.h"
 
-namespace shoehorn::hub {
+namespace shoehorn {
 
 /// A running digest of a file's bytes. The hub calls files in large-file storage by their SHA-256, all others by git's
 /// object id: SHA-1 of "blob SIZE\0" and the contents.
@@ -16,8 +16,8 @@ class Digest {
  public:
   enum class Kind { kSha256, kGitBlob };
 
-  /// `size`: of the whole file, part of git's id.
-  Digest(Kind kind, uint64_t size);
+  /// `size`: of the whole file, part of git's id and of nothing else.
+  explicit Digest(Kind kind = Kind::kSha256, uint64_t size = 0);
   Digest(Digest&&) noexcept;
   Digest& operator=(Digest&&) noexcept;
   ~Digest();
@@ -37,4 +37,4 @@ Expected<std::string> file_digest(const std::string& path, Digest::Kind kind);
 /// True for `n_digits` lower-case hexadecimal digits.
 bool is_hex(std::string_view text, size_t n_digits);
 
-}  // namespace shoehorn::hub
+}  // namespace shoehorn

@@ -9,9 +9,10 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 packages=(g++ make cmake ninja-build libfmt-dev nlohmann-json3-dev libcli11-dev libexpected-dev libutf8proc-dev
   libedit-dev libgtest-dev libpcre2-dev jq libtorch-dev libopenblas-openmp-dev libgloo-dev
-  libtomlplusplus-dev libcurl4-openssl-dev libssl-dev libboost1.81-dev)
+  libtomlplusplus-dev libcurl4-openssl-dev libssl-dev libsodium-dev libboost1.81-dev)
 aarch64_packages=(dpkg-dev g++-aarch64-linux-gnu qemu-user libfmt-dev:arm64 libutf8proc-dev:arm64 libedit-dev:arm64
-  libgtest-dev:arm64 libpcre2-dev:arm64 libcurl4-openssl-dev:arm64 libssl-dev:arm64)
+  libgtest-dev:arm64 libpcre2-dev:arm64 libcurl4-openssl-dev:arm64 libssl-dev:arm64
+  libsodium-dev:arm64)
 
 as_root() {
   if ((EUID == 0)); then

@@ -130,6 +130,30 @@ Expected<MappedFile> MappedFile::open(const std::string& path, FileMode mode) {
   return file;
 }
 
+Expected<MappedFile> MappedFile::made(const std::string& path, size_t size, const std::function<Status(std::span<std::byte>)>& fill) {
+  MappedFile file;
+  file.path_ = path;
+  file.mode_ = FileMode::kCopy;
+  if (size == 0) {
+    SHOEHORN_RETURN_IF_ERROR(fill({}));
+    return file;
+  }
+  const uint64_t available = available_memory();
+  std::byte* const data = size <= available ? allocate(size) : nullptr;
+  if (data == nullptr) {
+    return fail(ErrorCode::kTooLarge, "{}: takes {} of memory, {} are available", path, format_bytes(size), format_bytes(available));
+  }
+  file.data_ = data;
+  file.size_ = size;
+  madvise(data, size, MADV_DONTDUMP);
+  if (const Status locked = file.lock(); !locked && has_swap()) {
+    return fail(ErrorCode::kIo, "{}, and without that it could be written to swap; \"swapoff -a\" would do too", locked.error().message);
+  }
+  SHOEHORN_RETURN_IF_ERROR(fill({data, size}));
+  mprotect(data, size, PROT_READ);
+  return file;
+}
+
 Status MappedFile::lock() const {
   if (data_ == nullptr || mlock(data_, size_) == 0) return {};
   const int error = errno;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <span>
 #include <string>
 
@@ -26,6 +27,10 @@ class MappedFile {
   /// Fails with kNotFound / kIo (a directory, no permission) naming the path, a copy with kTooLarge and the numbers when it
   /// does not fit in memory. An empty file is an empty span.
   static Expected<MappedFile> open(const std::string& path, FileMode mode = FileMode::kMap);
+
+  /// What `fill` makes, as if it were the file `path`: memory of this process that goes to neither swap nor core dumps. What fill fails with,
+  /// then nothing of it is left; kTooLarge when memory does not suffice; kIo when the system has swap and does not let so much be locked.
+  static Expected<MappedFile> made(const std::string& path, size_t size, const std::function<Status(std::span<std::byte>)>& fill);
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   const std::string& path() const { return path_; }

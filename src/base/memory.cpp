@@ -72,6 +72,8 @@ uint64_t available_memory(const std::string& root) {
   return available;
 }
 
+bool has_swap(const std::string& root) { return meminfo(root, "SwapTotal:") > 0; }
+
 uint64_t peak_resident_bytes() {
   struct rusage usage;
   return getrusage(RUSAGE_SELF, &usage) == 0 ? static_cast<uint64_t>(usage.ru_maxrss) * 1024 : 0;

@@ -13,6 +13,9 @@ uint64_t available_memory(const std::string& root = "");
 /// Bytes that this process may have at all: MemTotal, and not more than the limit of its cgroup and those above it.
 uint64_t memory_limit(const std::string& root = "");
 
+/// Does this system write memory to a disk when it is short?
+bool has_swap(const std::string& root = "");
+
 /// The peak resident set of this process so far, bytes, mapped files included (ru_maxrss).
 uint64_t peak_resident_bytes();
 

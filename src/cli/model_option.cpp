@@ -2,11 +2,15 @@
 
 #include <vector>
 
+#include "base/environment.h"
 #include "cli/command.h"
 #include "hub/cache.h"
+#include "seal/key.h"
 
 namespace shoehorn::cli {
 namespace {
+
+constexpr const char* kSealKey = "--seal-key";
 
 struct ModelOption {
   std::string* model;
@@ -24,6 +28,10 @@ std::vector<ModelOption>& models() {
 CLI::Option* add_model_option(CLI::App& app, const std::string& names, std::string& model, const std::string& help,
                               const bool* outline_only) {
   models().push_back({&model, outline_only});
+  if (app.get_option_no_throw(kSealKey) == nullptr) {
+    app.add_option(kSealKey, common().seal_key,
+                   "What sealed models are opened with: a key file, keyring:NAME, or prompt (default: what SHOEHORN_SEAL_KEY says)");
+  }
   return app.add_option(names, model, help + ", or hf:OWNER/NAME[@REVISION][:FILE]");
 }
 
@@ -35,6 +43,15 @@ Status fetch_models() {
     SHOEHORN_TRY(const auto pulled, pull_model(reference, "", 0, outline ? hub::Extent::kOutline : hub::Extent::kWhole));
     *model = pulled.path;
   }
+  return {};
+}
+
+Status find_seal_key(const CLI::App& command) {
+  if (command.get_option_no_throw(kSealKey) == nullptr) return {};
+  const std::string source = !common().seal_key.empty() ? common().seal_key : environment("SHOEHORN_SEAL_KEY");
+  if (source.empty()) return {};
+  SHOEHORN_TRY(auto key, seal::read_key(source));
+  seal::set_key(std::move(key));
   return {};
 }
 

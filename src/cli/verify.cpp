@@ -1,11 +1,13 @@
 #include <algorithm>
 #include <filesystem>
 #include <memory>
+#include <optional>
 
 #include "base/memory.h"
 #include "cli/command.h"
 #include "cli/model_option.h"
 #include "convert/check.h"
+#include "seal/minisign.h"
 
 namespace shoehorn::cli {
 namespace {
@@ -13,6 +15,7 @@ namespace {
 struct Options {
   std::string file;
   convert::CheckOptions check;
+  std::string public_key, signature;
   bool write_manifest = false, json = false;
 };
 
@@ -32,6 +35,14 @@ std::string template_in_words(const tokenizer::TemplateTest& found) {
   if (!found.any) return "none";
   return fmt::format("makes prompts; system messages {}, tools {}", found.system ? "taken" : "not taken",
                      found.tools ? "taken" : "not taken");
+}
+
+/// Structure is looked at once the bytes are known to be the signer's.
+Expected<convert::CheckResult> check(const Options& o, std::optional<seal::Signed>& signature, Progress& progress) {
+  if (!o.public_key.empty()) {
+    SHOEHORN_TRY(signature, seal::verify_file(o.file, o.public_key, o.signature, progress));
+  }
+  return convert::check_model(o.file, o.check, progress);
 }
 
 Json to_json(const convert::CheckResult& result, const std::string& source) {
@@ -55,9 +66,11 @@ Json to_json(const convert::CheckResult& result, const std::string& source) {
 
 Status verify(const Options& o) {
   const auto progress = make_progress();
-  const auto result = convert::check_model(o.file, o.check, *progress);
+  std::optional<seal::Signed> signature;
+  const auto result = check(o, signature, *progress);
   if (o.json) {
     Json json = {{"file", o.file}, {"ok", result.has_value()}};
+    json["signature"] = signature ? Json{{"key", signature->key_id}, {"comment", signature->comment}} : Json();
     if (result) {
       json.update(to_json(*result, o.check.source));
     } else {
@@ -77,6 +90,7 @@ Status verify(const Options& o) {
   print(fmt::format("{}: good", o.file));
   print(fmt::format("  weights        {}, {} tensors, {}, every value finite", result->architecture, result->tensors,
                     format_bytes(result->bytes)));
+  if (signature) print(fmt::format("  signature      of key {}: {}", signature->key_id, signature->comment));
   print("  hashes         " + hashes_in_words(*result));
   print("  tokenizer      gives texts back; special tokens are found");
   print("  chat template  " + template_in_words(result->chat_template));
@@ -103,6 +117,11 @@ std::function<Status()> define_verify(CLI::App& app) {
                      "where it is, else what the file says of itself)");
   app.add_flag("--write-manifest", o->write_manifest, "Write the hashes to FILE.manifest")
       ->excludes(const_cast<CLI::Option*>(manifest));
+  const auto* key = app.add_option(
+      "--key", o->public_key,
+      "The public key that must have signed it, in FILE.minisig: a file, or the key itself (ours or minisign's)");
+  app.add_option("--signature", o->signature, "The signature, where it is not FILE.minisig")
+      ->needs(const_cast<CLI::Option*>(key));
   app.add_option("-t,--threads", o->check.n_threads, "Threads (default: the CPUs this process may use)")
       ->check(CLI::Range(1, 1024));
   app.add_flag("--json", o->json, "Print one JSON object");
@@ -113,6 +132,7 @@ std::function<Status()> define_verify(CLI::App& app) {
       "Examples:\n"
       "  shoehorn verify model-Q4_K_M.gguf\n"
       "  shoehorn verify model-Q4_K_M.gguf --deep Llama-3.1-8B\n"
+      "  shoehorn verify model-Q4_K_M.gguf --key release.pub\n"
       "  shoehorn verify theirs.gguf --write-manifest");
   return [o] { return verify(*o); };
 }

@@ -6,6 +6,7 @@
 #include "io/cursor.h"
 #include "io/gguf.h"
 #include "io/gguf_types.h"
+#include "seal/sealed_file.h"
 
 namespace shoehorn::io {
 namespace {
@@ -221,7 +222,7 @@ GgufFile GgufFile::of(std::string path, GgufMetadata metadata, std::vector<GgufT
 
 Status GgufFile::open_part(const std::string& path, FileMode mode, bool first) {
   static_assert(std::endian::native == std::endian::little, "GGUF is little-endian");
-  SHOEHORN_TRY(auto mapped, MappedFile::open(path, mode));
+  SHOEHORN_TRY(auto mapped, seal::open_file(path, mode));
   files_.push_back(std::make_unique<MappedFile>(std::move(mapped)));
   const MappedFile* source = files_.back().get();
   Cursor in(source->bytes());

@@ -11,6 +11,7 @@
 
 #include "base/json.h"
 #include "cli/program.h"
+#include "support/small_disk.h"
 #include "support/support.h"
 
 namespace shoehorn::test {
@@ -143,37 +144,6 @@ TEST_F(SlowFit, KillsInEveryStageChangeNothing) {
     EXPECT_EQ(read_bytes(dir_ + "/whole/" + file), read_bytes(dir_ + "/killed/" + file)) << file;
   }
 }
-
-/// A small file system of its own.
-class SmallDisk {
- public:
-  SmallDisk(const std::string& path, const char* size) : path_(path) {
-    fs::create_directory(path);
-    mounted_ = ::mount("shoehorn-test", path.c_str(), "tmpfs", 0, fmt::format("size={}", size).c_str()) == 0;
-  }
-  ~SmallDisk() {
-    if (mounted_) ::umount2(path_.c_str(), MNT_DETACH);
-  }
-  bool mounted() const { return mounted_; }
-  /// Takes all that is left of it, until empty().
-  void fill() const {
-    const int fd = ::open(filler().c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
-    for (off_t end = 0, step = 1 << 20; step >= 4096;) {
-      if (::posix_fallocate(fd, end, step) == 0) {
-        end += step;
-      } else {
-        step /= 2;
-      }
-    }
-    ::close(fd);
-  }
-  void empty() const { fs::remove(filler()); }
-
- private:
-  std::string filler() const { return path_ + "/filler"; }
-  const std::string path_;
-  bool mounted_ = false;
-};
 
 TEST_F(SlowFit, AFullDiskInEveryStageChangesNothing) {
   const SmallDisk disk(dir_ + "/disk", "200M");

@@ -426,7 +426,7 @@ TEST(WriteGguf, IsCheckedBeforeItHasItsName) {
   ASSERT_TRUE(write(out, dir + "/again.gguf", as("F16")).has_value());
   EXPECT_EQ(test::read_bytes(dir + "/again.gguf"), test::read_bytes(dir + "/plain.gguf"));
 
-  for (const auto& wrong : {Remarks{{"shoehorn.check.text", std::string("longer than it was")}}, Remarks{{"undeclared", 1.0f}}}) {
+  for (const auto& wrong : {Remarks{{"shoehorn.check.text", std::string(100, 'x')}}, Remarks{{"undeclared", 1.0f}}}) {
     options.check = [&](const std::string&) -> Expected<Remarks> { return wrong; };
     EXPECT_FALSE(write(checkpoint.directory, dir + "/wrong.gguf", options).has_value());
   }

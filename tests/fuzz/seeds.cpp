@@ -12,6 +12,8 @@
 #include "io/model_fixture.h"
 #include "io/safetensors.h"
 #include "io/torch_fixture.h"
+#include "seal/minisign.h"
+#include "seal/sealed_file.h"
 #include "support/running_model.h"
 #include "support/support.h"
 #include "support/tiny_checkpoint.h"
@@ -320,6 +322,30 @@ const std::map<std::string_view, std::function<void(Collection&)>>& makers() {
          const std::string hex(64, 'a');
          out.add("sha256", "sha256    " + hex + "  model.gguf:blk.0.attn_q.weight\nsha256    " + hex + "  model.gguf\n");
          out.add("all", "xxh64     0123  a:b\nsha1      4567  a:b\r\nsha256    " + hex + "  a:b\r\n");
+       }},
+      {"sealed",
+       [](Collection& out) {
+         NoProgress progress;
+         const std::string dir = test::temp_dir();
+         test::write_text(dir + "/plain", "some bytes of a model");
+         const std::pair<const char*, seal::Key> keys[] = {{"key", {seal::Secret(std::string(seal::kKeyBytes, 'k')), false}},
+                                                           {"not-this-key", {seal::Secret(std::string(seal::kKeyBytes, 'x')), false}},
+                                                           {"not-a-key", {seal::Secret("correct horse"), true}}};
+         for (const auto& [name, key] : keys) {
+           must(seal::seal_file(dir + "/plain", dir + "/" + name, key, progress));
+           out.add(name, read(dir + "/" + name));
+         }
+         out.add("not-sealed", "some bytes of a model");
+       }},
+      {"minisig",
+       [](Collection& out) {
+         NoProgress progress;
+         const std::string dir = test::temp_dir();
+         test::write_text(dir + "/file", "what is signed");
+         must(seal::make_signing_key(dir + "/key"));
+         must(seal::sign_file(dir + "/file", dir + "/key", "seed", progress));
+         const std::string zero(1, '\0');
+         out.add("signature", read(dir + "/file.minisig") + zero + read(dir + "/key.pub") + zero + read(dir + "/key"));
        }},
       {"peft", [](Collection& out) { out.add("adapter", peft()); }},
   };

@@ -2,7 +2,7 @@
 # Installs what Shoehorn needs on Debian 12 (or a system with the same packages); does nothing when all is there.
 #   setup.sh             compiler and libraries: the program and its tests build
 #   setup.sh --tests     also llama.cpp, from npm, for the interoperability tests, what makes the chat page, a browser for
-#                        it and the report, an sshd for deployment, HAProxy for servers, and what --aarch64 installs
+#                        it and the report, an sshd for deployment, HAProxy for servers, clang for fuzzing, minisign, and what --aarch64 installs
 #   setup.sh --aarch64   also the cross compiler, arm64 libraries and qemu
 # Asks sudo for rights when not root, and only when something is missing.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -101,6 +101,8 @@ fi
 if ((with_interop)); then
   install_daemon /usr/sbin/sshd openssh-server ssh.service || warn "sshd could not be installed: the deployment tests will be skipped"
   install_daemon /usr/sbin/haproxy haproxy haproxy.service || warn "HAProxy could not be installed: its test will be skipped"
+  install_packages clang llvm || warn "clang could not be installed: nothing will be fuzzed"
+  install_packages minisign || warn "minisign could not be installed: that it reads our signatures will not be tested"
   install_aarch64 || warn "the cross compiler could not be installed: the arm64 package will not be tested"
 elif ((with_aarch64)); then
   install_aarch64 || exit 1

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs all tests:
 #   the release build and its tests, llama.cpp on the files it writes, the Debian packages (arm64 under qemu),
-#   the ASan/UBSan build and its unit tests
+#   the ASan/UBSan build and its unit tests, ten seconds of fuzzing of everything that reads bytes from outside
 # The last line is "N passed, N failed, N skipped"; the exit status is 1 when anything failed.
 #   test.sh [--quick]     --quick: the release build's tests only
 # SHOEHORN_REQUIRE_SHARED=1   tests that lack data under ../shared fail instead of being skipped
@@ -91,6 +91,23 @@ run_packages() {
   done
 }
 
+# Every target counts as a test; what a longer run once found is among the unit tests (tests/golden-errors).
+run_fuzz() {
+  local report
+  note "Fuzzing"
+  if ! command -v clang++ >/dev/null; then
+    echo "skipped: clang is not installed (scripts/setup.sh --tests)"
+    add 0 0 1
+    return
+  fi
+  report=$(mktemp)
+  "$root/scripts/fuzz.sh" --seconds 10 --json "$report" || true
+  add "$(jq 'map(select(.findings == 0 and .executions > 0)) | length' "$report" || echo 0)" \
+    "$(jq 'map(select(.findings > 0 or .executions == 0)) | length' "$report" || echo 1)" 0
+  [[ -s $report ]] || add 0 1 0
+  rm -f "$report"
+}
+
 if ! "$root/scripts/setup.sh" --tests; then
   add 0 1 0
   finish
@@ -101,5 +118,6 @@ if ((!quick)); then
   # Suites whose name begins with Slow take minutes under the sanitizers; the structure tests read the release objects.
   export UBSAN_OPTIONS=print_stacktrace=1
   run_ctest asan-ubsan --label-exclude structure --exclude-regex '^[a-z]+\.Slow' || true
+  run_fuzz
 fi
 finish

@@ -144,6 +144,7 @@ Expected<std::string> read_file(const std::string& path, uint64_t max_bytes) {
     text.append(buffer, static_cast<size_t>(in.gcount()));
     if (text.size() > max_bytes) return too_large();
   }
+  if (in.bad()) return fail(ErrorCode::kIo, "{}: reading it failed", path);
   return text;
 }
 

@@ -42,7 +42,9 @@ Expected<convert::CheckResult> check(const Options& o, std::optional<seal::Signe
   if (!o.public_key.empty()) {
     SHOEHORN_TRY(signature, seal::verify_file(o.file, o.public_key, o.signature, progress));
   }
-  return convert::check_model(o.file, o.check, progress);
+  convert::CheckOptions options = o.check;
+  options.look_beside = !o.write_manifest;  // what it says is about to be replaced
+  return convert::check_model(o.file, options, progress);
 }
 
 Json to_json(const convert::CheckResult& result, const std::string& source) {

@@ -29,7 +29,7 @@ Expected<Expectation> expected_hashes(const ModelSource& source, const CheckOpti
   std::error_code error;
   std::filesystem::path beside = source.path();
   if (!beside.has_filename()) beside = beside.parent_path();  // "DIRECTORY/"
-  if (manifest.empty() && std::filesystem::exists(beside.string() + ".manifest", error))
+  if (manifest.empty() && options.look_beside && std::filesystem::exists(beside.string() + ".manifest", error))
     manifest = beside.string() + ".manifest";
   std::vector<io::TensorHash> hashes;
   if (!manifest.empty()) {

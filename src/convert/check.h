@@ -14,6 +14,7 @@ namespace shoehorn::convert {
 
 struct CheckOptions {
   std::string manifest = {};  ///< "": FILE.manifest where there is one
+  bool look_beside = true;    ///< where `manifest` is ""
   std::string source = {};    ///< a checkpoint or GGUF that it was made of, to compare with; "": none
   int n_threads = 0;          ///< 0: default_thread_count()
 };

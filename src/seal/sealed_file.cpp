@@ -217,7 +217,7 @@ Expected<MappedFile> open_sealed(const MappedFile& sealed, const Key& key) {
       return unseal(sealed, key, into, [](std::span<const std::byte>) { return Status(); });
     });
   }();
-  if (!opened) return annotate(opened.error(), sealed.path());
+  if (!opened && !opened.error().message.starts_with(sealed.path())) return annotate(opened.error(), sealed.path());
   return opened;
 }
 

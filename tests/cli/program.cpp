@@ -13,7 +13,8 @@
 
 namespace shoehorn::test {
 
-Program::Program(std::vector<std::string> arguments, const std::string& input, const std::map<std::string, std::string>& environment)
+Program::Program(std::vector<std::string> arguments, const std::string& input, const std::map<std::string, std::string>& environment,
+                 const std::function<void()>& in_child)
     : dir_(temp_dir()) {
   write_text(dir_ + "/in", input);
   pid_ = fork();
@@ -25,6 +26,7 @@ Program::Program(std::vector<std::string> arguments, const std::string& input, c
   redirect(dir_ + "/in", O_RDONLY, STDIN_FILENO);
   redirect(dir_ + "/out", O_WRONLY | O_CREAT, STDOUT_FILENO);
   redirect(dir_ + "/err", O_WRONLY | O_CREAT, STDERR_FILENO);
+  if (in_child) in_child();
   for (const auto& [name, value] : environment) setenv(name.c_str(), value.c_str(), 1);
   std::vector<char*> argv = {const_cast<char*>(SHOEHORN_BINARY)};
   for (auto& argument : arguments) argv.push_back(argument.data());

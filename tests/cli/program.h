@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -19,7 +20,9 @@ struct Result {
 /// A run of shoehorn with its own stdin, stdout and stderr files.
 class Program {
  public:
-  explicit Program(std::vector<std::string> arguments, const std::string& input = "", const std::map<std::string, std::string>& environment = {});
+  /// `in_child` runs in the new process, before shoehorn does.
+  explicit Program(std::vector<std::string> arguments, const std::string& input = "", const std::map<std::string, std::string>& environment = {},
+                   const std::function<void()>& in_child = {});
   ~Program();
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;

@@ -7,16 +7,18 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <thread>
 #include <utility>
 #include <vector>
 
-#include "base/descriptor.h"
 #include "base/checked.h"
+#include "base/descriptor.h"
 #include "base/memory.h"
 
 namespace shoehorn {
@@ -90,7 +92,44 @@ Expected<const std::byte*> copy(int fd, size_t size, const std::string& path) {
   return data;
 }
 
+// Fixed storage: a signal's handler may neither lock nor allocate.
+struct Region {
+  std::atomic<const std::byte*> begin{nullptr};
+  std::atomic<size_t> size{0};
+  std::atomic<char*> path{nullptr};
+};
+std::array<Region, 256> regions;
+
+void register_region(const std::byte* begin, size_t size, const std::string& path) {
+  for (Region& region : regions) {
+    const std::byte* none = nullptr;
+    if (!region.begin.compare_exchange_strong(none, begin)) continue;
+    region.path.store(strdup(path.c_str()));
+    region.size.store(size);
+    return;
+  }
+}
+
+void unregister_region(const std::byte* begin) {
+  for (Region& region : regions) {
+    if (region.begin.load() != begin) continue;
+    region.size.store(0);
+    free(region.path.exchange(nullptr));
+    region.begin.store(nullptr);
+    return;
+  }
+}
+
 }  // namespace
+
+const char* mapped_path_at(const void* address) {
+  const auto* const at = static_cast<const std::byte*>(address);
+  for (const Region& region : regions) {
+    const std::byte* const begin = region.begin.load();
+    if (begin != nullptr && at >= begin && at < begin + region.size.load()) return region.path.load();
+  }
+  return nullptr;
+}
 
 MappedFile::MappedFile(MappedFile&& other) noexcept { *this = std::move(other); }
 
@@ -103,7 +142,9 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 }
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
+  if (data_ == nullptr) return;
+  if (mode_ == FileMode::kMap) unregister_region(data_);
+  munmap(const_cast<std::byte*>(data_), size_);
 }
 
 Expected<MappedFile> MappedFile::open(const std::string& path, FileMode mode) {
@@ -125,6 +166,7 @@ Expected<MappedFile> MappedFile::open(const std::string& path, FileMode mode) {
     void* data = mmap(nullptr, size, PROT_READ, MAP_SHARED, fd.value, 0);
     if (data == MAP_FAILED) return fail(ErrorCode::kIo, "{}: cannot map {} bytes: {}", path, size, std::strerror(errno));
     file.data_ = static_cast<const std::byte*>(data);
+    register_region(file.data_, size, path);
   }
   file.size_ = size;
   return file;

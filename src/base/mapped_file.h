@@ -16,6 +16,10 @@ enum class FileMode {
   kCopy,  ///< read into memory of the process's own, in huge pages where the system has them; stays until the end
 };
 
+/// The path of the file that is mapped at this address, nullptr when none is: for a handler of SIGBUS, which a mapped file raises when it became
+/// shorter or its disk fails. Async-signal-safe; knows the first 256 files that are mapped at a time.
+const char* mapped_path_at(const void* address);
+
 /// Owns the memory; views into bytes() live as long as it does. Movable, not copyable. Thread-safe for reading.
 class MappedFile {
  public:

@@ -7,9 +7,11 @@
 #include <cmath>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 
 #include "base/cleanup.h"
+#include "base/mapped_file.h"
 #include "cli/command.h"
 
 namespace shoehorn::cli {
@@ -110,7 +112,29 @@ bool interrupted() {
 }
 void clear_interrupt() { interrupts.store(0); }
 
+namespace {
+
+/// A mapped file that became shorter, or a disk that cannot read it: an error like others, only that no call returns it.
+void on_bus_error(int, siginfo_t* info, void*) {
+  const auto say = [](const char* text) {
+    if (::write(STDERR_FILENO, text, std::strlen(text)) < 0) return;
+  };
+  const char* const path = mapped_path_at(info->si_addr);
+  say("shoehorn: ");
+  say(path != nullptr ? path : "a mapped file");
+  say(": cannot be read any more: it became shorter while it was open, or its disk fails\n");
+  remove_registered_files();
+  ::_exit(kExitFailed);
+}
+
+}  // namespace
+
 void install_signal_handlers() {
+  struct sigaction on_bus = {};
+  on_bus.sa_sigaction = on_bus_error;
+  sigemptyset(&on_bus.sa_mask);
+  on_bus.sa_flags = SA_SIGINFO;
+  sigaction(SIGBUS, &on_bus, nullptr);
   struct sigaction action = {};
   action.sa_handler = on_signal;
   sigemptyset(&action.sa_mask);

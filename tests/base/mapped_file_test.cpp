@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <filesystem>
 #include <string_view>
@@ -194,6 +195,36 @@ TEST(AvailableMemory, IsWhatTheTightestGroupHasLeft) {
   test::write_text(groups + "/memory/memory.usage_in_bytes", "800000\n");
   test::write_text(groups + "/memory/memory.stat", "total_inactive_file 300000\ninactive_file 1\n");
   EXPECT_EQ(available_memory(root), 400'000u);
+}
+
+TEST(MappedFile, KnowsWhatIsMappedAtAnAddress) {
+  const std::string path = test::temp_dir() + "/file";
+  test::write_text(path, std::string(10'000, 'x'));
+  const std::byte* inside = nullptr;
+  {
+    ASSERT_EXPECTED(const auto file, MappedFile::open(path));
+    inside = file.bytes().data() + 9'999;
+    EXPECT_STREQ(mapped_path_at(inside), path.c_str());
+    EXPECT_EQ(mapped_path_at(inside + 1), nullptr);
+    EXPECT_EQ(mapped_path_at(&path), nullptr);
+  }
+  EXPECT_EQ(mapped_path_at(inside), nullptr);
+}
+
+TEST(MappedFile, MadeOnesAreWhatFillsThem) {
+  ASSERT_EXPECTED(const auto made, MappedFile::made("name", 5000, [](std::span<std::byte> into) {
+                    std::ranges::fill(into, std::byte{7});
+                    return Status();
+                  }));
+  EXPECT_EQ(made.path(), "name");
+  EXPECT_EQ(made.bytes().size(), 5000u);
+  EXPECT_EQ(made.bytes()[4999], std::byte{7});
+  const auto failed = MappedFile::made("name", 10, [](std::span<std::byte>) -> Status { return fail(ErrorCode::kInvalid, "no"); });
+  ASSERT_FALSE(failed.has_value());
+  EXPECT_EQ(failed.error().message, "no");
+  const auto too_large = MappedFile::made("name", size_t{1} << 46, [](std::span<std::byte>) { return Status(); });
+  ASSERT_FALSE(too_large.has_value());
+  EXPECT_EQ(too_large.error().code, ErrorCode::kTooLarge);
 }
 
 }  // namespace

@@ -278,6 +278,23 @@ TEST_P(HostileFiles, AreRefused) {
   EXPECT_FALSE(fs::exists("INJECTED"));
 }
 
+TEST(HostileFiles, OneThatBecomesShorterWhileItIsReadIsAnError) {
+  const std::string dir = test::temp_dir(), file = dir + "/model.gguf", text = dir + "/text.txt";
+  fs::copy_file(good_gguf(), file);
+  std::string words;
+  for (int i = 0; i < 200'000; ++i) words += "a b ";
+  test::write_text(text, words);
+  test::Program program({"perplexity", "-m", file, "-f", text, "-c", "64", "-q"});
+  const auto mapped = [&] {
+    return test::read_text("/proc/" + std::to_string(program.pid()) + "/maps").find(file) != std::string::npos;
+  };
+  while (program.running() && !mapped()) usleep(1000);
+  ASSERT_EQ(truncate(file.c_str(), 0), 0);
+  const Result result = program.wait();
+  EXPECT_EQ(result.exit_code, 1) << result.err;
+  EXPECT_NE(result.err.find(file), std::string::npos) << result.err;
+}
+
 TEST(HostileFiles, TheGoodOneIsTaken) {
   for (const Strings& command : {Strings{"inspect", good_gguf()}, Strings{"verify", good_gguf()},
                                  Strings{"run", "-m", good_gguf(), "-p", "a", "-n", "1"}}) {

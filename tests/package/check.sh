@@ -30,7 +30,7 @@ unpacks() { dpkg-deb -x "$package" "$tree" && dpkg-deb -e "$package" "$tree/DEBI
 sums_agree() { (cd "$tree" && md5sum --quiet -c DEBIAN/md5sums); }
 is_portable() {
   local needed
-  needed=$(readelf -d "$tree/usr/bin/shoehorn" | grep NEEDED) && ! grep -E 'libstdc|libgcc|fmt|edit|utf8proc|torch' <<<"$needed"
+  needed=$(readelf -d "$tree/usr/bin/shoehorn" | grep NEEDED) && ! grep -E 'libstdc|libgcc|fmt|edit|utf8proc|sodium|torch' <<<"$needed"
 }
 starts() { [[ $(program --version) == "$(build/shoehorn --version)" ]]; }
 quantizes() {

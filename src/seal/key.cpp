@@ -13,7 +13,7 @@
 
 #include "base/descriptor.h"
 #include "base/output_file.h"
-#include "seal/sodium.h"
+#include "seal/libsodium.h"
 
 namespace shoehorn::seal {
 namespace {

@@ -8,7 +8,7 @@
 
 #include "base/memory.h"
 #include "base/output_file.h"
-#include "seal/sodium.h"
+#include "seal/libsodium.h"
 
 namespace shoehorn::seal {
 namespace {

@@ -103,7 +103,7 @@ TEST_F(SandboxTest, WhileReadingOnlyWhatWasNamedIsRead) {
       REQUIRE(opens(others + "/c", O_WRONLY) == EACCES);
       REQUIRE(opens(mine + "/new", O_WRONLY | O_CREAT) == EACCES);
       REQUIRE(unlink((mine + "/below/a").c_str()) != 0 && errno == EACCES);
-      REQUIRE(truncate((mine + "/below/a").c_str(), 0) != 0 && errno == EACCES);
+      REQUIRE(truncate((mine + "/below/a").c_str(), 0) != 0 && (errno == EACCES || errno == EPERM));
       REQUIRE(in_a_thread([&] { return opens(others + "/b"); }) == EACCES);
     }
     if (sandbox->connections) REQUIRE(connects(9) == EACCES);

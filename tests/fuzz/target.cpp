@@ -48,11 +48,14 @@ const Target* find_target(std::string_view name) {
 }
 
 Scratch::Scratch() {
-  const bool in_memory = std::filesystem::exists("/dev/shm");
-  std::string pattern = (in_memory ? std::string("/dev/shm") : std::filesystem::temp_directory_path().string()) + "/" +
-                        kScratch + "XXXXXX";
-  if (mkdtemp(pattern.data()) == nullptr) std::abort();
-  path_ = pattern;
+  // In memory where this user may write there.
+  for (const std::string& parent : {std::string("/dev/shm"), std::filesystem::temp_directory_path().string()}) {
+    std::string pattern = parent + "/" + kScratch + "XXXXXX";
+    if (mkdtemp(pattern.data()) == nullptr) continue;
+    path_ = pattern;
+    return;
+  }
+  std::abort();
 }
 
 Scratch::~Scratch() {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Kills every command that writes at many points, and injects read errors, write errors, full disks and short writes (tests/crash).
+# Kills commands that write at many points, and injects read errors, write errors, full disks and short writes (tests/crash).
 #   crash.sh [--points N] [COMMAND...]     kills for each command (200), a quarter as many of each other fault; all commands when none is named
 #   --json FILE                            the table as JSON
 # Ends with a table: command, fault, how often, what was there afterwards, bytes lost. Exit status 1 when anything was lost.

@@ -40,11 +40,10 @@ most_findings=3
 # build_all PRESET
 build_all() {
   note "Building ($1)"
-  local target log
+  local log
   log=$(build_dir "$1")/build.log
   mkdir -p "$(build_dir "$1")"
-  build "$1" write_seeds >"$log" 2>&1 || die "the build failed: $log"
-  for target in "${targets[@]}"; do build "$1" "fuzz_$target" >>"$log" 2>&1 || die "the build of fuzz_$target failed: $log"; done
+  build "$1" fuzzers >"$log" 2>&1 || die "the build failed: $log"
 }
 
 found() { find "$findings" -name "$1-*" -type f | wc -l; }
@@ -61,7 +60,9 @@ fuzz() {
     read -r user system <"$log.time"
     used=$(awk -v a="$used" -v b="$user" -v c="$system" 'BEGIN { print a + b + c }')
     n=$(awk '/^stat::number_of_executed_units/ { print $2 }' "$log")
-    runs=$((runs + ${n:-0}))
+    # Without figures it did not run, and would not the next time.
+    [[ -n $n ]] || { warn "$target: see $log" && break; }
+    runs=$((runs + n))
   done
   local before_used=0 before_runs=0
   if [[ -f $totals/$target ]]; then read -r before_used before_runs <"$totals/$target"; fi

@@ -102,9 +102,12 @@ run_fuzz() {
   fi
   report=$(mktemp)
   "$root/scripts/fuzz.sh" --seconds 10 --json "$report" || true
-  add "$(jq 'map(select(.findings == 0 and .executions > 0)) | length' "$report" || echo 0)" \
-    "$(jq 'map(select(.findings > 0 or .executions == 0)) | length' "$report" || echo 1)" 0
-  [[ -s $report ]] || add 0 1 0
+  if [[ -s $report ]]; then
+    add "$(jq 'map(select(.findings == 0 and .executions > 0)) | length' "$report")" \
+      "$(jq 'map(select(.findings > 0 or .executions == 0)) | length' "$report")" 0
+  else
+    add 0 1 0
+  fi
   rm -f "$report"
 }
 

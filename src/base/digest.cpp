@@ -6,8 +6,6 @@
 #include <algorithm>
 #include <array>
 
-#include "base/mapped_file.h"
-
 namespace shoehorn {
 
 struct Digest::Context {
@@ -37,16 +35,9 @@ std::string Digest::hex() {
   return out;
 }
 
-Expected<std::string> file_digest(const std::string& path, Digest::Kind kind) {
-  constexpr size_t kPiece = size_t{16} << 20;
-  SHOEHORN_TRY(const auto file, MappedFile::open(path));
-  const auto bytes = file.bytes();
-  Digest digest(kind, bytes.size());
-  for (size_t at = 0; at < bytes.size(); at += kPiece) {
-    const auto piece = bytes.subspan(at, std::min(kPiece, bytes.size() - at));
-    digest.add(piece);
-    file.release(piece);
-  }
+std::string sha256_of(std::span<const std::byte> bytes) {
+  Digest digest;
+  digest.add(bytes);
   return digest.hex();
 }
 

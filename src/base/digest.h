@@ -5,8 +5,7 @@
 #include <memory>
 #include <span>
 #include <string>
-
-#include "base/status.h"
+#include <string_view>
 
 namespace shoehorn {
 
@@ -31,8 +30,8 @@ class Digest {
   std::unique_ptr<Context> context_;
 };
 
-/// Of a file in the file system. Fails with kIo or kNotFound.
-Expected<std::string> file_digest(const std::string& path, Digest::Kind kind);
+/// The SHA-256 of bytes that are there as a whole.
+std::string sha256_of(std::span<const std::byte> bytes);
 
 /// True for `n_digits` lower-case hexadecimal digits.
 bool is_hex(std::string_view text, size_t n_digits);

@@ -39,6 +39,12 @@ template <class... Args>
   return tl::unexpected<Error>(std::move(error));
 }
 
+/// The same unless the message begins with it already: for errors of several functions, some of which know the file's name.
+[[nodiscard]] inline tl::unexpected<Error> annotate_once(Error error, std::string_view context) {
+  if (error.message.starts_with(context)) return tl::unexpected<Error>(std::move(error));
+  return annotate(std::move(error), context);
+}
+
 }  // namespace shoehorn
 
 #define SHOEHORN_CONCAT_INNER(a, b) a##b

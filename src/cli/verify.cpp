@@ -82,10 +82,8 @@ Status verify(const Options& o) {
   }
   if (!result) return tl::unexpected<Error>(result.error());
   if (o.write_manifest) {
-    std::filesystem::path model = o.file;
-    if (!model.has_filename()) model = model.parent_path();
-    const std::string path = o.check.manifest.empty() ? model.string() + ".manifest" : o.check.manifest;
-    SHOEHORN_RETURN_IF_ERROR(io::write_manifest(result->hashes, model.filename().string(), path));
+    const std::string path = io::manifest_path(o.file);
+    SHOEHORN_RETURN_IF_ERROR(io::write_manifest(result->hashes, std::filesystem::path(path).stem().string(), path));
     remark("wrote " + path);
   }
   if (o.json) return {};
@@ -113,17 +111,15 @@ std::function<Status()> define_verify(CLI::App& app) {
   add_model_option(app, "FILE", o->file, "GGUF file or checkpoint directory")->required();
   add_model_option(app, "--deep", o->check.source,
                    "Compare with what it was made of, a checkpoint or GGUF: tokens, and every tensor's error");
-  const auto* manifest =
+  auto* const manifest =
       app.add_option("--manifest", o->check.manifest,
                      "Hashes to compare with, as llama.cpp's gguf-hash --sha256 writes them (default: FILE.manifest, "
                      "where it is, else what the file says of itself)");
-  app.add_flag("--write-manifest", o->write_manifest, "Write the hashes to FILE.manifest")
-      ->excludes(const_cast<CLI::Option*>(manifest));
-  const auto* key = app.add_option(
+  app.add_flag("--write-manifest", o->write_manifest, "Write the hashes to FILE.manifest")->excludes(manifest);
+  auto* const key = app.add_option(
       "--key", o->public_key,
       "The public key that must have signed it, in FILE.minisig: a file, or the key itself (ours or minisign's)");
-  app.add_option("--signature", o->signature, "The signature, where it is not FILE.minisig")
-      ->needs(const_cast<CLI::Option*>(key));
+  app.add_option("--signature", o->signature, "The signature, where it is not FILE.minisig")->needs(key);
   app.add_option("-t,--threads", o->check.n_threads, "Threads (default: the CPUs this process may use)")
       ->check(CLI::Range(1, 1024));
   app.add_flag("--json", o->json, "Print one JSON object");

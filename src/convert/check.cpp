@@ -27,10 +27,8 @@ Expected<Expectation> expected_hashes(const ModelSource& source, const CheckOpti
   Expectation out;
   std::string manifest = options.manifest;
   std::error_code error;
-  std::filesystem::path beside = source.path();
-  if (!beside.has_filename()) beside = beside.parent_path();  // "DIRECTORY/"
-  if (manifest.empty() && options.look_beside && std::filesystem::exists(beside.string() + ".manifest", error))
-    manifest = beside.string() + ".manifest";
+  const std::string beside = io::manifest_path(source.path());
+  if (manifest.empty() && options.look_beside && std::filesystem::exists(beside, error)) manifest = beside;
   std::vector<io::TensorHash> hashes;
   if (!manifest.empty()) {
     SHOEHORN_TRY(auto read, io::read_manifest(manifest));
@@ -158,7 +156,8 @@ Expected<SourceDifference> compare_tensor(const SourceTensor& tensor, const Sour
 Status compare_with_source(const ModelSource& made, const CheckOptions& options, ThreadPool& pool, Progress& progress,
                            CheckResult& result) {
   SHOEHORN_TRY(const auto source, ModelSource::open(options.source, progress));
-  for (const char* key : {"tokenizer.ggml.model", "tokenizer.ggml.tokens", "tokenizer.ggml.merges", "tokenizer.ggml.scores"}) {
+  for (const char* key :
+       {"tokenizer.ggml.model", "tokenizer.ggml.tokens", "tokenizer.ggml.merges", "tokenizer.ggml.scores"}) {
     const io::GgufValue *ours = made.metadata().find(key), *theirs = source.metadata().find(key);
     if ((ours == nullptr) != (theirs == nullptr) || (ours != nullptr && *ours != *theirs))
       return fail(ErrorCode::kInvalid, "{} is not that of {}", key, options.source);
@@ -217,10 +216,7 @@ Expected<CheckResult> check_model(const std::string& path, const CheckOptions& o
     if (!options.source.empty()) SHOEHORN_RETURN_IF_ERROR(compare_with_source(source, options, pool, progress, result));
     return {};
   };
-  if (const Status checked = check(); !checked) {
-    if (checked.error().message.starts_with(path)) return tl::unexpected<Error>(checked.error());
-    return annotate(checked.error(), path);
-  }
+  if (const Status checked = check(); !checked) return annotate_once(checked.error(), path);
   return result;
 }
 

@@ -8,6 +8,7 @@
 #include <regex>
 
 #include "convert/row_stream.h"
+#include "tokenizer/vocab.h"
 
 namespace shoehorn::convert {
 namespace {
@@ -191,6 +192,9 @@ Expected<OutputReport> write_gguf(const ModelSource& source, const std::string& 
                                   Progress& progress) {
   const auto start = std::chrono::steady_clock::now();
   SHOEHORN_RETURN_IF_ERROR(refuse_quantized_source(source, options));
+  // A GGUF's vocabulary is copied as it is: what no engine could read is refused here, not where the copy is opened.
+  if (source.from_gguf() && source.metadata().contains("tokenizer.ggml.model"))
+    SHOEHORN_RETURN_IF_ERROR(tokenizer::vocab_from_gguf(source.metadata(), source.path()));
   SHOEHORN_TRY(const auto types, choose_output_types(source, options));
   SHOEHORN_TRY(const auto importance, importance_of(source, types, options, progress));
 

@@ -155,8 +155,6 @@ Expected<ModelSource> ModelSource::from_file(const std::string& path) {
   out.architecture_ = model.architecture;
   out.hparams_ = model.hparams;
   out.metadata_ = file->metadata();
-  // It is copied as it is: what no engine could read is refused here, not where it is opened.
-  if (out.metadata_.contains("tokenizer.ggml.model")) SHOEHORN_RETURN_IF_ERROR(tokenizer::vocab_from_gguf(out.metadata_, path));
   for (const char* key : {"split.no", "split.count", "split.tensors.count", "general.alignment"}) out.metadata_.erase(key);
   for (const io::GgufTensor& source : file->tensors()) {
     const quant::Format& format = quant::format(source.type);

@@ -1,21 +1,14 @@
 #include "fit/deploy.h"
 
 #include <filesystem>
-#include <sstream>
 
+#include "base/lines.h"
 #include "base/subprocess.h"
 #include "fit/probe.h"
 
 namespace shoehorn::fit {
 namespace {
 namespace fs = std::filesystem;
-
-std::vector<std::string> lines_of(const std::string& text) {
-  std::vector<std::string> out;
-  std::istringstream in(text);
-  for (std::string line; std::getline(in, line);) out.push_back(line);
-  return out;
-}
 
 /// Debian's name for what uname -m says.
 std::string architecture_of(const std::string& machine) {
@@ -41,10 +34,10 @@ Expected<Greeting> greet(const SshHost& host, const std::string& directory, Prog
   if (lines.size() < 5) return fail(ErrorCode::kIo, "{}: it answers \"{}\"", host.name(), said);
   // A greeting that the user's shell prints comes first.
   const auto last = lines.end();
-  return Greeting{.machine = last[-5],
-                  .system = last[-4],
-                  .directory = last[-3],
-                  .installed = last[-1],
+  return Greeting{.machine = std::string(last[-5]),
+                  .system = std::string(last[-4]),
+                  .directory = std::string(last[-3]),
+                  .installed = std::string(last[-1]),
                   .has_dpkg = !last[-2].empty()};
 }
 

@@ -16,13 +16,6 @@ constexpr int kAttempts = 3;
 
 std::string first_word(const std::string& text) { return text.substr(0, text.find_first_of(" \n")); }
 
-/// The SHA-256 of the first bytes of a file.
-std::string digest_of(std::span<const std::byte> bytes) {
-  Digest digest(Digest::Kind::kSha256, bytes.size());
-  digest.add(bytes);
-  return digest.hex();
-}
-
 }  // namespace
 
 Expected<SshHost> SshHost::open(const std::string& host, const std::vector<std::string>& options) {
@@ -72,7 +65,7 @@ Expected<std::string> SshHost::run(const std::string& script, Progress& progress
 Expected<SshHost::Copied> SshHost::copy(const std::string& file, const std::string& path, Progress& progress) const {
   SHOEHORN_TRY(const auto mapped, MappedFile::open(file));
   const std::span<const std::byte> bytes = mapped.bytes();
-  Copied out = {.sha256 = digest_of(bytes), .bytes = bytes.size()};
+  Copied out = {.sha256 = sha256_of(bytes), .bytes = bytes.size()};
   const std::string final = shell_word(path), part = shell_word(path + ".part");
   SHOEHORN_TRY(const std::string there, run(fmt::format("[ -f {0} ] && sha256sum {0} || true", final), progress));
   if (first_word(there) == out.sha256) {
@@ -88,7 +81,7 @@ Expected<SshHost::Copied> SshHost::copy(const std::string& file, const std::stri
     uint64_t begin = std::strtoull(state.c_str(), nullptr, 10);
     const size_t line = state.find('\n');
     const std::string digest = line == state.npos ? "" : first_word(state.substr(line + 1));
-    if (begin > bytes.size() || digest != digest_of(bytes.first(begin))) begin = 0;
+    if (begin > bytes.size() || digest != sha256_of(bytes.first(begin))) begin = 0;
     if (!resumed) out.resumed_at = begin;
     resumed = true;
     progress.begin("copying " + fs::path(file).filename().string(), bytes.size());

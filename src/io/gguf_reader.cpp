@@ -183,8 +183,8 @@ Expected<GgufFile> GgufFile::open(const std::string& path, FileMode mode) {
   GgufFile file;
   file.path_ = path;
   const auto with_path = [](const std::string& name, Status status) -> Status {
-    if (status || status.error().message.starts_with(name)) return status;
-    return annotate(status.error(), name);
+    if (status) return status;
+    return annotate_once(status.error(), name);
   };
   SHOEHORN_RETURN_IF_ERROR(with_path(path, file.open_part(path, mode, true)));
   const uint64_t count = file.metadata_.get_uint("split.count").value_or(1);

@@ -140,6 +140,8 @@ void GgufWriter::hash_tensors() {
   hashes_ = true;
   hashed_.clear();
   for (const Info& info : tensors_) hashed_.push_back({std::string(64, '0'), quant::format(info.type).name, info.name});
+  // Last, also where the metadata was copied from a file that had hashes: the same file whatever it is made of.
+  metadata_.erase(kTensorHashes);
   metadata_.set(kTensorHashes, to_gguf(hashed_));
 }
 
@@ -167,6 +169,8 @@ Status GgufWriter::complete() {
   }
   if (!hashes_) return {};
   hashes_ = false;
+  // Last, also where the metadata was copied from a file that had hashes: the same file whatever it is made of.
+  metadata_.erase(kTensorHashes);
   metadata_.set(kTensorHashes, to_gguf(hashed_));
   return write_header();
 }

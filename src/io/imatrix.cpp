@@ -207,18 +207,24 @@ Status write_legacy(const Imatrix& imatrix, const std::string& path) {
       return fail(ErrorCode::kTooLarge, "entry {}: {} values and {} tokens do not fit a .dat", name,
                   entry.in_sum2.size(), most);
     }
+    if (name.empty()) return fail(ErrorCode::kInvalid, "a .dat has no entries without a name");
     out.put(name);
     out.put(n_calls);
     out.put(entry.in_sum2.size());
     for (size_t i = 0; i < entry.in_sum2.size(); ++i) {
       const uint64_t count = entry.counts[i / entry.n_cols()];
       const double mean = count == 0 ? 1 : entry.in_sum2[i] / static_cast<double>(count);
-      const auto value = static_cast<float>(mean * static_cast<double>(n_calls));
+      const double scaled = mean * static_cast<double>(n_calls);
+      if (!is_sum(scaled)) return fail(ErrorCode::kTooLarge, "entry {}: channel {} is {}, no float", name, i, scaled);
+      const auto value = static_cast<float>(scaled);
       out.put(std::as_bytes(std::span(&value, 1)));
     }
   }
   out.put(std::max<uint64_t>(1, imatrix.chunk_count));
-  out.put(imatrix.datasets.empty() ? std::string_view() : std::string_view(imatrix.datasets.back()));
+  const std::string_view dataset = imatrix.datasets.empty() ? std::string_view() : std::string_view(imatrix.datasets.back());
+  if (dataset.size() > kMaxNameBytes)
+    return fail(ErrorCode::kTooLarge, "the dataset's name has {} bytes, a .dat takes {}", dataset.size(), kMaxNameBytes);
+  out.put(dataset);
   SHOEHORN_TRY(auto file, OutputFile::create(path, out.bytes().size()));
   SHOEHORN_RETURN_IF_ERROR(file.write(out.bytes()));
   return file.commit();
@@ -256,7 +262,7 @@ Expected<Imatrix> read_imatrix(const std::string& path, uint32_t legacy_chunk_si
   if (file.bytes().size() >= sizeof magic) std::memcpy(&magic, file.bytes().data(), sizeof magic);
   auto imatrix = magic == kGgufMagic ? read_gguf(path) : read_legacy(file.bytes(), legacy_chunk_size);
   if (imatrix && imatrix->entries.empty()) imatrix = fail(ErrorCode::kInvalid, "has no entries");
-  if (!imatrix && !imatrix.error().message.starts_with(path)) return annotate(imatrix.error(), path);
+  if (!imatrix) return annotate_once(imatrix.error(), path);
   return imatrix;
 }
 
@@ -266,7 +272,9 @@ Status write_imatrix(const Imatrix& imatrix, const std::string& path) {
   for (const auto& [name, entry] : imatrix.entries) {
     if (!in_float_range(entry)) return fail(ErrorCode::kTooLarge, "{}: a sum of entry {} is no float", path, name);
   }
-  return path.ends_with(".dat") ? write_legacy(imatrix, path) : write_gguf(imatrix, path);
+  const Status written = path.ends_with(".dat") ? write_legacy(imatrix, path) : write_gguf(imatrix, path);
+  if (!written) return annotate_once(written.error(), path);
+  return {};
 }
 
 Expected<Imatrix> merge(Imatrix a, const Imatrix& b) {

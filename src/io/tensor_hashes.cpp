@@ -1,8 +1,9 @@
 #include "io/tensor_hashes.h"
 
 #include <algorithm>
-#include <sstream>
+#include <filesystem>
 
+#include "base/lines.h"
 #include "base/output_file.h"
 
 namespace shoehorn::io {
@@ -41,15 +42,17 @@ Expected<std::vector<TensorHash>> tensor_hashes(const GgufMetadata& metadata) {
   return out;
 }
 
+std::string manifest_path(const std::string& model) {
+  const std::filesystem::path path = model;
+  return (path.has_filename() ? path : path.parent_path()).string() + ".manifest";  // also of "DIRECTORY/"
+}
+
 Expected<Manifest> read_manifest(const std::string& path) {
   SHOEHORN_TRY(const std::string text, read_file(path, kMaxManifestBytes));
   Manifest out;
-  std::istringstream lines(text);
   size_t number = 0;
-  for (std::string whole; std::getline(lines, whole);) {
+  for (std::string_view line : lines_of(text)) {
     ++number;
-    if (!whole.empty() && whole.back() == '\r') whole.pop_back();
-    std::string_view line = whole;
     if (take_word(line) != "sha256") continue;
     const std::string_view hex = take_word(line);
     if (!is_hex(hex, kDigits) || line.empty())

@@ -23,6 +23,8 @@ struct Manifest {
   std::vector<TensorHash> tensors;  ///< without types
   std::string all;                  ///< of all tensors' bytes; "" when the manifest does not say
 };
+/// Where the manifest of a file or a directory is: MODEL.manifest.
+std::string manifest_path(const std::string& model);
 /// Lines of other digests are passed over. Fails naming file and line, and when there is no SHA-256 in it.
 Expected<Manifest> read_manifest(const std::string& path);
 /// `file`: what the manifest is of, without folders.

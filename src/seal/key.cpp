@@ -100,7 +100,8 @@ Expected<Key> read_passphrase(bool confirm) {
 
 }  // namespace
 
-Secret::~Secret() { sodium_memzero(bytes_.data(), bytes_.size()); }
+// All that it holds room for: what was moved elsewhere from a short text is still in its place.
+Secret::~Secret() { sodium_memzero(bytes_.data(), bytes_.capacity()); }
 
 Expected<Key> read_key(const std::string& source, bool confirm) {
   if (source == "prompt") return read_passphrase(confirm);

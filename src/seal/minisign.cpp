@@ -4,8 +4,8 @@
 #include <cstring>
 #include <ctime>
 #include <filesystem>
-#include <vector>
 
+#include "base/lines.h"
 #include "base/mapped_file.h"
 #include "base/output_file.h"
 #include "seal/libsodium.h"
@@ -62,18 +62,6 @@ bool from_base64(std::string_view text, T& value) {
 std::string name_of(const KeyId& id) {
   std::string out;
   for (size_t i = id.size(); i-- > 0;) out += fmt::format("{:02X}", id[i]);
-  return out;
-}
-
-std::vector<std::string> lines_of(const std::string& text) {
-  std::vector<std::string> out;
-  for (size_t at = 0; at < text.size();) {
-    const size_t end = std::min(text.find('\n', at), text.size());
-    std::string line = text.substr(at, end - at);
-    if (line.ends_with('\r')) line.pop_back();
-    out.push_back(std::move(line));
-    at = end + 1;
-  }
   return out;
 }
 
@@ -219,7 +207,7 @@ Expected<Signed> verify_file(const std::string& file, const std::string& public_
                 "{}: a signature of the file itself, as minisign -l makes; signatures of its hash are supported", path);
   if (signature.id != key.id)
     return fail(ErrorCode::kInvalid, "{}: key {} signed it, not {}", path, name_of(signature.id), name_of(key.id));
-  const std::string comment = lines[2].substr(kTrusted.size());
+  const std::string comment(lines[2].substr(kTrusted.size()));
   const std::string both = with_comment(signature, comment);
   if (crypto_sign_verify_detached(of_both.data(), raw(both), both.size(), key.key) != 0)
     return fail(ErrorCode::kInvalid, "{}: the signature or its comment was changed", path);

@@ -96,8 +96,8 @@ Expected<Header> read_header(std::span<const std::byte> bytes) {
   return header;
 }
 
-/// Calls chunk(plain) for all chunks in order, each after it was authenticated. Plain bytes go to `into` when it is as
-/// large as all of them, else to memory that is used again.
+/// Calls chunk(plain) for all chunks in order, each after it was authenticated. Plain bytes go to `into`, which is as
+/// large as all of them, or, when it is empty, to memory that is used again.
 Status unseal(const MappedFile& sealed, const Key& key, std::span<std::byte> into,
               const std::function<Status(std::span<const std::byte>)>& chunk) {
   SHOEHORN_RETURN_IF_ERROR(start_sodium());
@@ -116,29 +116,25 @@ Status unseal(const MappedFile& sealed, const Key& key, std::span<std::byte> int
   if (crypto_secretstream_xchacha20poly1305_init_pull(&stream.state, header.stream, secret.data()) != 0)
     return fail(ErrorCode::kInvalid, "its header was changed");
   const uint64_t n = chunk_count(header);
-  std::vector<std::byte> buffer(into.size() == header.plain_bytes && !into.empty() ? 0 : header.chunk_bytes);
+  Secret buffer(std::string(into.empty() ? header.chunk_bytes : 0, '\0'));
   size_t at = sizeof header;
   for (uint64_t i = 0; i < n; ++i) {
     const uint64_t plain = std::min<uint64_t>(header.chunk_bytes, header.plain_bytes - i * header.chunk_bytes);
     const auto cipher = bytes.subspan(at, plain + kTagBytes);
-    std::byte* const out = buffer.empty() ? into.data() + i * header.chunk_bytes : buffer.data();
+    auto* const out =
+        into.empty() ? buffer.data() : reinterpret_cast<unsigned char*>(into.data()) + i * header.chunk_bytes;
     unsigned char tag = 0;
-    const bool good = crypto_secretstream_xchacha20poly1305_pull(
-                          &stream.state, reinterpret_cast<unsigned char*>(out), nullptr, &tag, raw(cipher),
-                          cipher.size(), reinterpret_cast<const unsigned char*>(&header), sizeof header) == 0;
+    const bool good =
+        crypto_secretstream_xchacha20poly1305_pull(&stream.state, out, nullptr, &tag, raw(cipher), cipher.size(),
+                                                   reinterpret_cast<const unsigned char*>(&header), sizeof header) == 0;
     if (!good || (tag == crypto_secretstream_xchacha20poly1305_TAG_FINAL) != (i + 1 == n)) {
-      sodium_memzero(buffer.data(), buffer.size());
       return fail(ErrorCode::kInvalid, "was changed after it was sealed: chunk {} of {} is not what it was", i + 1, n);
     }
-    const Status taken = chunk({out, plain});
+    const Status taken = chunk(std::as_bytes(std::span(out, plain)));
     sealed.release(cipher);
-    if (!taken) {
-      sodium_memzero(buffer.data(), buffer.size());
-      return taken;
-    }
+    if (!taken) return taken;
     at += cipher.size();
   }
-  sodium_memzero(buffer.data(), buffer.size());
   return {};
 }
 
@@ -217,7 +213,7 @@ Expected<MappedFile> open_sealed(const MappedFile& sealed, const Key& key) {
       return unseal(sealed, key, into, [](std::span<const std::byte>) { return Status(); });
     });
   }();
-  if (!opened && !opened.error().message.starts_with(sealed.path())) return annotate(opened.error(), sealed.path());
+  if (!opened) return annotate_once(opened.error(), sealed.path());
   return opened;
 }
 

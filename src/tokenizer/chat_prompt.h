@@ -17,4 +17,7 @@ Expected<std::vector<Token>> encode_chat(const Tokenizer& tokenizer, const ChatT
 /// The same of inputs that name tools or further variables; the tokens' texts are filled in.
 Expected<std::vector<Token>> encode_chat(const Tokenizer& tokenizer, const ChatTemplate& chat_template, ChatInputs inputs);
 
+/// Fills in the texts of BOS and EOS, as templates write them.
+void name_special_tokens(const Tokenizer& tokenizer, ChatInputs& inputs);
+
 }  // namespace shoehorn::tokenizer

@@ -4,7 +4,7 @@
 #include <set>
 
 #include "tokenizer/byte_level.h"
-#include "tokenizer/chat_template.h"
+#include "tokenizer/chat_prompt.h"
 
 namespace shoehorn::tokenizer {
 namespace {
@@ -80,8 +80,7 @@ Expected<TemplateTest> test_template(const Tokenizer& tokenizer) {
   out.any = true;
   SHOEHORN_TRY(const auto chat, ChatTemplate::parse(vocab.chat_template));
   ChatInputs inputs;
-  if (vocab.bos) inputs.bos_token = tokenizer.piece(*vocab.bos, true);
-  if (vocab.eos) inputs.eos_token = tokenizer.piece(*vocab.eos, true);
+  name_special_tokens(tokenizer, inputs);
   const auto talk = [](bool with_system) {
     auto messages = ChatInputs::OrderedJson::array();
     if (with_system) messages.push_back(message("system", "Be-brief-and-kind."));

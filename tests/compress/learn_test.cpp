@@ -112,7 +112,7 @@ RotateOptions learning(const std::string& model, const std::string& out) {
 std::string read_weights(const std::string& directory) { return test::read_text(directory + "/model.safetensors"); }
 
 /// All windows are in every batch, so losses of steps are of the same text. Three bits leave something to gain.
-TEST(LearnRotations, TheLossFallsAndTheModelStaysTheSame) {
+TEST(SlowLearnRotations, TheLossFallsAndTheModelStaysTheSame) {
   const std::string dir = test::temp_dir();
   NoProgress progress;
   RotateOptions options = learning(test::source_dir() + "/models/fable-10m", dir + "/learned");
@@ -134,7 +134,7 @@ TEST(LearnRotations, TheLossFallsAndTheModelStaysTheSame) {
 }
 
 /// A kill between any two saved states: the bytes are those of a run in one piece.
-TEST(LearnRotations, GoesOnWhereItWasStopped) {
+TEST(SlowLearnRotations, GoesOnWhereItWasStopped) {
   const auto checkpoint = test::make_tiny_checkpoint(test::tiny_config());
   const std::string dir = test::temp_dir();
   NoProgress quiet;

@@ -90,12 +90,13 @@ struct Options {
 
 Status run_on_another(const Options& options) {
   if (options.overrides.head_dim) {
-    SHOEHORN_TRY(const uint64_t n, recut_heads(options.from, options.directory, static_cast<uint32_t>(*options.overrides.head_dim)));
+    SHOEHORN_TRY(const uint64_t n,
+                 recut_heads(options.from, options.directory, static_cast<uint32_t>(*options.overrides.head_dim)));
     std::printf("%s\n", Json{{"parameters", n}}.dump().c_str());
     return {};
   }
-  SHOEHORN_TRY(const uint64_t n, write_outliers({options.from, options.directory, options.outliers, options.seed, options.overrides.dtype,
-                                                 options.max_shard_bytes}));
+  SHOEHORN_TRY(const uint64_t n, write_outliers({options.from, options.directory, options.outliers, options.seed,
+                                                 options.overrides.dtype, options.max_shard_bytes}));
   std::printf("%s\n", Json{{"parameters", n}}.dump().c_str());
   return {};
 }
@@ -103,7 +104,7 @@ Status run_on_another(const Options& options) {
 Status run(const Options& options) {
   if (!options.from.empty()) return run_on_another(options);
   SHOEHORN_TRY(const ModelPlan plan, make_plan(options.like, options.overrides));
-  const auto tensors = tensor_plan(plan.config);
+  SHOEHORN_TRY(const auto tensors, tensor_plan(plan.config));
   const std::string dtype_name = json_or<std::string>(plan.config, "torch_dtype", "");
   const io::DType dtype = dtype_name == "float32"   ? io::DType::F32
                           : dtype_name == "float16" ? io::DType::F16
@@ -140,20 +141,28 @@ Status run(const Options& options) {
 }
 
 int main_inner(int argc, char** argv) {
-  CLI::App app("Writes a Hugging Face checkpoint with random weights, or one of another: with outliers, or with heads of another size.");
+  CLI::App app(
+      "Writes a Hugging Face checkpoint with random weights, or one of another: with outliers, or with heads of "
+      "another size.");
   Options options;
   Overrides& overrides = options.overrides;
   std::string jagged, dtype;
   auto* like = app.add_option("--like", options.like, "the model to imitate: " + preset_names());
-  auto* from = app.add_option("--from", options.from, "a checkpoint to give outliers, or heads of another size (--head-dim)")->excludes(like);
+  auto* from =
+      app.add_option("--from", options.from, "a checkpoint to give outliers, or heads of another size (--head-dim)")
+          ->excludes(like);
   app.add_option("--outliers", options.outliers, "standard deviation of the logarithm of the factors (default 1)")
-      ->expected(0, 1)->default_str("1")->needs(from)->check(CLI::Range(0.0, 5.0));
+      ->expected(0, 1)
+      ->default_str("1")
+      ->needs(from)
+      ->check(CLI::Range(0.0, 5.0));
   app.add_option("-o,--output", options.directory, "directory to write");
   auto* jagged_option = app.add_option("--jagged", jagged,
                                        "prune the middle layers' MLPs to 3/4 (mlp, the default), and the heads of the "
                                        "middlemost layer too (full)")
                             ->expected(0, 1)
-                            ->check(CLI::IsMember({"mlp", "full"}))->excludes(from);
+                            ->check(CLI::IsMember({"mlp", "full"}))
+                            ->excludes(from);
   app.add_option("--dtype", dtype, "bf16, f16 or f32; default: as the original")
       ->check(CLI::IsMember({"bf16", "f16", "f32"}));
   app.add_option("--seed", options.seed, "random seed");
@@ -163,7 +172,8 @@ int main_inner(int argc, char** argv) {
   app.add_option("--ff", overrides.n_ff, "width of the MLP")->excludes(from);
   app.add_option("--heads", overrides.n_head, "query heads")->excludes(from);
   app.add_option("--kv-heads", overrides.n_head_kv, "key and value heads")->excludes(from);
-  app.add_option("--head-dim", overrides.head_dim, "width of a head; with --from: its heads cut anew, to be healed")->check(CLI::Range(2, 4096));
+  app.add_option("--head-dim", overrides.head_dim, "width of a head; with --from: its heads cut anew, to be healed")
+      ->check(CLI::Range(2, 4096));
   app.add_option("--context", overrides.n_ctx, "max_position_embeddings")->excludes(from);
   app.add_option("--max-shard-size", options.max_shard_bytes, "bytes per file; 0: one file");
   app.add_flag("--plan", options.plan_only, "only print parameters and bytes")->excludes(from);

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "base/checked.h"
+#include "models/hf_config.h"
 
 namespace shoehorn::tools {
 namespace {
@@ -91,6 +92,22 @@ constexpr auto kPresets = std::to_array<Preset>({
       "transformers_version": "4.51.0", "use_cache": true, "use_sliding_window": false, "vocab_size": 151936})",
      R"({"bos_token_id": 151643, "do_sample": true, "eos_token_id": [151645, 151643], "pad_token_id": 151643,
       "temperature": 0.6, "top_k": 20, "top_p": 0.95, "transformers_version": "4.51.0"})"},
+    {"gemma-2b", TokenizerStyle::kGemma, 6, 0, R"({
+      "architectures": ["GemmaForCausalLM"], "attention_bias": false, "attention_dropout": 0.0, "bos_token_id": 2,
+      "eos_token_id": 1, "head_dim": 256, "hidden_act": "gelu", "hidden_activation": "gelu_pytorch_tanh",
+      "hidden_size": 2048, "initializer_range": 0.02, "intermediate_size": 16384, "max_position_embeddings": 8192,
+      "model_type": "gemma", "num_attention_heads": 8, "num_hidden_layers": 18, "num_key_value_heads": 1,
+      "pad_token_id": 0, "rms_norm_eps": 1e-06, "rope_scaling": null, "rope_theta": 10000.0,
+      "torch_dtype": "bfloat16", "transformers_version": "4.38.0.dev0", "use_cache": true, "vocab_size": 256000})",
+     R"({"bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0, "transformers_version": "4.38.0.dev0"})"},
+    {"tiny-gemma", TokenizerStyle::kGemma, 6, 0, R"({
+      "architectures": ["GemmaForCausalLM"], "attention_bias": false, "attention_dropout": 0.0, "bos_token_id": 2,
+      "eos_token_id": 1, "head_dim": 64, "hidden_act": "gelu", "hidden_activation": "gelu_pytorch_tanh",
+      "hidden_size": 256, "initializer_range": 0.02, "intermediate_size": 1024, "max_position_embeddings": 2048,
+      "model_type": "gemma", "num_attention_heads": 6, "num_hidden_layers": 4, "num_key_value_heads": 1,
+      "pad_token_id": 0, "rms_norm_eps": 1e-06, "rope_scaling": null, "rope_theta": 10000.0,
+      "torch_dtype": "bfloat16", "use_cache": true, "vocab_size": 1024})",
+     R"({"bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0})"},
     // No published model: small enough for a test, wide enough for blocks of 256.
     {"tiny", TokenizerStyle::kLlama3, 16, 0, R"({
       "architectures": ["LlamaForCausalLM"], "attention_bias": false, "attention_dropout": 0.0,
@@ -108,12 +125,6 @@ constexpr auto kPresets = std::to_array<Preset>({
 constexpr uint64_t kMaxDim = uint64_t{1} << 24;
 
 uint64_t number(const Json& config, const char* key) { return json_or<uint64_t>(config, key, 0); }
-
-/// config[key] of one layer: an array has one entry per layer.
-uint64_t of_layer(const Json& config, const char* key, uint64_t layer) {
-  const Json& value = config.at(key);
-  return value.is_array() ? value.at(layer).get<uint64_t>() : value.get<uint64_t>();
-}
 
 const char* torch_dtype(io::DType dtype) {
   switch (dtype) {
@@ -142,7 +153,6 @@ Status set_head_dim(Json& config, const Overrides& overrides) {
 
 /// Moves the tokenizer's special tokens to where they are in a vocabulary of another size.
 Status resize_vocab(ModelPlan& plan, uint64_t n_vocab) {
-  const bool specials_first = plan.tokenizer == TokenizerStyle::kLlama2;
   const uint64_t old_base = number(plan.config, "vocab_size") - plan.n_special - plan.n_padding;
   if (plan.tokenizer == TokenizerStyle::kLlama3) plan.n_special = n_vocab >= 8192 ? 256 : 16;
   plan.n_padding = std::min<uint64_t>(plan.n_padding, 5);
@@ -151,7 +161,7 @@ Status resize_vocab(ModelPlan& plan, uint64_t n_vocab) {
                 n_vocab, plan.n_special, plan.n_padding, 256 + plan.n_special + plan.n_padding);
   }
   plan.config["vocab_size"] = n_vocab;
-  if (specials_first) return {};
+  if (specials_first(plan.tokenizer)) return {};
   const uint64_t base = n_vocab - plan.n_special - plan.n_padding;
   const auto move = [&](Json& id) { id = id.get<uint64_t>() - old_base + base; };
   for (Json* json : {&plan.config, &plan.generation_config}) {
@@ -249,48 +259,30 @@ Expected<ModelPlan> make_plan(const std::string& name, const Overrides& override
   return plan;
 }
 
-std::vector<TensorPlan> tensor_plan(const Json& config) {
-  const uint64_t n_embd = number(config, "hidden_size"), n_vocab = number(config, "vocab_size");
-  const uint64_t n_layer = number(config, "num_hidden_layers");
-  const uint64_t head_dim =
-      config.contains("head_dim") ? number(config, "head_dim") : n_embd / number(config, "num_attention_heads");
-  const std::string type = json_or<std::string>(config, "model_type", "");
-  const float residual_gain = 1.0f / std::sqrt(2.0f * static_cast<float>(n_layer));
-
-  std::vector<TensorPlan> out;
-  const auto linear = [&](std::string name, uint64_t n_out, uint64_t n_in, float gain = 1.0f) {
-    out.push_back({std::move(name), {n_out, n_in}, 0.0f, gain / std::sqrt(static_cast<float>(n_in))});
+Expected<std::vector<TensorPlan>> tensor_plan(const Json& config) {
+  SHOEHORN_TRY(const models::ModelConfig model, models::parse_model_config(config));
+  const float residual_gain = 1.0f / std::sqrt(2.0f * static_cast<float>(model.hparams.n_layer));
+  const auto plan = [&](const models::TensorSpec& spec) -> TensorPlan {
+    TensorPlan out{spec.hf_name, {spec.shape.rbegin(), spec.shape.rend()}, 0.0f, 0.1f};
+    const models::Role role = spec.rule->role;
+    if (models::is_gain(role)) {
+      out.mean = 1 - model.architecture->gain_offset;
+      out.stddev = 0.05f;
+    } else if (role == models::Role::kTokenEmbd) {
+      out.stddev = 0.02f;
+    } else if (spec.shape.size() > 1) {
+      const bool into_residual = role == models::Role::kAttnOutput || role == models::Role::kFfnDown;
+      out.stddev = (into_residual ? residual_gain : 1.0f) / std::sqrt(static_cast<float>(spec.shape[0]));
+    }
+    return out;
   };
-  const auto norm = [&](std::string name, uint64_t n) { out.push_back({std::move(name), {n}, 1.0f, 0.05f}); };
-  const auto bias = [&](std::string name, uint64_t n) { out.push_back({std::move(name), {n}, 0.0f, 0.1f}); };
-
-  out.push_back({"model.embed_tokens.weight", {n_vocab, n_embd}, 0.0f, 0.02f});
-  for (uint64_t i = 0; i < n_layer; ++i) {
-    const std::string layer = "model.layers." + std::to_string(i) + ".";
-    const uint64_t n_q = of_layer(config, "num_attention_heads", i) * head_dim;
-    const uint64_t n_kv = of_layer(config, "num_key_value_heads", i) * head_dim;
-    const uint64_t n_ff = of_layer(config, "intermediate_size", i);
-    norm(layer + "input_layernorm.weight", n_embd);
-    linear(layer + "self_attn.q_proj.weight", n_q, n_embd);
-    linear(layer + "self_attn.k_proj.weight", n_kv, n_embd);
-    linear(layer + "self_attn.v_proj.weight", n_kv, n_embd);
-    if (type == "qwen2") {
-      bias(layer + "self_attn.q_proj.bias", n_q);
-      bias(layer + "self_attn.k_proj.bias", n_kv);
-      bias(layer + "self_attn.v_proj.bias", n_kv);
-    }
-    if (type == "qwen3") {
-      norm(layer + "self_attn.q_norm.weight", head_dim);
-      norm(layer + "self_attn.k_norm.weight", head_dim);
-    }
-    linear(layer + "self_attn.o_proj.weight", n_embd, n_q, residual_gain);
-    norm(layer + "post_attention_layernorm.weight", n_embd);
-    linear(layer + "mlp.gate_proj.weight", n_ff, n_embd);
-    linear(layer + "mlp.up_proj.weight", n_ff, n_embd);
-    linear(layer + "mlp.down_proj.weight", n_embd, n_ff, residual_gain);
+  // As in published files: the embedding, the layers, what comes behind them.
+  std::vector<TensorPlan> out, behind;
+  for (const models::TensorSpec& spec : models::tensor_specs(*model.architecture, model.hparams)) {
+    if (spec.hf_name.empty()) continue;
+    (spec.layer >= 0 || spec.rule->role == models::Role::kTokenEmbd ? out : behind).push_back(plan(spec));
   }
-  norm("model.norm.weight", n_embd);
-  if (!json_or<bool>(config, "tie_word_embeddings", false)) linear("lm_head.weight", n_vocab, n_embd);
+  out.insert(out.end(), behind.begin(), behind.end());
   return out;
 }
 

@@ -13,7 +13,7 @@
 namespace shoehorn::tools {
 
 /// Whose special tokens and pre-tokenizer the synthetic tokenizer has.
-enum class TokenizerStyle { kLlama3, kQwen2, kQwen3, kLlama2 };
+enum class TokenizerStyle { kLlama3, kQwen2, kQwen3, kLlama2, kGemma };
 
 struct ModelPlan {
   Json config;             ///< config.json; the single source of the shapes
@@ -49,7 +49,13 @@ struct TensorPlan {
 };
 
 /// Every tensor of the model in the order of the layers. Linear weights have a standard deviation of 1/sqrt(n_in),
-/// those that write to the residual stream another 1/sqrt(2 n_layer), so that activations stay of order one.
-std::vector<TensorPlan> tensor_plan(const Json& config);
+/// those that write to the residual stream another 1/sqrt(2 n_layer), so that activations stay of order one. Fails
+/// where the configuration is of no known model.
+Expected<std::vector<TensorPlan>> tensor_plan(const Json& config);
+
+/// Where the vocabulary begins with the special tokens.
+inline bool specials_first(TokenizerStyle style) {
+  return style == TokenizerStyle::kLlama2 || style == TokenizerStyle::kGemma;
+}
 
 }  // namespace shoehorn::tools

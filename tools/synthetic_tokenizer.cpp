@@ -130,6 +130,9 @@ std::vector<Special> special_tokens(TokenizerStyle style, uint64_t n) {
     case TokenizerStyle::kLlama2:
       out = {{"<unk>"}, {"<s>"}, {"</s>"}};
       break;
+    case TokenizerStyle::kGemma:
+      out = {{"<pad>"}, {"<eos>"}, {"<bos>"}, {"<unk>"}, {"<start_of_turn>"}, {"<end_of_turn>"}};
+      break;
   }
   out.resize(n);
   return out;
@@ -154,6 +157,12 @@ constexpr const char* kLlama2Template =
     "message['content'] + ' [/INST]' }}{%- else %}{{- ' ' + message['content'] + ' ' + eos_token }}{%- endif %}{%- "
     "endfor "
     "%}";
+
+constexpr const char* kGemmaTemplate =
+    "{{ bos_token }}{%- for message in messages %}{{- '<start_of_turn>' + ('model' if message['role'] == 'assistant' "
+    "else "
+    "message['role']) + '\n' + message['content'] | trim + '<end_of_turn>\n' }}{%- endfor %}{%- if "
+    "add_generation_prompt %}{{- '<start_of_turn>model\n' }}{%- endif %}";
 
 /// The post-processor that puts `bos` before the text.
 Json bos_processor(const std::string& bos, uint64_t id) {
@@ -180,11 +189,12 @@ Json byte_level(bool add_prefix_space, bool trim_offsets, bool use_regex) {
 
 TokenizerFiles make_tokenizer(const ModelPlan& plan) {
   const bool qwen = plan.tokenizer == TokenizerStyle::kQwen2 || plan.tokenizer == TokenizerStyle::kQwen3;
-  const bool specials_first = plan.tokenizer == TokenizerStyle::kLlama2;
+  const bool first = specials_first(plan.tokenizer);
+  const size_t bos = plan.config.at("bos_token_id").get<size_t>(), eos = plan.config.at("eos_token_id").get<size_t>();
   const auto n_vocab = plan.config.at("vocab_size").get<uint64_t>();
   const MergeBuilder builder(n_vocab - plan.n_special - plan.n_padding);
   const auto specials = special_tokens(plan.tokenizer, plan.n_special);
-  const uint64_t first_special = specials_first ? 0 : builder.tokens().size();
+  const uint64_t first_special = first ? 0 : builder.tokens().size();
 
   TokenizerFiles files;
   Json& tokenizer = files.tokenizer;
@@ -210,11 +220,10 @@ TokenizerFiles make_tokenizer(const ModelPlan& plan) {
   if (qwen) {
     tokenizer["post_processor"] = byte_level(false, false, false);
   } else {
-    const size_t bos = specials_first ? 1 : 0;
     tokenizer["post_processor"] = {
         {"type", "Sequence"},
         {"processors",
-         Json::array({byte_level(true, false, true), bos_processor(specials[bos].text, first_special + bos)})}};
+         Json::array({byte_level(true, false, true), bos_processor(specials[bos - first_special].text, bos)})}};
   }
   tokenizer["decoder"] = byte_level(!qwen, !qwen, !qwen);
   Json& model = tokenizer["model"];
@@ -226,7 +235,7 @@ TokenizerFiles make_tokenizer(const ModelPlan& plan) {
   model["ignore_merges"] = plan.tokenizer == TokenizerStyle::kLlama3;
   Json& vocab = model["vocab"] = Json::object();
   uint64_t id = 0;
-  if (specials_first) {
+  if (first) {
     for (const Special& token : specials) vocab[token.text] = id++;
   }
   for (const std::string& token : builder.tokens()) vocab[token] = id++;
@@ -238,7 +247,10 @@ TokenizerFiles make_tokenizer(const ModelPlan& plan) {
   config["clean_up_tokenization_spaces"] = !qwen;
   config["model_input_names"] = {"input_ids", "attention_mask"};
   config["model_max_length"] = plan.config.at("max_position_embeddings");
-  config["chat_template"] = qwen ? kChatMlTemplate : specials_first ? kLlama2Template : kLlama3Template;
+  config["chat_template"] = qwen                                       ? kChatMlTemplate
+                            : plan.tokenizer == TokenizerStyle::kGemma ? kGemmaTemplate
+                            : first                                    ? kLlama2Template
+                                                                       : kLlama3Template;
   if (qwen) {
     config["bos_token"] = nullptr;
     config["eos_token"] = plan.tokenizer == TokenizerStyle::kQwen3 ? "<|im_end|>" : "<|endoftext|>";
@@ -246,9 +258,9 @@ TokenizerFiles make_tokenizer(const ModelPlan& plan) {
     config["unk_token"] = nullptr;
     config["add_prefix_space"] = false;
   } else {
-    config["bos_token"] = specials[specials_first ? 1 : 0].text;
-    config["eos_token"] = specials[specials_first ? 2 : 1].text;
-    if (specials_first) config["unk_token"] = "<unk>";
+    config["bos_token"] = specials[bos - first_special].text;
+    config["eos_token"] = specials[eos - first_special].text;
+    if (first) config["unk_token"] = "<unk>";
   }
   return files;
 }

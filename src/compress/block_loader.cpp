@@ -28,11 +28,6 @@ at::Tensor copy_out(const io::CheckpointTensor& tensor) {
   return out;
 }
 
-bool is_gain(Role role) {
-  return role == Role::kAttnNorm || role == Role::kFfnNorm || role == Role::kOutputNorm || role == Role::kAttnQNorm ||
-         role == Role::kAttnKNorm;
-}
-
 }  // namespace
 
 BlockLoader::BlockLoader(convert::OpenedCheckpoint checkpoint, Compute compute, bool resident)
@@ -54,6 +49,7 @@ TensorSet BlockLoader::load(const StoredSet& stored) const {
     const at::Tensor values = copy_out(*stored[i]);
     const bool interleaved = checkpoint_.interleaved && is_interleaved(role);
     out[role] = (interleaved ? deinterleaved(values, hparams()) : values).to(options(role));
+    if (models::is_gain(role) && checkpoint_.gain_offset != 0) out[role] += static_cast<double>(checkpoint_.gain_offset);
   }
   return out;
 }
@@ -65,7 +61,7 @@ TensorSet BlockLoader::block(size_t layer) {
   return out;
 }
 
-at::TensorOptions BlockLoader::options(Role role) const { return is_gain(role) ? compute_.wide_options() : compute_.options(); }
+at::TensorOptions BlockLoader::options(Role role) const { return models::is_gain(role) ? compute_.wide_options() : compute_.options(); }
 
 TensorSet BlockLoader::head() {
   if (kept_head_) return *kept_head_;
@@ -88,6 +84,7 @@ at::Tensor BlockLoader::embed(const at::Tensor& ids) const {
   }
   std::vector<int64_t> sizes = ids.sizes().vec();
   sizes.push_back(n_embd);
+  if (const float scale = hparams().embedding_scale; scale != 1) out *= static_cast<double>(scale);
   // What the embedding gives is as exact as the weights are in the products.
   return out.view(sizes).to(compute_.options()).to(compute_.wide());
 }
@@ -106,6 +103,10 @@ const io::CheckpointTensor* BlockLoader::find(int layer, Role role) const {
 at::Tensor BlockLoader::stored(int layer, Role role) const {
   const io::CheckpointTensor* tensor = find(layer, role);
   return tensor == nullptr ? at::Tensor() : copy_out(*tensor);
+}
+
+at::Tensor BlockLoader::gain(int layer, Role norm) const {
+  return stored(layer, norm).to(at::kDouble) + static_cast<double>(checkpoint_.gain_offset);
 }
 
 uint64_t BlockLoader::bytes(const StoredSet& stored) const {

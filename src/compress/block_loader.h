@@ -28,6 +28,8 @@ class BlockLoader {
   /// A stored tensor as it is, copied; undefined when the model has none.
   at::Tensor stored(int layer, models::Role role) const;
   const io::CheckpointTensor* find(int layer, models::Role role) const;
+  /// The gain of a norm, in double precision; checkpoints may store it less an offset.
+  at::Tensor gain(int layer, models::Role norm) const;
 
   /// What a tensor of this role is computed with: gains in wide precision, the rest in the compute dtype.
   at::TensorOptions options(models::Role role) const;

@@ -9,6 +9,18 @@ namespace shoehorn::compress {
 
 using models::Role;
 
+namespace {
+
+at::Tensor activate(Activation activation, const at::Tensor& x) {
+  switch (activation) {
+    case Activation::kSilu: return at::silu(x);
+    case Activation::kGeluTanh: return at::gelu(x, "tanh");
+  }
+  return x;
+}
+
+}  // namespace
+
 Role bias_of(Role weight) {
   switch (weight) {
     case Role::kAttnQ: return Role::kAttnQBias;
@@ -78,7 +90,7 @@ at::Tensor TorchModel::attention(const TensorSet& weights, const at::Tensor& x, 
 at::Tensor TorchModel::mlp(const TensorSet& weights, const at::Tensor& x, const Projection& projection) const {
   const at::Tensor normed = rms_norm(x, weights[Role::kFfnNorm]);
   const at::Tensor gate = projection(Role::kFfnGate, normed), up = projection(Role::kFfnUp, normed);
-  at::Tensor gated = at::silu(gate) * up;
+  at::Tensor gated = activate(hparams_.activation, gate) * up;
   if (hparams_.ffn_hadamard) gated = transform(gated.size(-1))(gated);
   return projection(Role::kFfnDown, gated).to(compute_.wide());
 }

@@ -54,6 +54,14 @@ SourceTensor silent_mlp_tensor(const TensorSpec& spec) {
   return computed(spec, std::vector<float>(n, spec.rule->role == models::Role::kFfnNorm ? 1.0f : 0.0f));
 }
 
+/// A norm's gain, where checkpoints store it less `offset`.
+SourceTensor gain_tensor(const TensorSpec& spec, const io::CheckpointTensor& source, float offset) {
+  std::vector<float> gain(source.n_elements());
+  io::read_floats(source, 0, gain.size(), gain.data());
+  for (float& value : gain) value += offset;
+  return computed(spec, std::move(gain));
+}
+
 SourceTensor from_checkpoint_tensor(const TensorSpec& spec, const io::CheckpointTensor& source, bool permute, uint64_t head_dim,
                                     uint64_t n_rot) {
   SourceTensor tensor{spec.gguf_name, source.name, spec.shape, io::dtype_info(source.dtype).name, std::nullopt, source.data, source.file, permute, {}, {}, {}};
@@ -122,8 +130,13 @@ Expected<ModelSource> ModelSource::from_checkpoint(const std::string& directory,
       out.tensors_.push_back(silent_mlp_tensor(spec));
       continue;
     }
+    const io::CheckpointTensor& stored = *opened.weights->find(spec.hf_name);
+    if (opened.gain_offset != 0 && models::is_gain(spec.rule->role)) {
+      out.tensors_.push_back(gain_tensor(spec, stored, opened.gain_offset));
+      continue;
+    }
     const bool permute = config.architecture->rope == models::RopeType::kNorm && spec.rule->rope_rows != RopeRows::kNone;
-    out.tensors_.push_back(from_checkpoint_tensor(spec, *opened.weights->find(spec.hf_name), permute, h.head_dim, h.n_rot));
+    out.tensors_.push_back(from_checkpoint_tensor(spec, stored, permute, h.head_dim, h.n_rot));
   }
   return out;
 }

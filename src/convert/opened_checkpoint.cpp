@@ -53,6 +53,7 @@ Expected<OpenedCheckpoint> open_checkpoint(const std::string& directory, Progres
   auto config = models::parse_model_config(out.config_json);
   if (!config) return annotate(config.error(), config_path);
   out.config = std::move(*config);
+  out.gain_offset = out.config.architecture->gain_offset;
   const models::Hparams& h = out.config.hparams;
   if (out.config.sliding_window > 0 && out.config.sliding_window < h.n_ctx_train) {
     progress.note(fmt::format("the model was trained with a sliding window of {} tokens; past that it will differ",

@@ -17,6 +17,7 @@ struct OpenedCheckpoint {
   Json config_json;             ///< config.json, or what takes its place where the weights are a pickled model
   models::ModelConfig config;
   std::shared_ptr<const io::Checkpoint> weights;
+  float gain_offset = 0;        ///< what the stored gains of norms lack (models::Architecture); a GGUF's lack nothing
   // Of a GGUF:
   bool interleaved = false;         ///< rows of q and k lie as NORM rope has them
   std::vector<float> rope_divisors; ///< the rope_freqs tensor; empty: what the configuration says

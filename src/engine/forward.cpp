@@ -107,10 +107,12 @@ void Forward::multiply_output(const float* x, size_t n, float* logits) {
 
 void Forward::embed(std::span<const tokenizer::Token> tokens, float* x) const {
   const size_t n_embd = model_->hparams().n_embd;
+  const float scale = model_->hparams().embedding_scale;
   const Weight& embedding = model_->global()[Role::kTokenEmbd];
   for (size_t t = 0; t < tokens.size(); ++t) {
-    embedding.kernels->expand(embedding.data + static_cast<size_t>(tokens[t]) * embedding.row_bytes, n_embd,
-                              x + t * n_embd);
+    float* row = x + t * n_embd;
+    embedding.kernels->expand(embedding.data + static_cast<size_t>(tokens[t]) * embedding.row_bytes, n_embd, row);
+    if (scale != 1) std::for_each_n(row, n_embd, [&](float& v) { v *= scale; });
   }
 }
 
@@ -164,7 +166,8 @@ void Forward::multiply(const float* x, size_t n_rows, size_t n_cols, std::initia
     add_adapters(x, n_cols, product.weight, product.y, adapted);
     add_adapters(x, n_cols, *product.up, up_.data(), adapted);
     pool_.parallel_for(n_rows, 1, [&](size_t begin, size_t end, int) {
-      for (size_t t = begin; t < end; ++t) table_->swiglu(product.y + t * n_ff, up_.data() + t * n_ff, n_ff);
+      const auto activate = table_->activate[static_cast<size_t>(product.activation)];
+      for (size_t t = begin; t < end; ++t) activate(product.y + t * n_ff, up_.data() + t * n_ff, n_ff);
     });
   }
 }
@@ -407,7 +410,12 @@ void Forward::mlp_block(size_t layer, float* x) {
   norm_rows(w[Role::kFfnNorm], out, n_out_, normed_.data());
   done(Step::kFfnNorm, layer);
   multiply(normed_.data(), n_out_, n_embd,
-           {{w[Role::kFfnGate], w[Role::kFfnGateBias], gated_.data(), &w[Role::kFfnUp], &w[Role::kFfnUpBias]}});
+           {{.weight = w[Role::kFfnGate],
+             .bias = w[Role::kFfnGateBias],
+             .y = gated_.data(),
+             .up = &w[Role::kFfnUp],
+             .up_bias = &w[Role::kFfnUpBias],
+             .activation = h.activation}});
   done(Step::kGateUp, layer);
   if (const hadamard::Transform<float>* transform = model_->ffn_hadamard(layer)) {
     pool_.parallel_for(n_out_, 1, [&](size_t begin, size_t end, int thread) {

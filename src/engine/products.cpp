@@ -126,7 +126,7 @@ void Products::finish(const Product& product, size_t begin, size_t n, float* til
     if (product.bias) table_.add(row, product.bias.floats() + begin, n);
     if (product.up != nullptr) {
       if (*product.up_bias) table_.add(up + t * stride, product.up_bias->floats() + begin, n);
-      table_.swiglu(row, up + t * stride, n);
+      table_.activate[static_cast<size_t>(product.activation)](row, up + t * stride, n);
     }
     float* y = product.y + t * product.weight.n_rows + begin;
     if (product.accumulate) {

@@ -1,5 +1,5 @@
 // Matrix products over a thread pool: packs the activations once for all weights that read them, shares out the rows, and does
-// what follows a product (bias, SwiGLU, the residual sum) while its result is in the cache.
+// what follows a product (bias, gate, the residual sum) while its result is in the cache.
 #pragma once
 
 #include <array>
@@ -12,7 +12,7 @@
 
 namespace shoehorn::engine {
 
-/// y[t] = weight x[t] + bias for the tokens of the input; with `up`: silu(weight x + bias) * (up x + up_bias).
+/// y[t] = weight x[t] + bias for the tokens of the input; with `up`: activation(weight x + bias) * (up x + up_bias).
 struct Product {
   const Weight& weight;
   const Weight& bias;               ///< may be empty
@@ -20,6 +20,7 @@ struct Product {
   const Weight* up = nullptr;       ///< same shape as weight
   const Weight* up_bias = nullptr;  ///< may be empty
   bool accumulate = false;          ///< y += instead of y =
+  Activation activation = Activation::kSilu;
 };
 
 /// Sees what matrix products read.

@@ -12,6 +12,7 @@
 #include <span>
 #include <string_view>
 
+#include "base/activation.h"
 #include "base/status.h"
 #include "hadamard/operations.h"
 #include "quant/format.h"
@@ -120,8 +121,8 @@ struct KernelTable {
   void (*attend)(const AttendArgs&);
   /// out[i] = x[i] / sqrt(mean(x^2) + eps) * gain[i]; out may be x. Zhang & Sennrich 2019, arXiv:1910.07467.
   void (*rms_norm)(const float* x, const float* gain, size_t n, float eps, float* out);
-  /// gate[i] = silu(gate[i]) * up[i]. Shazeer 2020, arXiv:2002.05202.
-  void (*swiglu)(float* gate, const float* up, size_t n);
+  /// gate[i] = f(gate[i]) * up[i], by Activation.
+  void (*activate[kActivations])(float* gate, const float* up, size_t n);
   void (*add)(float* x, const float* y, size_t n);              ///< x[i] += y[i]
   hadamard::Operations<float> hadamard;                         ///< the steps of Hadamard transforms
   /// n rounds of multiplying and adding registers in the unit that `batch` uses for most formats: timed, it is the machine's peak.

@@ -104,6 +104,15 @@ std::string architecture_names() {
   return names;
 }
 
+bool is_gain(Role role) {
+  return role == Role::kAttnNorm || role == Role::kFfnNorm || role == Role::kOutputNorm || role == Role::kAttnQNorm ||
+         role == Role::kAttnKNorm;
+}
+
+bool has_role(const Architecture& architecture, Role role) {
+  return std::any_of(architecture.tensors.begin(), architecture.tensors.end(), [&](const TensorRule& rule) { return rule.role == role; });
+}
+
 std::vector<TensorSpec> tensor_specs(const Architecture& architecture, const Hparams& h) {
   std::vector<TensorSpec> specs;
   for (const TensorRule& rule : architecture.tensors) {

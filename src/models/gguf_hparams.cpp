@@ -203,6 +203,8 @@ Expected<GgufModel> read_model(const io::GgufFile& file) {
     if (h.rope_scaling.type == RopeScalingType::kNone) h.rope_scaling.type = RopeScalingType::kLlama3;
     if (h.rope_scaling.original_context == 0) h.rope_scaling.original_context = h.n_ctx_train;
   }
+  h.activation = model.architecture->activation;
+  if (model.architecture->complete != nullptr) model.architecture->complete(h);
   SHOEHORN_RETURN_IF_ERROR(check_hparams(h));
   if (h.ffn_hadamard) SHOEHORN_RETURN_IF_ERROR(check_transforms(metadata, keys.name(kTransformKey), h));
   SHOEHORN_RETURN_IF_ERROR(check_tensors(file, model));

@@ -126,6 +126,19 @@ Expected<RopeScaling> parse_rope_scaling(const Json& scaling, uint32_t n_ctx_tra
   return out;
 }
 
+/// Names that transformers has for it; gemma's first configurations say "gelu" where its code computed the approximation.
+Expected<Activation> parse_activation(const Json& config, Activation activation) {
+  static constexpr std::string_view kNames[kActivations][2] = {{"silu", "swish"}, {"gelu_pytorch_tanh", "gelu"}};
+  const auto& known = kNames[static_cast<size_t>(activation)];
+  for (const char* key : {"hidden_activation", "hidden_act"}) {
+    if (find(config, key) == nullptr) continue;
+    const auto name = json_or<std::string>(config, key, "");
+    if (std::find(std::begin(known), std::end(known), name) != std::end(known)) return activation;
+    return fail(ErrorCode::kUnsupported, "{} \"{}\" is not supported here ({} is)", key, name, known[0]);
+  }
+  return activation;
+}
+
 Expected<const Architecture*> find_config_architecture(const Json& config, std::string& hf_name, bool& rotated) {
   const Json* names = find(config, "architectures");
   if (names == nullptr || !names->is_array() || names->empty() || !names->front().is_string()) {
@@ -176,9 +189,7 @@ Expected<ModelConfig> parse_model_config(const Json& config) {
   }
   SHOEHORN_TRY(h.n_ctx_train, optional_uint(config, "max_position_embeddings", 2048));
   SHOEHORN_TRY(h.rms_eps, optional_float(config, "rms_norm_eps", 1e-6f));
-  if (const auto act = json_or<std::string>(config, "hidden_act", "silu"); act != "silu" && act != "swish") {
-    return fail(ErrorCode::kUnsupported, "hidden_act \"{}\" is not supported (silu is)", act);
-  }
+  SHOEHORN_TRY(h.activation, parse_activation(config, architecture->activation));
 
   SHOEHORN_TRY(const auto n_heads, per_layer(config, "num_attention_heads", h.n_layer));
   if (const Json* blocks = find(config, "block_configs")) {
@@ -213,18 +224,20 @@ Expected<ModelConfig> parse_model_config(const Json& config) {
   if (scaling != nullptr) {
     SHOEHORN_TRY(h.rope_scaling, parse_rope_scaling(*scaling, h.n_ctx_train));
   }
-  h.tied_embeddings = json_or(config, "tie_word_embeddings", false);
+  h.tied_embeddings = json_or(config, "tie_word_embeddings", architecture->default_tied);
+  if (!h.tied_embeddings && !has_role(*architecture, Role::kOutput)) {
+    return fail(ErrorCode::kUnsupported, "tie_word_embeddings is false, {} has no output matrix of its own", out.hf_architecture);
+  }
   h.attention_bias = json_or(config, "attention_bias", architecture->default_attention_bias);
-  const bool can_have_output_bias = std::any_of(architecture->tensors.begin(), architecture->tensors.end(),
-                                                [](const TensorRule& rule) { return rule.role == Role::kAttnOutputBias; });
   // Our own key, for pruned models: an output bias although q, k and v have none.
-  h.attention_output_bias = can_have_output_bias && json_or(config, "attention_output_bias", h.attention_bias);
+  h.attention_output_bias = has_role(*architecture, Role::kAttnOutputBias) && json_or(config, "attention_output_bias", h.attention_bias);
   h.mlp_bias = json_or(config, "mlp_bias", false);
   const bool uses_window = json_or(config, "use_sliding_window", true);
   if (uses_window) {
     SHOEHORN_TRY(out.sliding_window, optional_uint(config, "sliding_window", 0));
   }
 
+  if (architecture->complete != nullptr) architecture->complete(h);
   SHOEHORN_RETURN_IF_ERROR(check_hparams(h));
   const bool jagged = !h.uniform();
   if (jagged && architecture->jagged_as == nullptr) {

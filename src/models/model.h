@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/activation.h"
 #include "base/status.h"
 
 namespace shoehorn::models {
@@ -44,6 +45,8 @@ struct Hparams {
   float rms_eps = 0;
   float rope_theta = 10000;
   RopeScaling rope_scaling;
+  float embedding_scale = 1;     ///< what the token embedding gives is multiplied with it
+  Activation activation = Activation::kSilu;  ///< of the MLP's gate
   bool tied_embeddings = false;  ///< no output tensor of its own: logits come from token_embd
   bool attention_bias = false;         ///< q, k and v have biases
   bool attention_output_bias = false;
@@ -108,6 +111,13 @@ struct Architecture {
   bool default_attention_bias;
   /// GGUF keys hold per-layer arrays (INT32) instead of numbers.
   bool per_layer_keys;
+  /// config.json's "tie_word_embeddings" when the key is missing. Where there is no rule for an output matrix, it must be so.
+  bool default_tied = false;
+  /// Checkpoints store the norms' gains less this; a GGUF has the gains themselves.
+  float gain_offset = 0;
+  Activation activation = Activation::kSilu;
+  /// What follows from the architecture and the dimensions alone; nullptr: nothing does.
+  void (*complete)(Hparams& hparams) = nullptr;
 };
 
 /// All architectures in the order of architectures.inc.
@@ -134,6 +144,12 @@ struct TensorSpec {
   std::string gguf_name, hf_name;
   std::vector<uint64_t> shape;    ///< fastest first: [n_cols, n_rows] or [n]
 };
+
+/// True for the gains of norms.
+bool is_gain(Role role);
+
+/// True when the architecture has a tensor of this role at all.
+bool has_role(const Architecture& architecture, Role role);
 
 /// Every tensor a model of these dimensions has, in file order.
 std::vector<TensorSpec> tensor_specs(const Architecture& architecture, const Hparams& hparams);

@@ -67,9 +67,7 @@ TEST(TorchModel, EveryArchitectureEqualsThePlainPassAndTheEngine) {
   for (const models::Architecture* architecture : models::architectures()) {
     for (const std::string_view name : architecture->hf_architectures) {
       SCOPED_TRACE(name);
-      Json config = test::tiny_config();
-      config["architectures"] = {name};
-      expect_parity(config);
+      expect_parity(test::as_architecture(test::tiny_config(), name));
     }
   }
 }

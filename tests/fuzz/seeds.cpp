@@ -72,9 +72,7 @@ std::string gguf_of(const Json& config, const char* mix) {
 void add_models(Collection& out) {
   for (const char* mix : {"F32", "F16", "Q8_0", "Q4_0"}) out.add(mix, gguf_of(smallest_config(), mix));
   for (const models::Architecture* architecture : models::architectures()) {
-    Json config = smallest_config();
-    config["architectures"] = {std::string(architecture->hf_architectures.front())};
-    out.add(architecture->name, gguf_of(config, "Q8_0"));
+    out.add(architecture->name, gguf_of(test::as_architecture(smallest_config(), architecture->hf_architectures.front()), "Q8_0"));
   }
   Json config = smallest_config();
   config["num_hidden_layers"] = 2;

@@ -214,7 +214,7 @@ TEST(MakeCheckpoint, WrongUsageIsRefusedWithTheReason) {
     EXPECT_NE(run.out.find(reason), std::string::npos) << run.out;
     EXPECT_FALSE(fs::exists(dir + "/config.json"));
   }
-  const Outcome run = make_checkpoint("--like tiny --hidden 16777216 --heads 2 --kv-heads 2 --ff 16777216 -o " + dir);
+  const Outcome run = make_checkpoint("--like tiny --hidden 1048576 --heads 256 --kv-heads 2 --ff 4194304 -o " + dir);
   EXPECT_EQ(run.exit_code, 1);
   EXPECT_NE(run.out.find("bytes, the disk has"), std::string::npos) << run.out;
   EXPECT_FALSE(fs::exists(dir + "/config.json"));

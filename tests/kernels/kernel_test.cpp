@@ -240,6 +240,14 @@ class EverySet : public testing::TestWithParam<size_t> {
   const KernelTable* table = nullptr;
 };
 
+double activated(Activation activation, double x) {
+  switch (activation) {
+    case Activation::kSilu: return x / (1 + std::exp(-x));
+    case Activation::kGeluTanh: return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+  }
+  return NAN;
+}
+
 TEST_P(EverySet, ElementwiseOperationsEqualTheirFormulas) {
   for (const size_t n : {1, 7, 16, 37, 2048}) {
     auto x = random_floats(n, 1), gain = random_floats(n, 2);
@@ -254,11 +262,15 @@ TEST_P(EverySet, ElementwiseOperationsEqualTheirFormulas) {
       const double expected = static_cast<double>(x[i]) * scale * static_cast<double>(gain[i]);
       ASSERT_NEAR(out[i], expected, 2e-6 * std::abs(expected) + 1e-9);
     }
-    auto gate = x;
-    table->swiglu(gate.data(), gain.data(), n);
-    for (size_t i = 0; i < n; ++i) {
-      const double g = static_cast<double>(x[i]), expected = g / (1 + std::exp(-g)) * static_cast<double>(gain[i]);
-      ASSERT_NEAR(gate[i], expected, 2e-6 * std::abs(expected) + 1e-30);
+    for (size_t a = 0; a < kActivations; ++a) {
+      auto gate = x;
+      table->activate[a](gate.data(), gain.data(), n);
+      for (size_t i = 0; i < n; ++i) {
+        const double g = static_cast<double>(x[i]), expected = activated(static_cast<Activation>(a), g) * static_cast<double>(gain[i]);
+        // Where 1 + tanh cancels, its own rounding is what is left.
+        const double least = static_cast<Activation>(a) == Activation::kGeluTanh ? 1e-7 * std::abs(g * static_cast<double>(gain[i])) : 1e-30;
+        ASSERT_NEAR(gate[i], expected, 2e-6 * std::abs(expected) + least) << a << ", " << g;
+      }
     }
     auto total = x;
     table->add(total.data(), gain.data(), n);

@@ -155,6 +155,7 @@ Hparams small(const Architecture& architecture) {
   h.rope_theta = 12345;
   h.layers = {{4, 2, 96}, {4, 2, 96}};
   h.attention_bias = architecture.default_attention_bias;
+  h.tied_embeddings = !has_role(architecture, Role::kOutput);
   if (architecture.per_layer_keys) h.layers[1] = {0, 0, 64};
   h.rope_scaling = {.type = RopeScalingType::kYarn, .factor = 4, .original_context = 32};
   return h;

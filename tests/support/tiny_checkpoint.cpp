@@ -34,6 +34,7 @@ class PlainModel {
     auto config = models::parse_model_config(checkpoint.config);
     if (!config) std::abort();
     h_ = config->hparams;
+    gain_offset_ = static_cast<double>(config->architecture->gain_offset);
   }
 
   std::vector<Row> forward(const std::vector<int>& tokens) const {
@@ -41,7 +42,8 @@ class PlainModel {
     std::vector<Row> x(n);
     for (size_t t = 0; t < n; ++t) {
       x[t].resize(h_.n_embd);
-      for (size_t i = 0; i < h_.n_embd; ++i) x[t][i] = weight("model.embed_tokens.weight")[static_cast<size_t>(tokens[t]) * h_.n_embd + i];
+      for (size_t i = 0; i < h_.n_embd; ++i) 
+        x[t][i] = weight("model.embed_tokens.weight")[static_cast<size_t>(tokens[t]) * h_.n_embd + i] * static_cast<double>(h_.embedding_scale);
     }
     for (size_t layer = 0; layer < h_.n_layer; ++layer) {
       const std::string p = "model.layers." + std::to_string(layer) + ".";
@@ -63,7 +65,7 @@ class PlainModel {
     for (const double v : x) sum += v * v;
     const double scale = 1 / std::sqrt(sum / static_cast<double>(x.size()) + static_cast<double>(h_.rms_eps));
     Row out;
-    for (size_t i = 0; i < x.size(); ++i) out.push_back(x[i] * scale * static_cast<double>(weight(name)[i]));
+    for (size_t i = 0; i < x.size(); ++i) out.push_back(x[i] * scale * (static_cast<double>(weight(name)[i]) + gain_offset_));
     return out;
   }
 
@@ -151,12 +153,20 @@ class PlainModel {
     }
   }
 
+  double activated(double x) const {
+    switch (h_.activation) {
+      case Activation::kSilu: return x / (1 + std::exp(-x));
+      case Activation::kGeluTanh: return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    }
+    return NAN;
+  }
+
   void mlp(const std::string& p, std::vector<Row>& x) const {
     for (Row& row : x) {
       const Row normed = norm(p + "post_attention_layernorm.weight", row);
       Row gate = linear(p + "mlp.gate_proj", normed);
       const Row up = linear(p + "mlp.up_proj", normed);
-      for (size_t i = 0; i < gate.size(); ++i) gate[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
+      for (size_t i = 0; i < gate.size(); ++i) gate[i] = activated(gate[i]) * up[i];
       const Row down = linear(p + "mlp.down_proj", gate);
       for (size_t i = 0; i < down.size(); ++i) row[i] += down[i];
     }
@@ -165,6 +175,7 @@ class PlainModel {
   const TinyCheckpoint& checkpoint_;
   InputSquares* squares_;
   Hparams h_;
+  double gain_offset_ = 0;
 };
 
 }  // namespace
@@ -174,6 +185,15 @@ Json tiny_config() {
           {"num_hidden_layers", 3}, {"num_attention_heads", 4}, {"num_key_value_heads", 2}, {"intermediate_size", 96},
           {"head_dim", 16}, {"max_position_embeddings", 256}, {"rms_norm_eps", 1e-5}, {"rope_theta", 10000.0},
           {"tie_word_embeddings", false}, {"torch_dtype", "float32"}, {"bos_token_id", 256}, {"eos_token_id", 257}};
+}
+
+Json as_architecture(Json config, std::string_view name) {
+  const models::Architecture* architecture = models::find_hf_architecture(name);
+  if (architecture == nullptr) std::abort();
+  config["architectures"] = {name};
+  if (!models::has_role(*architecture, Role::kOutput)) config["tie_word_embeddings"] = true;
+  config["hidden_act"] = architecture->activation == Activation::kGeluTanh ? "gelu_pytorch_tanh" : "silu";
+  return config;
 }
 
 std::string tiny_tokenizer_json(int n_vocab) {
@@ -214,7 +234,7 @@ TinyCheckpoint make_tiny_checkpoint(const Json& config, uint32_t seed) {
     std::vector<float>& values = out.weights[spec.hf_name];
     const bool gain = spec.hf_name.ends_with("norm.weight");
     const float scale = spec.shape.size() == 2 ? 1.5f / std::sqrt(static_cast<float>(spec.shape[0])) : 0.3f;
-    for (uint64_t i = 0; i < n; ++i) values.push_back((gain ? 1.0f : 0.0f) + scale * normal(random));
+    for (uint64_t i = 0; i < n; ++i) values.push_back((gain ? 1 - parsed->architecture->gain_offset : 0.0f) + scale * normal(random));
   }
   out.directory = write_checkpoint(out);
   return out;

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/json.h"
@@ -18,6 +19,9 @@ struct TinyCheckpoint {
 
 /// config.json of a uniform tiny llama: 3 layers, 64 wide, 4 heads of 16 in 2 KV groups, MLP 96, 300 tokens. Change keys as needed.
 Json tiny_config();
+
+/// The configuration with what another architecture has otherwise, by its Hugging Face name.
+Json as_architecture(Json config, std::string_view name);
 
 /// Writes config.json, random F32 weights of the shapes that it calls for and a byte-level tokenizer to a new directory.
 TinyCheckpoint make_tiny_checkpoint(const Json& config, uint32_t seed = 1);

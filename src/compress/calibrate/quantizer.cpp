@@ -170,7 +170,7 @@ class Quantizer {
     const at::Tensor table = decoded(wanted, *saved);
     Boundary out;
     for (const at::Tensor& ids : batches) {
-      SHOEHORN_TRY(const auto slot, stream_.put(look_up(table, ids, stream_.model().compute())));
+      SHOEHORN_TRY(const auto slot, stream_.put(look_up(table, ids, stream_.loader().hparams().embedding_scale, stream_.model().compute())));
       out.push_back(slot);
     }
     return out;
@@ -298,7 +298,7 @@ class Quantizer {
     if (wanted.tensor == nullptr) return {};
     SHOEHORN_TRY(const auto before, load(kHeadState));
     if (before) return {};
-    const at::Tensor gain = stream_.loader().stored(-1, Role::kOutputNorm).to(stream_.model().compute().wide_options());
+    const at::Tensor gain = stream_.loader().gain(-1, Role::kOutputNorm).to(stream_.model().compute().wide_options());
     at::Tensor gram;
     for (const auto slot : last) {
       SHOEHORN_TRY(const at::Tensor x, stream_.get(slot));
@@ -331,8 +331,8 @@ const convert::SourceTensor* find_tensor(const convert::ModelSource& source, int
   return nullptr;
 }
 
-at::Tensor look_up(const at::Tensor& table, const at::Tensor& ids, const Compute& compute) {
-  return at::embedding(table, ids).to(compute.options()).to(compute.wide());
+at::Tensor look_up(const at::Tensor& table, const at::Tensor& ids, float scale, const Compute& compute) {
+  return (at::embedding(table, ids) * static_cast<double>(scale)).to(compute.options()).to(compute.wide());
 }
 
 Status quantize_model(BlockStream& stream, const QuantizerTask& task, const std::vector<at::Tensor>& batches,

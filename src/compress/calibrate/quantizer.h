@@ -65,7 +65,7 @@ class QuantizedModel {
 const convert::SourceTensor* find_tensor(const convert::ModelSource& source, int layer, models::Role role,
                                          size_t* index);
 
-/// The activations that an embedding table [n_vocab, n_embd] gives for ids [n_samples, n_tokens], as BlockStream's.
-at::Tensor look_up(const at::Tensor& table, const at::Tensor& ids, const Compute& compute);
+/// The activations that an embedding table [n_vocab, n_embd] gives for ids [n_samples, n_tokens], times a scale, as BlockStream's.
+at::Tensor look_up(const at::Tensor& table, const at::Tensor& ids, float scale, const Compute& compute);
 
 }  // namespace shoehorn::compress

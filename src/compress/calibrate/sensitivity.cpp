@@ -65,7 +65,7 @@ class Measurement {
     const at::Tensor table = quantized_.values(-1, Role::kTokenEmbd);
     travellers_.push_back({"", {}});
     for (const at::Tensor& ids : batches_) {
-      SHOEHORN_TRY(const auto slot, stream_.put(look_up(table, ids, stream_.model().compute())));
+      SHOEHORN_TRY(const auto slot, stream_.put(look_up(table, ids, stream_.loader().hparams().embedding_scale, stream_.model().compute())));
       travellers_.front().at.push_back(slot);
     }
     if (!each_) return {};

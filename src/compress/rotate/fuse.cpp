@@ -35,8 +35,6 @@ Expected<Rotations> random_rotations(const models::Hparams& h, const RotationOpt
   return out;
 }
 
-at::Tensor Fusion::gain(int layer, Role norm) const { return source_.stored(layer, norm).to(at::kDouble); }
-
 /// What is added to the residual stream: W becomes R1' W.
 at::Tensor Fusion::into_residual(const at::Tensor& weight) const {
   return rotations_.r1 ? rotations_.r1->columns(weight) : weight.to(at::kDouble);
@@ -44,7 +42,7 @@ at::Tensor Fusion::into_residual(const at::Tensor& weight) const {
 
 /// What reads the residual stream behind a norm: W becomes W diag(gain) R1.
 at::Tensor Fusion::from_residual(const at::Tensor& weight, int layer, Role norm) const {
-  return rotations_.r1 ? rotations_.r1->rows(weight, gain(layer, norm)) : weight.to(at::kDouble);
+  return rotations_.r1 ? rotations_.r1->rows(weight, source_.gain(layer, norm)) : weight.to(at::kDouble);
 }
 
 /// The rows of v_proj, or its bias: those of each KV head times R2'.
@@ -88,7 +86,7 @@ at::Tensor Fusion::operator()(int layer, Role role, const at::Tensor& stored) co
     case Role::kOutputNorm:
     case Role::kAttnNorm:
     case Role::kFfnNorm:
-      return rotations_.r1 ? at::ones_like(w) : w;
+      return rotations_.r1 ? at::ones_like(w) - static_cast<double>(source_.checkpoint().gain_offset) : w;
     case Role::kAttnQ:
     case Role::kAttnK:
       return from_residual(w, layer, Role::kAttnNorm);

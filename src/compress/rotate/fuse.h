@@ -39,7 +39,6 @@ class Fusion {
   at::Tensor operator()(int layer, models::Role role, const at::Tensor& stored) const;
 
  private:
-  at::Tensor gain(int layer, models::Role norm) const;
   at::Tensor into_residual(const at::Tensor& weight) const;
   at::Tensor from_residual(const at::Tensor& weight, int layer, models::Role norm) const;
   at::Tensor heads_out(int layer, const at::Tensor& weight) const;

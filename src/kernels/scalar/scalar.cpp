@@ -98,8 +98,16 @@ void rms_norm(const float* x, const float* gain, size_t n, float eps, float* out
   for (size_t i = 0; i < n; ++i) out[i] = x[i] * scale * gain[i];
 }
 
-void swiglu(float* gate, const float* up, size_t n) {
+void silu(float* gate, const float* up, size_t n) {
   for (size_t i = 0; i < n; ++i) gate[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
+}
+
+void gelu_tanh(float* gate, const float* up, size_t n) {
+  constexpr float kRoot = 0.797884561f;  // sqrt(2 / pi)
+  for (size_t i = 0; i < n; ++i) {
+    const float g = gate[i];
+    gate[i] = 0.5f * g * (1 + std::tanh(kRoot * (g + 0.044715f * g * g * g))) * up[i];
+  }
 }
 
 void add(float* x, const float* y, size_t n) {
@@ -145,7 +153,7 @@ constexpr KernelTable kTable = {
     .attend_scratch = attend_scratch,
     .attend = attend,
     .rms_norm = rms_norm,
-    .swiglu = swiglu,
+    .activate = {silu, gelu_tanh},
     .add = add,
     .hadamard = {},
     .spin = spin,

@@ -53,12 +53,22 @@ void rms_norm(const float* x, const float* gain, size_t n, float eps, float* out
   });
 }
 
-void swiglu(float* gate, const float* up, size_t n) {
+/// x / (1 + exp(-y)). For y below -87 it is 0 to float precision whatever the bound, for x of the size of y.
+SHOEHORN_INLINE F32 times_sigmoid(F32 x, F32 y) { return x / (exponential(-larger(y, splat(-87.0f))) + 1.0f); }
+
+void silu(float* gate, const float* up, size_t n) {
   for_registers(n, [&](size_t i, size_t count) SHOEHORN_LAMBDA {
     const F32 g = load_some(gate + i, count);
-    // Below -87 the quotient is 0 to float precision whatever the bound.
-    const F32 e = exponential(-larger(g, splat(-87.0f)));
-    store_some(gate + i, g / (e + 1.0f) * load_some(up + i, count), count);
+    store_some(gate + i, times_sigmoid(g, g) * load_some(up + i, count), count);
+  });
+}
+
+/// (1 + tanh(y)) / 2 = 1 / (1 + exp(-2 y))
+void gelu_tanh(float* gate, const float* up, size_t n) {
+  for_registers(n, [&](size_t i, size_t count) SHOEHORN_LAMBDA {
+    const F32 g = load_some(gate + i, count);
+    const F32 twice_y = g * (g * g * 0.0713548162726f + 1.5957691216057f);
+    store_some(gate + i, times_sigmoid(g, twice_y) * load_some(up + i, count), count);
   });
 }
 

@@ -1,0 +1,35 @@
+// Gemma: a llama whose MLP is gated by GELU, whose embeddings are scaled, and whose checkpoints store gains less 1.
+// Heads may be wider together than the residual stream. The output matrix is always the embedding.
+#include <cmath>
+
+#include "models/decoder_tensors.h"
+
+namespace shoehorn::models {
+namespace {
+
+constexpr std::string_view kHfNames[] = {"GemmaForCausalLM"};
+
+constexpr TensorRule kTensors[] = {
+    kTokenEmbd, kOutputNorm, kAttnNorm, kAttnQ, kAttnK, kAttnV, kAttnOutput, kFfnNorm, kFfnGate, kFfnUp, kFfnDown,
+};
+
+void complete(Hparams& h) { h.embedding_scale = std::sqrt(static_cast<float>(h.n_embd)); }
+
+}  // namespace
+
+extern const Architecture gemma;
+const Architecture gemma{
+    .name = "gemma",
+    .hf_architectures = kHfNames,
+    .rope = RopeType::kNeox,
+    .tensors = kTensors,
+    .jagged_as = nullptr,
+    .default_attention_bias = false,
+    .per_layer_keys = false,
+    .default_tied = true,
+    .gain_offset = 1,
+    .activation = Activation::kGeluTanh,
+    .complete = complete,
+};
+
+}  // namespace shoehorn::models

@@ -25,7 +25,7 @@ while (($#)); do
   esac
   shift
 done
-command -v clang++ >/dev/null || die "there is no clang: apt-get install clang llvm"
+command -v clang++ >/dev/null || die "there is no clang: apt-get install clang llvm libclang-rt-dev"
 
 # row TARGET: its name and the files of src that read its input, as targets.inc has them.
 row() { sed -nE "s/^SHOEHORN_FUZZ_TARGET\\(($1), \"(.*)\"\\)\$/\\1 \\2/p" "$root/tests/fuzz/targets.inc"; }

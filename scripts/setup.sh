@@ -101,7 +101,7 @@ fi
 if ((with_interop)); then
   install_daemon /usr/sbin/sshd openssh-server ssh.service || warn "sshd could not be installed: the deployment tests will be skipped"
   install_daemon /usr/sbin/haproxy haproxy haproxy.service || warn "HAProxy could not be installed: its test will be skipped"
-  install_packages clang llvm || warn "clang could not be installed: nothing will be fuzzed"
+  install_packages clang llvm libclang-rt-dev || warn "clang could not be installed: nothing will be fuzzed"
   install_packages minisign || warn "minisign could not be installed: that it reads our signatures will not be tested"
   install_aarch64 || warn "the cross compiler could not be installed: the arm64 package will not be tested"
 elif ((with_aarch64)); then

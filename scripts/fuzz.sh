@@ -77,9 +77,10 @@ covered() {
   LLVM_PROFILE_FILE="$where/$1.profraw" "$where/tests/fuzz_$1" -runs=0 -rss_limit_mb=4096 -timeout=60 "$dir/corpus/$1" "$dir/seeds/$1" \
     >"$where/$1.log" 2>&1 || warn "$1: see $where/$1.log"
   llvm-profdata merge -sparse "$where/$1.profraw" -o "$where/$1.profdata"
-  # shellcheck disable=SC2086
-  (cd "$root/src" && llvm-cov export -summary-only "$where/tests/fuzz_$1" -instr-profile="$where/$1.profdata" $sources) |
-    jq -r '.data[0].totals.lines.percent * 10 | round / 10'
+  # Picked out here: with ccache the names of files are relative.
+  llvm-cov export -summary-only "$where/tests/fuzz_$1" -instr-profile="$where/$1.profdata" |
+    jq -r --arg sources "$sources" '[.data[0].files[] | . as $file | select(any($sources | split(" ")[]; . as $s | $file.filename | endswith("src/" + $s))).summary.lines]
+      | (map(.covered) | add) / (map(.count) | add) * 1000 | round / 10'
 }
 
 mkdir -p "$findings" "$totals"

@@ -57,6 +57,7 @@ TensorSet BlockLoader::load(const StoredSet& stored) const {
 TensorSet BlockLoader::block(size_t layer) {
   if (kept_[layer]) return *kept_[layer];
   TensorSet out = load(layers_[layer]);
+  out.attention = hparams().layers[layer].attention;
   if (resident_) kept_[layer] = out;
   return out;
 }

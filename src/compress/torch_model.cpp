@@ -53,7 +53,7 @@ at::Tensor TorchModel::block(const TensorSet& weights, const at::Tensor& x, cons
 
 at::Tensor TorchModel::logits(const TensorSet& global, const at::Tensor& x) const {
   const at::Tensor& output = global[Role::kOutput].defined() ? global[Role::kOutput] : global[Role::kTokenEmbd];
-  return at::linear(rms_norm(x, global[Role::kOutputNorm]), output).to(compute_.wide());
+  return softcapped(at::linear(rms_norm(x, global[Role::kOutputNorm]), output).to(compute_.wide()), hparams_.output_softcap);
 }
 
 at::Tensor TorchModel::rms_norm(const at::Tensor& x, const at::Tensor& gain) const {
@@ -62,37 +62,60 @@ at::Tensor TorchModel::rms_norm(const at::Tensor& x, const at::Tensor& gain) con
   return (wide * scale * gain).to(compute_.dtype);
 }
 
+at::Tensor TorchModel::before(const at::Tensor& x, const at::Tensor& gain) const {
+  return gain.defined() ? rms_norm(x, gain) : x.to(compute_.dtype);
+}
+
+at::Tensor TorchModel::behind(const at::Tensor& branch, const at::Tensor& gain) const {
+  return (gain.defined() ? rms_norm(branch, gain) : branch).to(compute_.wide());
+}
+
+at::Tensor TorchModel::softcapped(const at::Tensor& x, float cap) {
+  return cap > 0 ? at::tanh(x / static_cast<double>(cap)) * static_cast<double>(cap) : x;
+}
+
 at::Tensor TorchModel::attention(const TensorSet& weights, const at::Tensor& x, const Projection& projection) const {
   const int64_t n = x.size(0), n_tokens = x.size(1), head_dim = hparams_.head_dim;
   const int64_t n_head = weights[Role::kAttnQ].size(0) / head_dim, n_kv = weights[Role::kAttnK].size(0) / head_dim;
-  const at::Tensor normed = rms_norm(x, weights[Role::kAttnNorm]);
+  const at::Tensor normed = before(x, weights[Role::kAttnNorm]);
   const auto heads = [&](Role role, int64_t count) { return projection(role, normed).view({n, n_tokens, count, head_dim}); };
-  at::Tensor q = heads(Role::kAttnQ, n_head), k = heads(Role::kAttnK, n_kv);
-  if (weights[Role::kAttnQNorm].defined()) q = rms_norm(q, weights[Role::kAttnQNorm]);
-  if (weights[Role::kAttnKNorm].defined()) k = rms_norm(k, weights[Role::kAttnKNorm]);
-  q = rotate(q.transpose(1, 2));
-  k = rotate(k.transpose(1, 2));
+  // Per head, or over all heads together, as wide as the gain is.
+  const auto norm_heads = [&](const at::Tensor& x_heads, const at::Tensor& gain) {
+    return gain.defined() ? rms_norm(x_heads.reshape({n, n_tokens, -1, gain.size(0)}), gain).view(x_heads.sizes()) : x_heads;
+  };
+  at::Tensor q = norm_heads(heads(Role::kAttnQ, n_head), weights[Role::kAttnQNorm]);
+  at::Tensor k = norm_heads(heads(Role::kAttnK, n_kv), weights[Role::kAttnKNorm]);
+  q = q.transpose(1, 2);
+  k = k.transpose(1, 2);
+  if (weights.attention.rotated) {
+    q = rotate(q, weights.attention.windowed);
+    k = rotate(k, weights.attention.windowed);
+  }
   const at::Tensor v = heads(Role::kAttnV, n_kv).transpose(1, 2);
 
   // The query heads of a KV head are consecutive: they become further rows of one product.
   const int64_t group = n_head / n_kv;
+  // The float of models/ where it says one: 1 / sqrt(head_dim) is taken in double precision.
+  const double score_scale = hparams_.attention_scale > 0 ? static_cast<double>(hparams_.attention_scale) : 1 / std::sqrt(static_cast<double>(head_dim));
   q = q.reshape({n * n_kv, group * n_tokens, head_dim});
   k = k.reshape({n * n_kv, n_tokens, head_dim});
-  at::Tensor scores = at::bmm(q, k.transpose(1, 2)).to(compute_.wide()) * (1 / std::sqrt(static_cast<double>(head_dim)));
-  const at::Tensor future = at::ones({n_tokens, n_tokens}, compute_.wide_options().dtype(at::kBool)).triu(1);
-  scores = scores.view({n * n_kv, group, n_tokens, n_tokens}).masked_fill(future, -std::numeric_limits<double>::infinity());
+  at::Tensor scores = at::bmm(q, k.transpose(1, 2)).to(compute_.wide()) * score_scale;
+  scores = softcapped(scores, hparams_.attention_softcap);
+  at::Tensor hidden = at::ones({n_tokens, n_tokens}, compute_.wide_options().dtype(at::kBool)).triu(1);
+  if (weights.attention.windowed) hidden = hidden.logical_or(at::ones_like(hidden).tril(-static_cast<int64_t>(hparams_.window)));
+  scores = scores.view({n * n_kv, group, n_tokens, n_tokens}).masked_fill(hidden, -std::numeric_limits<double>::infinity());
   const at::Tensor shares = at::softmax(scores, -1).to(compute_.dtype).view({n * n_kv, group * n_tokens, n_tokens});
   const at::Tensor mixed = at::bmm(shares, v.reshape({n * n_kv, n_tokens, head_dim}));
   const at::Tensor out = mixed.view({n, n_head, n_tokens, head_dim}).transpose(1, 2).reshape({n, n_tokens, n_head * head_dim});
-  return projection(Role::kAttnOutput, out).to(compute_.wide());
+  return behind(projection(Role::kAttnOutput, out), weights[Role::kAttnPostNorm]);
 }
 
 at::Tensor TorchModel::mlp(const TensorSet& weights, const at::Tensor& x, const Projection& projection) const {
-  const at::Tensor normed = rms_norm(x, weights[Role::kFfnNorm]);
+  const at::Tensor normed = before(x, weights[Role::kFfnNorm]);
   const at::Tensor gate = projection(Role::kFfnGate, normed), up = projection(Role::kFfnUp, normed);
   at::Tensor gated = activate(hparams_.activation, gate) * up;
   if (hparams_.ffn_hadamard) gated = transform(gated.size(-1))(gated);
-  return projection(Role::kFfnDown, gated).to(compute_.wide());
+  return behind(projection(Role::kFfnDown, gated), weights[Role::kFfnPostNorm]);
 }
 
 const HadamardRows& TorchModel::transform(int64_t n) const {
@@ -102,8 +125,8 @@ const HadamardRows& TorchModel::transform(int64_t n) const {
   return transforms_[n] = HadamardRows(hadamard::plan(static_cast<size_t>(n)).value(), compute_.options());
 }
 
-at::Tensor TorchModel::rotate(const at::Tensor& heads) const {
-  const auto& [cosines, sines] = rotations(heads.size(2));
+at::Tensor TorchModel::rotate(const at::Tensor& heads, bool windowed) const {
+  const auto& [cosines, sines] = rotations(heads.size(2), windowed);
   const int64_t half = hparams_.n_rot / 2;
   const at::Tensor wide = heads.to(compute_.wide());
   const at::Tensor a = wide.narrow(-1, 0, half), b = wide.narrow(-1, half, half);
@@ -112,16 +135,18 @@ at::Tensor TorchModel::rotate(const at::Tensor& heads) const {
   return at::cat(parts, -1).to(compute_.dtype);
 }
 
-const std::pair<at::Tensor, at::Tensor>& TorchModel::rotations(int64_t n_tokens) const {
-  if (rotations_.first.defined() && rotations_.first.size(0) == n_tokens) return rotations_;
+const std::pair<at::Tensor, at::Tensor>& TorchModel::rotations(int64_t n_tokens, bool windowed) const {
+  auto& known = rotations_[windowed ? 1 : 0];
+  if (known.first.defined() && known.first.size(0) == n_tokens) return known;
   std::vector<float> divisors = rope_divisors_;
   if (divisors.empty() && hparams_.rope_scaling.type == models::RopeScalingType::kLlama3) divisors = models::llama3_rope_freqs(hparams_);
-  const auto frequencies = models::rope_frequencies(hparams_, divisors.empty() ? nullptr : divisors.data());
+  const auto of = windowed ? models::window_rope_frequencies : models::rope_frequencies;
+  const auto frequencies = of(hparams_, divisors.empty() ? nullptr : divisors.data());
   const at::Tensor per_pair = at::tensor(frequencies.per_pair, at::kDouble);
   const at::Tensor angles = at::outer(at::arange(n_tokens, at::kDouble), per_pair);
-  rotations_ = {(angles.cos() * frequencies.magnitude).to(compute_.wide_options()),
+  known = {(angles.cos() * frequencies.magnitude).to(compute_.wide_options()),
                 (angles.sin() * frequencies.magnitude).to(compute_.wide_options())};
-  return rotations_;
+  return known;
 }
 
 }  // namespace shoehorn::compress

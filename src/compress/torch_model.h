@@ -14,6 +14,7 @@ namespace shoehorn::compress {
 /// The weights of one block, or the global ones, by role; undefined where the model has none.
 class TensorSet {
  public:
+  models::AttentionKind attention;  ///< of a block
   const at::Tensor& operator[](models::Role role) const { return tensors_[static_cast<size_t>(role)]; }
   at::Tensor& operator[](models::Role role) { return tensors_[static_cast<size_t>(role)]; }
 
@@ -50,18 +51,24 @@ class TorchModel {
   at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& gain) const;
 
  private:
+  /// What a part reads, in the compute dtype: x by way of a norm where there is one before it.
+  at::Tensor before(const at::Tensor& x, const at::Tensor& gain) const;
+  /// What a part adds, in wide precision: by way of a norm where there is one behind it.
+  at::Tensor behind(const at::Tensor& branch, const at::Tensor& gain) const;
+  /// x capped softly: c tanh(x / c); 0: x.
+  static at::Tensor softcapped(const at::Tensor& x, float cap);
   at::Tensor attention(const TensorSet& weights, const at::Tensor& x, const Projection& projection) const;
   at::Tensor mlp(const TensorSet& weights, const at::Tensor& x, const Projection& projection) const;
   /// Heads [n, n_heads, n_tokens, head_dim] rotated.
-  at::Tensor rotate(const at::Tensor& heads) const;
-  const std::pair<at::Tensor, at::Tensor>& rotations(int64_t n_tokens) const;
+  at::Tensor rotate(const at::Tensor& heads, bool windowed) const;
+  const std::pair<at::Tensor, at::Tensor>& rotations(int64_t n_tokens, bool windowed) const;
   const HadamardRows& transform(int64_t n) const;
 
   models::Hparams hparams_;
   Compute compute_;
   std::vector<float> rope_divisors_;
-  // cos and sin [n_tokens, n_rot / 2], for the number of tokens last asked for.
-  mutable std::pair<at::Tensor, at::Tensor> rotations_;
+  // cos and sin [n_tokens, n_rot / 2], for the number of tokens last asked for: of layers without and with a window.
+  mutable std::pair<at::Tensor, at::Tensor> rotations_[2];
   mutable std::map<int64_t, HadamardRows> transforms_;  // by n_ff
 };
 

@@ -16,6 +16,11 @@ size_t max_n_head_kv(const models::Hparams& h) {
   return n;
 }
 
+/// n_embd where what a part of a block gives goes through a norm, else 0.
+size_t n_embd_behind_norms(const Model& model) {
+  return models::has_role(model.architecture(), Role::kAttnPostNorm) ? model.hparams().n_embd : 0;
+}
+
 void store_row(const kernels::Kernels& kernels, const float* x, size_t n, std::byte* row) {
   if (kernels.store != nullptr) {
     kernels.store(x, n, row);
@@ -30,8 +35,6 @@ Forward::Forward(std::shared_ptr<const Model> model, const CacheTypes& cache, si
                  Affinity affinity)
     : model_(std::move(model)),
       pool_(n_threads, std::move(affinity)),
-      rope_(model_->hparams(), model_->rope(),
-            model_->global()[Role::kRopeFreqs] ? model_->global()[Role::kRopeFreqs].floats() : nullptr),
       table_(&model_->kernels()),
       key_kernels_(&kernels::kernels_for(*table_, cache.keys)),
       value_kernels_(&kernels::kernels_for(*table_, cache.values)),
@@ -40,6 +43,10 @@ Forward::Forward(std::shared_ptr<const Model> model, const CacheTypes& cache, si
       max_tokens_(max_tokens),
       cache_(cache) {
   const models::Hparams& h = model_->hparams();
+  const Weight& divisors = model_->global()[Role::kRopeFreqs];
+  const float* freq_divisors = divisors ? divisors.floats() : nullptr;
+  ropes_.emplace_back(models::rope_frequencies(h, freq_divisors), model_->rope());
+  if (h.window_rope_theta != 0) ropes_.emplace_back(models::window_rope_frequencies(h, freq_divisors), model_->rope());
   const size_t max_q = size_t{h.max_n_head()} * h.head_dim, max_kv = max_n_head_kv(h) * h.head_dim;
   x_.reserve(max_tokens * h.n_embd);
   normed_.reserve(max_tokens * h.n_embd);
@@ -48,7 +55,8 @@ Forward::Forward(std::shared_ptr<const Model> model, const CacheTypes& cache, si
   k_.reserve(max_tokens * max_kv);
   v_.reserve(max_tokens * max_kv);
   gated_.reserve(max_tokens * h.max_n_ff());
-  rotations_.reserve(max_tokens * rope_.n_rot());
+  rotations_.reserve(ropes_.size() * max_tokens * h.n_rot);
+  branch_.reserve(max_tokens * n_embd_behind_norms(*model_));
   size_t scratch = table_->attend_scratch(h.head_dim);
   if (cache.rotate_keys || cache.rotate_values) {
     // KvCache::create refused heads that have none.
@@ -101,7 +109,13 @@ const float* Forward::run_layers(std::span<const tokenizer::Token> tokens, std::
 void Forward::multiply_output(const float* x, size_t n, float* logits) {
   norm_output(x, n, normed_.data());
   done(Step::kOutputNorm, 0);
-  multiply(normed_.data(), n, model_->hparams().n_embd, {{model_->output(), {}, logits}}, 0);
+  const models::Hparams& h = model_->hparams();
+  multiply(normed_.data(), n, h.n_embd, {{model_->output(), {}, logits}}, 0);
+  if (const float cap = h.output_softcap; cap > 0) {
+    pool_.parallel_for(n, 1, [&](size_t begin, size_t end, int) {
+      for (size_t i = begin * h.n_vocab; i < end * h.n_vocab; ++i) logits[i] = cap * std::tanh(logits[i] / cap);
+    });
+  }
   done(Step::kOutput, 0);
 }
 
@@ -229,8 +243,8 @@ void Forward::attention_block(size_t layer, float* x) {
   attend(layer);
   if (cache_.rotate_values) undo_value_rotation(layer);
   done(Step::kAttention, layer);
-  multiply(attended_.data(), n_out_, size_t{h.layers[layer].n_head} * h.head_dim,
-           {{w[Role::kAttnOutput], w[Role::kAttnOutputBias], x + (n - n_out_) * n_embd, nullptr, nullptr, true}});
+  add_branch(attended_.data(), size_t{h.layers[layer].n_head} * h.head_dim, w[Role::kAttnOutput], w[Role::kAttnOutputBias],
+             w[Role::kAttnPostNorm], x + (n - n_out_) * n_embd);
   done(Step::kAttentionOutput, layer);
 }
 
@@ -244,7 +258,8 @@ void Forward::prepare_rotations() {
   while (row < rows_.size()) {
     size_t end = row + 1;
     while (end < rows_.size() && rotated_[end] == rotated_[end - 1] + 1) ++end;
-    rope_.table(rotated_[row], end - row, rotations_.data() + row * rope_.n_rot());
+    for (size_t rope = 0; rope < ropes_.size(); ++rope)
+      ropes_[rope].table(rotated_[row], end - row, rotations_.data() + (rope * max_tokens_ + row) * ropes_[rope].n_rot());
     row = end;
   }
 }
@@ -255,6 +270,7 @@ void Forward::rotate_and_store(size_t layer) {
   const models::Hparams& h = model_->hparams();
   const models::LayerShape& shape = h.layers[layer];
   const WeightSet& w = model_->layer(layer);
+  const Rope& rope = ropes_[rope_of(layer)];
   const size_t n_q = size_t{shape.n_head} * h.head_dim, n_kv = size_t{shape.n_head_kv} * h.head_dim;
   const auto transform = [&](float* heads, size_t n_heads, int thread) {
     head_transform_->apply(heads, scratch(thread), n_heads);
@@ -264,12 +280,14 @@ void Forward::rotate_and_store(size_t layer) {
     auto query = static_cast<size_t>(std::count_if(rows_.begin(), rows_.begin() + static_cast<std::ptrdiff_t>(begin),
                                                    [](const Row& row) { return row.comes_out; }));
     for (size_t t = begin; t < end; ++t) {
-      const float* rotation = rotations_.data() + t * rope_.n_rot();
+      const float* rotation = rotations_.data() + (rope_of(layer) * max_tokens_ + t) * rope.n_rot();
       const auto prepare = [&](float* heads, size_t n_heads, const Weight& norm) {
+        const bool together = norm && norm.n_cols != h.head_dim;
+        if (together) table_->rms_norm(heads, norm.floats(), norm.n_cols, h.rms_eps, heads);
         for (size_t i = 0; i < n_heads; ++i) {
           float* head = heads + i * h.head_dim;
-          if (norm) table_->rms_norm(head, norm.floats(), h.head_dim, h.rms_eps, head);
-          rope_.rotate(head, rotation);
+          if (norm && !together) table_->rms_norm(head, norm.floats(), h.head_dim, h.rms_eps, head);
+          if (shape.attention.rotated) rope.rotate(head, rotation);
         }
         if (cache_.rotate_keys) transform(heads, n_heads, thread);
       };
@@ -367,12 +385,14 @@ void Forward::attend_task(size_t layer, const Attention& plan, size_t task, int 
                   .n_past = n_past + t,
                   .first = ranged ? index * kRange : 0,
                   .end = ranged ? std::min(n_positions, (index + 1) * kRange) : n_positions,
-                  .scale = 1 / std::sqrt(static_cast<float>(head_dim)),
+                  .scale = h.score_scale(),
                   .out = out + element,
                   .out_stride = n_q,
                   .max = ranged ? partial_max_.data() + row : nullptr,
                   .sum = ranged ? partial_sum_.data() + row : nullptr,
-                  .scratch = scratch(thread)});
+                  .scratch = scratch(thread),
+                  .softcap = h.attention_softcap,
+                  .window = shape.attention.windowed ? h.window : 0});
 }
 
 void Forward::merge_ranges(size_t layer, const Attention& plan) {
@@ -423,13 +443,24 @@ void Forward::mlp_block(size_t layer, float* x) {
     });
     done(Step::kFfnHadamard, layer);
   }
-  multiply(gated_.data(), n_out_, h.layers[layer].n_ff,
-           {{w[Role::kFfnDown], w[Role::kFfnDownBias], out, nullptr, nullptr, true}});
+  add_branch(gated_.data(), h.layers[layer].n_ff, w[Role::kFfnDown], w[Role::kFfnDownBias], w[Role::kFfnPostNorm], out);
   done(Step::kDown, layer);
+}
+
+void Forward::add_branch(const float* input, size_t n_cols, const Weight& weight, const Weight& bias, const Weight& post, float* x) {
+  if (!post) return multiply(input, n_out_, n_cols, {{weight, bias, x, nullptr, nullptr, true}});
+  const size_t n_embd = model_->hparams().n_embd;
+  multiply(input, n_out_, n_cols, {{weight, bias, branch_.data()}});
+  norm_rows(post, branch_.data(), n_out_, branch_.data());
+  pool_.parallel_for(n_out_, 8, [&](size_t begin, size_t end, int) { table_->add(x + begin * n_embd, branch_.data() + begin * n_embd, (end - begin) * n_embd); });
 }
 
 void Forward::norm_rows(const Weight& gain, const float* x, size_t n, float* out) {
   const size_t n_embd = model_->hparams().n_embd;
+  if (!gain) {  // norms behind a part may be the only ones
+    std::copy_n(x, n * n_embd, out);
+    return;
+  }
   pool_.parallel_for(n, 8, [&](size_t begin, size_t end, int) {
     for (size_t t = begin; t < end; ++t) {
       table_->rms_norm(x + t * n_embd, gain.floats(), n_embd, model_->hparams().rms_eps, out + t * n_embd);

@@ -112,6 +112,10 @@ class Forward {
   void attend_task(size_t layer, const Attention& plan, size_t task, int thread);
   void merge_ranges(size_t layer, const Attention& plan);
   void norm_rows(const Weight& gain, const float* x, size_t n, float* out);
+  /// x [n_out_, n_embd] += weight input + bias, by way of the norm `post` where there is one.
+  void add_branch(const float* input, size_t n_cols, const Weight& weight, const Weight& bias, const Weight& post, float* x);
+  /// Which of ropes_ a layer's is.
+  size_t rope_of(size_t layer) const { return model_->hparams().layers[layer].attention.windowed ? ropes_.size() - 1 : 0; }
   void done(Step step, size_t layer) {
     if (steps_ != nullptr)
       steps_->on_step(step, {.layer = layer, .n_past = rows_.front().position, .n = rows_.size(), .n_out = n_out_});
@@ -119,7 +123,8 @@ class Forward {
 
   std::shared_ptr<const Model> model_;
   ThreadPool pool_;
-  Rope rope_;
+  // Of layers that see all positions, and where they are others, of those with a window.
+  std::vector<Rope> ropes_;
   const kernels::KernelTable* table_;
   const kernels::Kernels* key_kernels_;
   const kernels::Kernels* value_kernels_;
@@ -147,7 +152,8 @@ class Forward {
   AlignedBuffer<float> gated_;      // [max_tokens, max n_ff]
   AlignedBuffer<float> up_;         // the same, where adapters part it from the gate
   AlignedBuffer<float> low_rank_;   // [max_tokens, rank]
-  AlignedBuffer<float> rotations_;  // [max_tokens, n_rot]
+  AlignedBuffer<float> rotations_;  // [ropes, max_tokens, n_rot]
+  AlignedBuffer<float> branch_;     // [max_tokens, n_embd]  what a part adds, where a norm follows it
   AlignedBuffer<float> scratch_;    // [n_threads, scratch_per_thread_]
   // Partial results of attention over ranges of positions: [range, token, head] outputs, maxima and sums.
   AlignedBuffer<float> partial_, partial_max_, partial_sum_;

@@ -1,11 +1,12 @@
 #include "engine/rope.h"
 
 #include <cmath>
+#include <utility>
 
 namespace shoehorn::engine {
 
-Rope::Rope(const models::Hparams& h, models::RopeType type, const float* freq_divisors)
-    : type_(type), n_rot_(h.n_rot), frequencies_(models::rope_frequencies(h, freq_divisors)) {}
+Rope::Rope(models::RopeFrequencies frequencies, models::RopeType type)
+    : type_(type), n_rot_(2 * frequencies.per_pair.size()), frequencies_(std::move(frequencies)) {}
 
 void Rope::table(size_t first, size_t n, float* out) const {
   for (size_t t = 0; t < n; ++t) {

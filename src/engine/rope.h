@@ -7,11 +7,10 @@
 
 namespace shoehorn::engine {
 
-/// The rotation angles of a model: one frequency per pair of elements and a magnitude.
+/// Rotation angles: one frequency per pair of elements and a magnitude.
 class Rope {
  public:
-  /// freq_divisors: the rope_freqs tensor, [n_rot / 2], or nullptr.
-  Rope(const models::Hparams& hparams, models::RopeType type, const float* freq_divisors);
+  Rope(models::RopeFrequencies frequencies, models::RopeType type);
 
   /// cos and sin for positions [first, first + n): out[t * n_rot + 2i], out[t * n_rot + 2i + 1].
   void table(size_t first, size_t n, float* out) const;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/memory.h"
+#include "engine/answer_text.h"
 #include "engine/generate.h"
 #include "eval/chunks.h"
 #include "eval/perplexity.h"
@@ -62,7 +63,7 @@ Expected<CheckResult> check_output(std::shared_ptr<const engine::Model> model, s
   engine::Sampler greedy({.temperature = 0});
   SHOEHORN_TRY(const auto generation, engine::generate(session, prompt, greedy, static_cast<int64_t>(options.n_sentence), progress,
                                                        [](Token) { return true; }));
-  result.sentence = tokenizer.decode(generation.ids);
+  result.sentence = engine::valid_utf8(tokenizer.decode(generation.ids));  // tokens may end within a character
   result.repeats = repeats_itself(generation.ids);
   return result;
 }

@@ -107,6 +107,14 @@ struct AttendArgs {
   float* max;                ///< [n_tokens, n_heads] largest scaled score in the range, -inf when it is empty; or nullptr
   float* sum;                ///< [n_tokens, n_heads] sum of exp(score - max); or nullptr
   float* scratch;            ///< KernelTable::attend_scratch(head_dim) floats, 64-byte aligned
+  float softcap = 0;         ///< c > 0: a score s becomes c tanh(s / c) (Gemma 2, arXiv:2408.00118, section 2)
+  size_t window = 0;         ///< > 0: a token sees so many positions, the last of them its own
+
+  /// The positions that token t sees: [first_seen(t), n_past + t].
+  size_t first_seen(size_t t) const {
+    const size_t n = n_past + t + 1;
+    return window == 0 || n <= window ? 0 : n - window;
+  }
 };
 
 /// One instruction set's operations.

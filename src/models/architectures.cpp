@@ -61,8 +61,12 @@ std::string with_layer(std::string_view pattern, int layer) {
 }
 
 bool Hparams::uniform() const {
-  return std::all_of(layers.begin(), layers.end(), [&](const LayerShape& l) { return l == layers.front(); });
+  return std::all_of(layers.begin(), layers.end(), [&](const LayerShape& l) {
+    return l.n_head == layers[0].n_head && l.n_head_kv == layers[0].n_head_kv && l.n_ff == layers[0].n_ff;
+  });
 }
+
+float Hparams::score_scale() const { return attention_scale > 0 ? attention_scale : 1 / std::sqrt(static_cast<float>(head_dim)); }
 
 uint32_t Hparams::max_n_ff() const {
   uint32_t n = 0;
@@ -106,7 +110,7 @@ std::string architecture_names() {
 
 bool is_gain(Role role) {
   return role == Role::kAttnNorm || role == Role::kFfnNorm || role == Role::kOutputNorm || role == Role::kAttnQNorm ||
-         role == Role::kAttnKNorm;
+         role == Role::kAttnKNorm || role == Role::kAttnPostNorm || role == Role::kFfnPostNorm;
 }
 
 bool has_role(const Architecture& architecture, Role role) {

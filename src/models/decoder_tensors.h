@@ -32,6 +32,10 @@ inline constexpr TensorRule kFfnGateBias{Role::kFfnGateBias, "blk.{}.ffn_gate.bi
 inline constexpr TensorRule kFfnUpBias{Role::kFfnUpBias, "blk.{}.ffn_up.bias", "model.layers.{}.mlp.up_proj.bias", Dim::kNone, Dim::kFf, Part::kMlp, Presence::kMlpBias};
 inline constexpr TensorRule kFfnDownBias{Role::kFfnDownBias, "blk.{}.ffn_down.bias", "model.layers.{}.mlp.down_proj.bias", Dim::kNone, Dim::kEmbd, Part::kMlp, Presence::kMlpBias};
 
+// Gemma 2 and 3: a norm before each part and one behind it, before the sum. Hugging Face's post_attention_layernorm is the one behind attention.
+inline constexpr TensorRule kAttnPostNorm{Role::kAttnPostNorm, "blk.{}.post_attention_norm.weight", "model.layers.{}.post_attention_layernorm.weight", Dim::kNone, Dim::kEmbd, Part::kAttention};
+inline constexpr TensorRule kFfnPreNorm{Role::kFfnNorm, "blk.{}.ffn_norm.weight", "model.layers.{}.pre_feedforward_layernorm.weight", Dim::kNone, Dim::kEmbd, Part::kMlp};
+inline constexpr TensorRule kFfnPostNorm{Role::kFfnPostNorm, "blk.{}.post_ffw_norm.weight", "model.layers.{}.post_feedforward_layernorm.weight", Dim::kNone, Dim::kEmbd, Part::kMlp};
 
 /// A llama: every tensor that it can have.
 inline constexpr TensorRule kLlamaTensors[] = {

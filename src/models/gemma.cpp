@@ -1,8 +1,7 @@
 // Gemma: a llama whose MLP is gated by GELU, whose embeddings are scaled, and whose checkpoints store gains less 1.
 // Heads may be wider together than the residual stream. The output matrix is always the embedding.
-#include <cmath>
-
 #include "models/decoder_tensors.h"
+#include "models/gemma_family.h"
 
 namespace shoehorn::models {
 namespace {
@@ -12,8 +11,6 @@ constexpr std::string_view kHfNames[] = {"GemmaForCausalLM"};
 constexpr TensorRule kTensors[] = {
     kTokenEmbd, kOutputNorm, kAttnNorm, kAttnQ, kAttnK, kAttnV, kAttnOutput, kFfnNorm, kFfnGate, kFfnUp, kFfnDown,
 };
-
-void complete(Hparams& h) { h.embedding_scale = std::sqrt(static_cast<float>(h.n_embd)); }
 
 }  // namespace
 
@@ -29,7 +26,7 @@ const Architecture gemma{
     .default_tied = true,
     .gain_offset = 1,
     .activation = Activation::kGeluTanh,
-    .complete = complete,
+    .complete = scale_gemma_embeddings,
 };
 
 }  // namespace shoehorn::models

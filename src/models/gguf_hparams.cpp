@@ -3,61 +3,14 @@
 #include <set>
 
 #include "hadamard/matrix.h"
+#include "models/keys.h"
 
 namespace shoehorn::models {
 namespace {
 
 constexpr const char* kTransformKey = "feed_forward_hadamard";
 
-/// The keys "<architecture>.<key>" of one file, with errors that name them.
-class Keys {
- public:
-  Keys(const io::GgufMetadata& metadata, std::string prefix) : metadata_(metadata), prefix_(std::move(prefix)) {}
-
-  std::string name(const char* key) const { return prefix_ + "." + key; }
-
-  Expected<uint32_t> uint(const char* key) const {
-    const auto value = metadata_.get_uint(name(key));
-    if (!value || *value > INT32_MAX) return fail(ErrorCode::kInvalid, "key {} is missing or no whole number", name(key));
-    return static_cast<uint32_t>(*value);
-  }
-  Expected<uint32_t> uint_or(const char* key, uint32_t fallback) const {
-    if (!metadata_.contains(name(key))) return fallback;
-    return uint(key);
-  }
-  float float_or(const char* key, float fallback) const {
-    return static_cast<float>(metadata_.get_float(name(key)).value_or(fallback));
-  }
-  std::string string_or(const char* key, const char* fallback) const {
-    const std::string* value = metadata_.get_string(name(key));
-    return value == nullptr ? fallback : *value;
-  }
-  bool has(const char* key) const { return metadata_.contains(name(key)); }
-
-  /// A number for all layers, or an array of n_layer numbers.
-  Expected<std::vector<uint32_t>> per_layer(const char* key, uint32_t n_layer) const {
-    if (const auto value = metadata_.get_uint(name(key)); value && *value <= INT32_MAX) {
-      return std::vector<uint32_t>(n_layer, static_cast<uint32_t>(*value));
-    }
-    const auto values = metadata_.get_ints(name(key));
-    if (!values) return fail(ErrorCode::kInvalid, "key {} is missing or holds no whole numbers", name(key));
-    if (values->size() != n_layer) {
-      return fail(ErrorCode::kInvalid, "key {} has {} entries, the model has {} layers", name(key), values->size(), n_layer);
-    }
-    std::vector<uint32_t> out;
-    for (const int64_t value : *values) {
-      if (value < 0 || value > INT32_MAX) return fail(ErrorCode::kInvalid, "key {} holds {}", name(key), value);
-      out.push_back(static_cast<uint32_t>(value));
-    }
-    return out;
-  }
-
- private:
-  const io::GgufMetadata& metadata_;
-  std::string prefix_;
-};
-
-Status read_rope_scaling(const Keys& keys, RopeScaling& scaling) {
+Status read_rope_scaling(const GgufKeys& keys, RopeScaling& scaling) {
   const std::string type = keys.string_or("rope.scaling.type", "none");
   if (type == "linear") {
     scaling.type = RopeScalingType::kLinear;
@@ -148,7 +101,7 @@ Expected<GgufModel> read_model(const io::GgufFile& file) {
   if (model.architecture == nullptr) {
     return fail(ErrorCode::kUnsupported, "architecture {} is not supported ({} are)", *name, architecture_names());
   }
-  const Keys keys(metadata, *name);
+  const GgufKeys keys(metadata, *name);
   Hparams& h = model.hparams;
   SHOEHORN_TRY(h.n_embd, keys.uint("embedding_length"));
   SHOEHORN_TRY(h.n_layer, keys.uint("block_count"));
@@ -204,6 +157,7 @@ Expected<GgufModel> read_model(const io::GgufFile& file) {
     if (h.rope_scaling.original_context == 0) h.rope_scaling.original_context = h.n_ctx_train;
   }
   h.activation = model.architecture->activation;
+  if (model.architecture->own_keys != nullptr) SHOEHORN_RETURN_IF_ERROR(model.architecture->own_keys->from_gguf(keys, h));
   if (model.architecture->complete != nullptr) model.architecture->complete(h);
   SHOEHORN_RETURN_IF_ERROR(check_hparams(h));
   if (h.ffn_hadamard) SHOEHORN_RETURN_IF_ERROR(check_transforms(metadata, keys.name(kTransformKey), h));
@@ -244,6 +198,7 @@ void write_gguf_hparams(const Architecture& architecture, const Hparams& h, io::
   set("attention.value_length", h.head_dim);
   set("vocab_size", h.n_vocab);
   set("rope.dimension_count", h.n_rot);
+  if (architecture.own_keys != nullptr) architecture.own_keys->to_gguf(h, set);
   if (h.ffn_hadamard) set(kTransformKey, io::GgufArray(describe_transforms(h)));
   const RopeScaling& scaling = h.rope_scaling;
   if (scaling.type == RopeScalingType::kLinear || scaling.type == RopeScalingType::kYarn) {

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <optional>
 
+#include "models/keys.h"
+
 namespace shoehorn::models {
 namespace {
 
@@ -26,19 +28,6 @@ Expected<uint32_t> required_uint(const Json& config, const char* key) {
   const Json* value = find(config, key);
   if (value == nullptr) return fail(ErrorCode::kInvalid, "{} is missing", key);
   return as_uint(*value, key);
-}
-
-Expected<uint32_t> optional_uint(const Json& config, const char* key, uint32_t fallback) {
-  const Json* value = find(config, key);
-  if (value == nullptr) return fallback;
-  return as_uint(*value, key);
-}
-
-Expected<float> optional_float(const Json& config, const char* key, float fallback) {
-  const Json* value = find(config, key);
-  if (value == nullptr) return fallback;
-  if (!value->is_number()) return fail(ErrorCode::kInvalid, "{} is {}, expected a number", key, value->dump());
-  return value->get<float>();
 }
 
 /// A number for all layers or an array with one per layer.
@@ -109,18 +98,18 @@ Expected<RopeScaling> parse_rope_scaling(const Json& scaling, uint32_t n_ctx_tra
   } else {
     return fail(ErrorCode::kUnsupported, "rope scaling type \"{}\" is not supported (linear, yarn and llama3 are)", type);
   }
-  SHOEHORN_TRY(out.factor, optional_float(scaling, "factor", 1));
-  SHOEHORN_TRY(out.original_context, optional_uint(scaling, "original_max_position_embeddings",
+  SHOEHORN_TRY(out.factor, config_float(scaling, "factor", 1));
+  SHOEHORN_TRY(out.original_context, config_uint(scaling, "original_max_position_embeddings",
                                                    out.type == RopeScalingType::kLinear ? 0 : n_ctx_train));
-  SHOEHORN_TRY(out.low_freq_factor, optional_float(scaling, "low_freq_factor", 1));
-  SHOEHORN_TRY(out.high_freq_factor, optional_float(scaling, "high_freq_factor", 4));
-  SHOEHORN_TRY(out.beta_fast, optional_float(scaling, "beta_fast", 32));
-  SHOEHORN_TRY(out.beta_slow, optional_float(scaling, "beta_slow", 1));
+  SHOEHORN_TRY(out.low_freq_factor, config_float(scaling, "low_freq_factor", 1));
+  SHOEHORN_TRY(out.high_freq_factor, config_float(scaling, "high_freq_factor", 4));
+  SHOEHORN_TRY(out.beta_fast, config_float(scaling, "beta_fast", 32));
+  SHOEHORN_TRY(out.beta_slow, config_float(scaling, "beta_slow", 1));
   if (out.type == RopeScalingType::kYarn) {
     if (find(scaling, "mscale") != nullptr || find(scaling, "mscale_all_dim") != nullptr) {
       return fail(ErrorCode::kUnsupported, "yarn with mscale is not supported");
     }
-    SHOEHORN_TRY(const float magnitude, optional_float(scaling, "attention_factor", 0));
+    SHOEHORN_TRY(const float magnitude, config_float(scaling, "attention_factor", 0));
     if (magnitude != 0) out.attn_factor = magnitude / (0.1f * std::log(out.factor) + 1);
   }
   return out;
@@ -161,6 +150,19 @@ Expected<const Architecture*> find_config_architecture(const Json& config, std::
 
 }  // namespace
 
+Expected<uint32_t> config_uint(const Json& config, const char* key, uint32_t fallback) {
+  const Json* value = find(config, key);
+  if (value == nullptr) return fallback;
+  return as_uint(*value, key);
+}
+
+Expected<float> config_float(const Json& config, const char* key, float fallback) {
+  const Json* value = find(config, key);
+  if (value == nullptr) return fallback;
+  if (!value->is_number()) return fail(ErrorCode::kInvalid, "{} is {}, expected a number", key, value->dump());
+  return value->get<float>();
+}
+
 Expected<Json> read_config_json(const std::string& directory) { return read_json(directory + "/config.json", kMaxConfigBytes); }
 
 Expected<ModelConfig> read_model_config(const std::string& directory) {
@@ -187,8 +189,8 @@ Expected<ModelConfig> parse_model_config(const Json& config) {
   if (h.n_layer == 0 || h.n_layer > kMaxLayers) {
     return fail(ErrorCode::kInvalid, "num_hidden_layers is {}, expected 1 to {}", h.n_layer, kMaxLayers);
   }
-  SHOEHORN_TRY(h.n_ctx_train, optional_uint(config, "max_position_embeddings", 2048));
-  SHOEHORN_TRY(h.rms_eps, optional_float(config, "rms_norm_eps", 1e-6f));
+  SHOEHORN_TRY(h.n_ctx_train, config_uint(config, "max_position_embeddings", 2048));
+  SHOEHORN_TRY(h.rms_eps, config_float(config, "rms_norm_eps", 1e-6f));
   SHOEHORN_TRY(h.activation, parse_activation(config, architecture->activation));
 
   SHOEHORN_TRY(const auto n_heads, per_layer(config, "num_attention_heads", h.n_layer));
@@ -201,7 +203,7 @@ Expected<ModelConfig> parse_model_config(const Json& config) {
     for (uint32_t i = 0; i < h.n_layer; ++i) h.layers.push_back({n_heads[i], n_heads[i] == 0 ? 0 : n_heads_kv[i], n_ff[i]});
   }
 
-  SHOEHORN_TRY(h.head_dim, optional_uint(config, "head_dim", 0));
+  SHOEHORN_TRY(h.head_dim, config_uint(config, "head_dim", 0));
   if (h.head_dim == 0) {
     // Only a model whose heads are all there lets the head size be derived.
     if (!find(config, "num_attention_heads")->is_number() || n_heads.front() == 0 || h.n_embd % n_heads.front() != 0) {
@@ -209,15 +211,15 @@ Expected<ModelConfig> parse_model_config(const Json& config) {
     }
     h.head_dim = h.n_embd / n_heads.front();
   }
-  SHOEHORN_TRY(const float partial, optional_float(config, "partial_rotary_factor", 1));
+  SHOEHORN_TRY(const float partial, config_float(config, "partial_rotary_factor", 1));
   if (!(partial > 0 && partial <= 1)) return fail(ErrorCode::kInvalid, "partial_rotary_factor is {}", partial);
   h.n_rot = static_cast<uint32_t>(static_cast<float>(h.head_dim) * partial);
 
   // transformers 5 moved theta and scaling together into rope_parameters.
   const Json* parameters = find(config, "rope_parameters");
-  SHOEHORN_TRY(h.rope_theta, optional_float(config, "rope_theta", 10000));
+  SHOEHORN_TRY(h.rope_theta, config_float(config, "rope_theta", 10000));
   if (parameters != nullptr && parameters->is_object()) {
-    SHOEHORN_TRY(h.rope_theta, optional_float(*parameters, "rope_theta", h.rope_theta));
+    SHOEHORN_TRY(h.rope_theta, config_float(*parameters, "rope_theta", h.rope_theta));
   }
   const Json* scaling = find(config, "rope_scaling");
   if (scaling == nullptr) scaling = parameters;
@@ -234,10 +236,12 @@ Expected<ModelConfig> parse_model_config(const Json& config) {
   h.mlp_bias = json_or(config, "mlp_bias", false);
   const bool uses_window = json_or(config, "use_sliding_window", true);
   if (uses_window) {
-    SHOEHORN_TRY(out.sliding_window, optional_uint(config, "sliding_window", 0));
+    SHOEHORN_TRY(out.sliding_window, config_uint(config, "sliding_window", 0));
   }
 
   if (architecture->complete != nullptr) architecture->complete(h);
+  if (architecture->own_keys != nullptr) SHOEHORN_RETURN_IF_ERROR(architecture->own_keys->from_config(config, h));
+  if (h.window > 0) out.sliding_window = 0;  // is computed
   SHOEHORN_RETURN_IF_ERROR(check_hparams(h));
   const bool jagged = !h.uniform();
   if (jagged && architecture->jagged_as == nullptr) {

@@ -29,11 +29,19 @@ struct RopeScaling {
   float beta_fast = 32, beta_slow = 1; ///< yarn: rotations over the original context where the ramp ends and begins
 };
 
+/// What the attention of a block sees, whatever its dimensions.
+struct AttentionKind {
+  bool windowed = false;  ///< Hparams::window positions, and not all
+  bool rotated = true;    ///< queries and keys by their positions (RoPE)
+  bool operator==(const AttentionKind&) const = default;
+};
+
 /// Dimensions of one block. Pruned models are jagged: every layer may have its own.
 struct LayerShape {
   uint32_t n_head = 0;     ///< 0: the layer has no attention
   uint32_t n_head_kv = 0;
   uint32_t n_ff = 0;       ///< 0: the layer has no MLP
+  AttentionKind attention = {};
   bool operator==(const LayerShape&) const = default;
 };
 
@@ -47,6 +55,11 @@ struct Hparams {
   RopeScaling rope_scaling;
   float embedding_scale = 1;     ///< what the token embedding gives is multiplied with it
   Activation activation = Activation::kSilu;  ///< of the MLP's gate
+  float attention_scale = 0;     ///< what scores are multiplied with; 0: 1 / sqrt(head_dim)
+  float attention_softcap = 0;   ///< c > 0: a score s becomes c tanh(s / c) (Gemma 2, arXiv:2408.00118)
+  float output_softcap = 0;      ///< the same of logits
+  uint32_t window = 0;           ///< positions that windowed layers see, the token's own among them
+  float window_rope_theta = 0;   ///< of windowed layers, whose rope is not scaled; 0: as in the others
   bool tied_embeddings = false;  ///< no output tensor of its own: logits come from token_embd
   bool attention_bias = false;         ///< q, k and v have biases
   bool attention_output_bias = false;
@@ -56,8 +69,9 @@ struct Hparams {
   bool ffn_hadamard = false;
   std::vector<LayerShape> layers;  ///< [n_layer]
 
-  /// True when all layers have the same shape.
+  /// True when all layers have the same widths.
   bool uniform() const;
+  float score_scale() const;
   /// The largest n_ff, n_head * head_dim over all layers.
   uint32_t max_n_ff() const;
   uint32_t max_n_head() const;
@@ -67,9 +81,10 @@ struct Hparams {
 enum class Role {
   kTokenEmbd, kOutputNorm, kOutput, kRopeFreqs,
   kAttnNorm, kAttnQ, kAttnK, kAttnV, kAttnOutput, kAttnQBias, kAttnKBias, kAttnVBias, kAttnOutputBias, kAttnQNorm, kAttnKNorm,
-  kFfnNorm, kFfnGate, kFfnUp, kFfnDown, kFfnGateBias, kFfnUpBias, kFfnDownBias,
+  kAttnPostNorm,
+  kFfnNorm, kFfnGate, kFfnUp, kFfnDown, kFfnGateBias, kFfnUpBias, kFfnDownBias, kFfnPostNorm,
 };
-inline constexpr size_t kRoleCount = static_cast<size_t>(Role::kFfnDownBias) + 1;
+inline constexpr size_t kRoleCount = static_cast<size_t>(Role::kFfnPostNorm) + 1;
 
 /// Symbolic dimensions; what they are in numbers depends on the layer.
 enum class Dim { kNone, kVocab, kEmbd, kFf, kQ, kKv, kHeadDim, kHalfRot };
@@ -100,6 +115,8 @@ struct TensorRule {
   RopeRows rope_rows = RopeRows::kNone;
 };
 
+struct OwnKeys;  // models/keys.h
+
 struct Architecture {
   const char* name;                                     ///< general.architecture
   std::span<const std::string_view> hf_architectures;   ///< config.json "architectures" that are written as this one
@@ -118,6 +135,8 @@ struct Architecture {
   Activation activation = Activation::kSilu;
   /// What follows from the architecture and the dimensions alone; nullptr: nothing does.
   void (*complete)(Hparams& hparams) = nullptr;
+  /// Keys of config.json and GGUF beyond those that all have; nullptr: there are none.
+  const OwnKeys* own_keys = nullptr;
 };
 
 /// All architectures in the order of architectures.inc.

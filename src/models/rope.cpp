@@ -39,4 +39,12 @@ RopeFrequencies rope_frequencies(const Hparams& h, const float* freq_divisors) {
   return out;
 }
 
+RopeFrequencies window_rope_frequencies(const Hparams& hparams, const float* freq_divisors) {
+  if (hparams.window_rope_theta == 0) return rope_frequencies(hparams, freq_divisors);
+  Hparams h = hparams;
+  h.rope_theta = hparams.window_rope_theta;
+  h.rope_scaling = {};
+  return rope_frequencies(h, nullptr);
+}
+
 }  // namespace shoehorn::models

@@ -16,4 +16,7 @@ struct RopeFrequencies {
 /// freq_divisors: the rope_freqs tensor of llama3 scaling, [n_rot / 2], or nullptr.
 RopeFrequencies rope_frequencies(const Hparams& hparams, const float* freq_divisors);
 
+/// The same of the layers with a window, which may have a base of their own (Hparams::window_rope_theta).
+RopeFrequencies window_rope_frequencies(const Hparams& hparams, const float* freq_divisors);
+
 }  // namespace shoehorn::models

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "convert/checkpoint_view.h"
+#include "engine/answer_text.h"
 #include "eval/bundled_text.h"
 #include "eval/perplexity.h"
 #include "support/running_model.h"
@@ -88,6 +89,21 @@ TEST(OutputCheck, KnowsRepetition) {
   EXPECT_TRUE(repeats_itself(tail));
   tail.push_back(9);
   EXPECT_FALSE(repeats_itself(tail)) << "it came to an end";
+}
+
+/// A model without sense writes bytes that are no text: what a check tells is text all the same.
+TEST(OutputCheck, TheSentenceIsValidUtf8) {
+  Json config = test::tiny_config();
+  size_t n_other = 0;
+  for (uint32_t seed = 1; seed <= 8; ++seed) {
+    const std::string path = test::to_gguf(test::make_tiny_checkpoint(config, seed).directory, "F32");
+    NoProgress progress;
+    const auto model = open_model(path);
+    ASSERT_EXPECTED(const auto check, check_output(model, model, {.text = bundled_text(), .n_ctx = 64, .max_chunks = 1, .n_threads = 2}, progress));
+    EXPECT_EQ(engine::valid_utf8(check.sentence), check.sentence);
+    n_other += check.sentence.find("\xEF\xBF\xBD") != std::string::npos ? 1 : 0;
+  }
+  EXPECT_GT(n_other, 0u) << "none of them wrote bytes that are no text";
 }
 
 }  // namespace

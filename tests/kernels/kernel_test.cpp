@@ -174,8 +174,11 @@ TEST_P(EveryKernel, StoreRoundsToNearest) {
 TEST_P(EveryKernel, AttendEqualsSoftmaxTimesValues) {
   struct Shape {
     size_t n_tokens, n_heads, head_dim, n_past;
+    float softcap = 0;
+    size_t window = 0;
   };
-  for (const Shape& s : {Shape{1, 4, 64, 0}, {1, 1, 64, 200}, {3, 3, 128, 70}, {40, 4, 64, 30}, {17, 2, 256, 0}, {2, 1, 8, 5}, {5, 2, 80, 63}}) {
+  for (const Shape& s : {Shape{1, 4, 64, 0}, {1, 1, 64, 200}, {3, 3, 128, 70}, {40, 4, 64, 30}, {17, 2, 256, 0}, {2, 1, 8, 5}, {5, 2, 80, 63},
+                         {3, 2, 64, 70, 2.5f, 0}, {40, 4, 64, 150, 0, 33}, {1, 2, 64, 300, 3, 150}, {30, 1, 64, 0, 0, 7}}) {
     if (s.head_dim % format->block_size != 0) continue;
     const size_t n_positions = s.n_past + s.n_tokens, rows = s.n_tokens * s.n_heads, width = s.n_heads * s.head_dim;
     const Rows keys(*format, n_positions, s.head_dim, 5), values(*format, n_positions, s.head_dim, 6);
@@ -190,8 +193,9 @@ TEST_P(EveryKernel, AttendEqualsSoftmaxTimesValues) {
         table->attend({q.data(), width, s.n_tokens, s.n_heads, s.head_dim, keys.bytes.data(), values.bytes.data(), keys.stride,
                        values.stride, kernels, kernels, s.n_past, first,
                        std::min(n_positions, first + std::max<size_t>(1, split)), scale, out.data(), width, max.data(), sum.data(),
-                       scratch.floats()});
+                       scratch.floats(), s.softcap, s.window});
         for (size_t r = 0; r < rows; ++r) {
+          if (sum[r] == 0) continue;  // a range of which the token sees nothing
           const float share = sum[r] * std::exp(max[r]);
           total[r] += share;
           for (size_t d = 0; d < s.head_dim; ++d) merged[r * s.head_dim + d] += share * out[r * s.head_dim + d];
@@ -202,10 +206,13 @@ TEST_P(EveryKernel, AttendEqualsSoftmaxTimesValues) {
           const float* query = q.data() + t * width + h * s.head_dim;
           std::vector<double> expected(s.head_dim);
           double weights = 0;
-          for (size_t p = 0; p <= s.n_past + t; ++p) {
+          const size_t n_seen = s.n_past + t + 1, hidden = s.window > 0 && n_seen > s.window ? n_seen - s.window : 0;
+          for (size_t p = hidden; p < n_seen; ++p) {
             double score = 0;
             for (size_t d = 0; d < s.head_dim; ++d) score += static_cast<double>(query[d] * keys.decoded[p * s.head_dim + d]);
-            const double weight = std::exp(score * static_cast<double>(scale));
+            score *= static_cast<double>(scale);
+            if (s.softcap > 0) score = static_cast<double>(s.softcap) * std::tanh(score / static_cast<double>(s.softcap));
+            const double weight = std::exp(score);
             weights += weight;
             for (size_t d = 0; d < s.head_dim; ++d) expected[d] += weight * static_cast<double>(values.decoded[p * s.head_dim + d]);
           }

@@ -155,6 +155,7 @@ Hparams small(const Architecture& architecture) {
   h.rope_theta = 12345;
   h.layers = {{4, 2, 96}, {4, 2, 96}};
   h.attention_bias = architecture.default_attention_bias;
+  if (std::string_view(architecture.name).starts_with("gemma") && architecture.own_keys != nullptr) h.window = 16, h.attention_softcap = 5, h.output_softcap = 6;
   h.tied_embeddings = !has_role(architecture, Role::kOutput);
   if (architecture.per_layer_keys) h.layers[1] = {0, 0, 64};
   h.rope_scaling = {.type = RopeScalingType::kYarn, .factor = 4, .original_context = 32};
@@ -233,7 +234,11 @@ TEST(GgufHparams, RoundTripForEveryArchitecture) {
     ASSERT_EXPECTED(const auto file, write_zeros(*architecture, h));
     ASSERT_EXPECTED(const auto model, read_gguf_model(file));
     EXPECT_EQ(model.architecture, architecture);
-    EXPECT_EQ(model.hparams.layers, h.layers);
+    EXPECT_EQ(model.hparams.window, h.window);
+    EXPECT_EQ(model.hparams.layers[0].attention.windowed, h.window > 0);
+    std::vector<LayerShape> widths = model.hparams.layers;
+    for (LayerShape& layer : widths) layer.attention = {};
+    EXPECT_EQ(widths, h.layers);
     EXPECT_EQ(model.hparams.rope_theta, h.rope_theta);
     EXPECT_EQ(model.hparams.n_vocab, h.n_vocab);
     EXPECT_EQ(model.hparams.attention_bias, h.attention_bias);

@@ -53,12 +53,18 @@ class PlainModel {
     std::vector<Row> logits;
     for (const Row& row : x) {
       logits.push_back(linear(h_.tied_embeddings ? "model.embed_tokens" : "lm_head", norm("model.norm.weight", row)));
+      for (double& logit : logits.back()) logit = capped(logit, h_.output_softcap);
     }
     return logits;
   }
 
  private:
   const std::vector<float>& weight(const std::string& name) const { return checkpoint_.weights.at(name); }
+
+  static double capped(double x, float cap) { return cap > 0 ? static_cast<double>(cap) * std::tanh(x / static_cast<double>(cap)) : x; }
+
+  /// Gemma 2 and later have norms behind each part, and other names for those before the MLP.
+  bool post_norms(const std::string& p) const { return checkpoint_.weights.contains(p + "post_feedforward_layernorm.weight"); }
 
   Row norm(const std::string& name, const Row& x) const {
     double sum = 0;
@@ -68,6 +74,8 @@ class PlainModel {
     for (size_t i = 0; i < x.size(); ++i) out.push_back(x[i] * scale * (static_cast<double>(weight(name)[i]) + gain_offset_));
     return out;
   }
+
+  Row norm_if(const std::string& name, const Row& x) const { return checkpoint_.weights.contains(name) ? norm(name, x) : x; }
 
   Row linear(const std::string& name, const Row& x) const {
     const auto& w = weight(name + ".weight");
@@ -86,9 +94,10 @@ class PlainModel {
   }
 
   /// Frequency of pair i and the magnitude, from the papers' formulas.
-  std::pair<double, double> frequency(size_t i) const {
-    const auto& s = h_.rope_scaling;
-    const double base = static_cast<double>(h_.rope_theta), d = h_.n_rot, factor = static_cast<double>(s.factor);
+  std::pair<double, double> frequency(size_t i, bool windowed) const {
+    const bool own = windowed && h_.window_rope_theta != 0;
+    const auto s = own ? models::RopeScaling() : h_.rope_scaling;
+    const double base = static_cast<double>(own ? h_.window_rope_theta : h_.rope_theta), d = h_.n_rot, factor = static_cast<double>(s.factor);
     const double f = std::pow(base, -2.0 * static_cast<double>(i) / d);
     switch (s.type) {
       case models::RopeScalingType::kNone: return {f, 1};
@@ -103,9 +112,9 @@ class PlainModel {
     return {f / factor * ramp + f * (1 - ramp), 0.1 * std::log(factor) + 1};
   }
 
-  void rotate(double* head, size_t position) const {
+  void rotate(double* head, size_t position, bool windowed) const {
     for (size_t i = 0; i < h_.n_rot / 2; ++i) {
-      const auto [f, magnitude] = frequency(i);
+      const auto [f, magnitude] = frequency(i, windowed);
       const double c = std::cos(static_cast<double>(position) * f) * magnitude, s = std::sin(static_cast<double>(position) * f) * magnitude;
       const double a = head[i], b = head[i + h_.n_rot / 2];
       head[i] = a * c - b * s;
@@ -117,18 +126,20 @@ class PlainModel {
     const size_t n = x.size(), d = h_.head_dim;
     std::vector<Row> q(n), k(n), v(n);
     for (size_t t = 0; t < n; ++t) {
-      const Row normed = norm(p + "input_layernorm.weight", x[t]);
+      const Row normed = norm_if(p + "input_layernorm.weight", x[t]);
       q[t] = linear(p + "self_attn.q_proj", normed);
       k[t] = linear(p + "self_attn.k_proj", normed);
       v[t] = linear(p + "self_attn.v_proj", normed);
       for (auto* heads : {&q[t], &k[t]}) {
         const std::string norm_name = p + "self_attn." + (heads == &q[t] ? "q" : "k") + "_norm.weight";
+        const bool has_norm = checkpoint_.weights.contains(norm_name), per_head = has_norm && weight(norm_name).size() == d;
+        if (has_norm && !per_head) *heads = norm(norm_name, *heads);
         for (size_t i = 0; i < heads->size(); i += d) {
-          if (checkpoint_.weights.contains(norm_name)) {
+          if (per_head) {
             const Row head = norm(norm_name, Row(heads->begin() + static_cast<long>(i), heads->begin() + static_cast<long>(i + d)));
             std::copy(head.begin(), head.end(), heads->begin() + static_cast<long>(i));
           }
-          rotate(heads->data() + i, t);
+          if (shape.attention.rotated) rotate(heads->data() + i, t, shape.attention.windowed);
         }
       }
     }
@@ -138,17 +149,20 @@ class PlainModel {
         const size_t kv = head / (shape.n_head / shape.n_head_kv);
         Row scores(t + 1);
         double total = 0;
-        for (size_t u = 0; u <= t; ++u) {
+        const size_t first = shape.attention.windowed && t + 1 > h_.window ? t + 1 - h_.window : 0;
+        const double scale = h_.attention_scale > 0 ? static_cast<double>(h_.attention_scale) : 1 / std::sqrt(static_cast<double>(d));
+        for (size_t u = first; u <= t; ++u) {
           double dot = 0;
           for (size_t i = 0; i < d; ++i) dot += q[t][head * d + i] * k[u][kv * d + i];
-          scores[u] = std::exp(dot / std::sqrt(static_cast<double>(d)));
+          scores[u] = std::exp(capped(dot * scale, h_.attention_softcap));
           total += scores[u];
         }
-        for (size_t u = 0; u <= t; ++u) {
+        for (size_t u = first; u <= t; ++u) {
           for (size_t i = 0; i < d; ++i) out[head * d + i] += scores[u] / total * v[u][kv * d + i];
         }
       }
-      const Row projected = linear(p + "self_attn.o_proj", out);
+      Row projected = linear(p + "self_attn.o_proj", out);
+      if (post_norms(p)) projected = norm(p + "post_attention_layernorm.weight", projected);
       for (size_t i = 0; i < projected.size(); ++i) x[t][i] += projected[i];
     }
   }
@@ -163,11 +177,12 @@ class PlainModel {
 
   void mlp(const std::string& p, std::vector<Row>& x) const {
     for (Row& row : x) {
-      const Row normed = norm(p + "post_attention_layernorm.weight", row);
+      const Row normed = post_norms(p) ? norm_if(p + "pre_feedforward_layernorm.weight", row) : norm(p + "post_attention_layernorm.weight", row);
       Row gate = linear(p + "mlp.gate_proj", normed);
       const Row up = linear(p + "mlp.up_proj", normed);
       for (size_t i = 0; i < gate.size(); ++i) gate[i] = activated(gate[i]) * up[i];
-      const Row down = linear(p + "mlp.down_proj", gate);
+      Row down = linear(p + "mlp.down_proj", gate);
+      if (post_norms(p)) down = norm(p + "post_feedforward_layernorm.weight", down);
       for (size_t i = 0; i < down.size(); ++i) row[i] += down[i];
     }
   }
@@ -192,6 +207,13 @@ Json as_architecture(Json config, std::string_view name) {
   if (architecture == nullptr) std::abort();
   config["architectures"] = {name};
   if (!models::has_role(*architecture, Role::kOutput)) config["tie_word_embeddings"] = true;
+  if (name == "Gemma2ForCausalLM") config["attn_logit_softcapping"] = 3.0, config["final_logit_softcapping"] = 4.0;
+  if (name.starts_with("Gemma") && name != "GemmaForCausalLM") {
+    config["sliding_window"] = 6;
+    config["query_pre_attn_scalar"] = config["head_dim"];
+  }
+  if (name == "SmolLM3ForCausalLM") config["num_hidden_layers"] = 5;
+  if (name == "Gemma3ForCausalLM") config["num_hidden_layers"] = 7, config["rope_theta"] = 1e6;
   config["hidden_act"] = architecture->activation == Activation::kGeluTanh ? "gelu_pytorch_tanh" : "silu";
   return config;
 }
@@ -232,7 +254,7 @@ TinyCheckpoint make_tiny_checkpoint(const Json& config, uint32_t seed) {
     uint64_t n = 1;
     for (const uint64_t dim : spec.shape) n *= dim;
     std::vector<float>& values = out.weights[spec.hf_name];
-    const bool gain = spec.hf_name.ends_with("norm.weight");
+    const bool gain = models::is_gain(spec.rule->role);
     const float scale = spec.shape.size() == 2 ? 1.5f / std::sqrt(static_cast<float>(spec.shape[0])) : 0.3f;
     for (uint64_t i = 0; i < n; ++i) values.push_back((gain ? 1 - parsed->architecture->gain_offset : 0.0f) + scale * normal(random));
   }

@@ -38,6 +38,7 @@ const std::vector<Role> kScaledOfMlp = {Role::kFfnNorm, Role::kFfnUpBias};
 /// Takes the attention's or the MLP's tensors out of a block: what is replaced there is in memory no longer.
 TensorSet take_half(TensorSet& weights, bool mlp) {
   TensorSet part;
+  part.attention = weights.attention;
   for (size_t i = 0; i < models::kRoleCount; ++i) {
     const Role role = static_cast<Role>(i);
     if ((role >= Role::kFfnNorm) == mlp) part[role] = std::exchange(weights[role], at::Tensor());
@@ -254,6 +255,7 @@ class Quantizer {
       if (readers.mlp != mlp) continue;
       // Behind a transform no column of the input is a row of what feeds it.
       if (readers.feeder == Role::kFfnUp && source_.hparams().ffn_hadamard) continue;
+      if (!part[readers.feeder].defined()) continue;  // no norm before this part
       auto moments = moments_of(part, current, readers.roles.front());
       if (!moments) return annotate(moments.error(), fmt::format("block {}", layer));
       std::vector<ScaledReader> matrices;

@@ -84,6 +84,7 @@ at::Tensor stream_before(const TorchModel& model, const TensorSet& weights, cons
 
 TensorSet apply(const ChangedLayer& change, const BlockLoader& loader, const TensorSet& weights) {
   TensorSet out;
+  out.attention = weights.attention;
   for (const models::TensorRule& rule : loader.architecture().tensors) {
     const Role role = rule.role;
     if (change.replaced[role].defined()) {

@@ -30,16 +30,23 @@ at::Tensor query_head_elements(const LayerShape& shape, int64_t head_dim, Dim di
   return numbers(shape.n_head * head_dim).view({shape.n_head_kv, group, head_dim}).transpose(0, 1).reshape({group, -1});
 }
 
+LayerShape with_sizes(LayerShape shape, uint32_t n_head, uint32_t n_head_kv, uint32_t n_ff) {
+  shape.n_head = n_head;
+  shape.n_head_kv = n_head_kv;
+  shape.n_ff = n_ff;
+  return shape;
+}
+
 constexpr Target kTargets[] = {
     {"mlp", "neurons: gate row, up row and down column", Role::kFfnDown, Dim::kFf, 256,
      [](const LayerShape& s) { return int64_t{s.n_ff}; }, mlp_elements,
-     [](const LayerShape& s, uint32_t n) { return LayerShape{s.n_head, s.n_head_kv, n}; }},
+     [](const LayerShape& s, uint32_t n) { return with_sizes(s, s.n_head, s.n_head_kv, n); }},
     {"attention", "KV heads with the query heads that read them", Role::kAttnOutput, Dim::kQ, 1,
      [](const LayerShape& s) { return int64_t{s.n_head_kv}; }, kv_group_elements,
-     [](const LayerShape& s, uint32_t n) { return LayerShape{s.n_head / s.n_head_kv * n, n, s.n_ff}; }},
+     [](const LayerShape& s, uint32_t n) { return with_sizes(s, s.n_head / s.n_head_kv * n, n, s.n_ff); }},
     {"heads", "one query head of every KV head", Role::kAttnOutput, Dim::kQ, 1,
      [](const LayerShape& s) { return int64_t{s.n_head_kv == 0 ? 0 : s.n_head / s.n_head_kv}; }, query_head_elements,
-     [](const LayerShape& s, uint32_t n) { return LayerShape{s.n_head_kv * n, s.n_head_kv, s.n_ff}; }},
+     [](const LayerShape& s, uint32_t n) { return with_sizes(s, s.n_head_kv * n, s.n_head_kv, s.n_ff); }},
 };
 
 }  // namespace

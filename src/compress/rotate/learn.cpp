@@ -130,11 +130,13 @@ class Learner {
     at::AutoGradMode mode(with_gradient);
     const Fusion fusion(source_, current_);
     RotatedBlock out;
+    out.weights.attention = source_.hparams().layers[layer].attention;
     for (size_t i = 0; i < models::kRoleCount; ++i) {
       const Role role = static_cast<Role>(i);
       const at::Tensor stored = source_.stored(static_cast<int>(layer), role);
       if (!stored.defined()) continue;
-      const at::Tensor fused = fusion(static_cast<int>(layer), role, stored).to(compute_.wide_options());
+      at::Tensor fused = fusion(static_cast<int>(layer), role, stored).to(compute_.wide_options());
+      if (models::is_gain(role)) fused = fused + static_cast<double>(source_.checkpoint().gain_offset);
       const bool rounded = fused.dim() == 2 && format_ != nullptr;
       const at::Tensor computed = rounded ? round_weights(fused.contiguous(), *format_) : fused;
       at::Tensor leaf = computed.detach().to(source_.options(role).device(compute_.device));

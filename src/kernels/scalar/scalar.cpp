@@ -75,9 +75,10 @@ void attend(const AttendArgs& a) {
       float* out = a.out + t * a.out_stride + h * a.head_dim;
       for (size_t d = 0; d < a.head_dim; ++d) out[d] = 0;
       float max = -INFINITY, sum = 0;
-      for (size_t p = a.first; p < end; ++p) {
+      for (size_t p = std::max(a.first, a.first_seen(t)); p < end; ++p) {
         a.key->expand(a.keys + p * a.key_stride, a.head_dim, a.scratch);
-        const float score = a.scale * dot(q, a.scratch, a.head_dim);
+        float score = a.scale * dot(q, a.scratch, a.head_dim);
+        if (a.softcap > 0) score = a.softcap * std::tanh(score / a.softcap);
         const float new_max = score > max ? score : max, shrink = std::exp(max - new_max), share = std::exp(score - new_max);
         a.value->expand(a.values + p * a.value_stride, a.head_dim, a.scratch);
         for (size_t d = 0; d < a.head_dim; ++d) out[d] = out[d] * shrink + a.scratch[d] * share;

@@ -54,6 +54,15 @@ SHOEHORN_INLINE float soften(float* scores, float& max, F32& sums) {
   return shrink;
 }
 
+/// A tile of scores s of a row to cap tanh(s / cap): tanh(y) = 1 - 2 / (exp(2 y) + 1).
+SHOEHORN_INLINE void bound_scores(float* scores, float cap) {
+  for (size_t i = 0; i < kPositions; i += kLanes) {
+    const F32 twice = load<F32>(scores + i) * (2 / cap);
+    const F32 e = exponential(-larger(-twice, splat(-87.0f)));
+    store(scores + i, (1.0f - 2.0f / (e + 1.0f)) * cap);
+  }
+}
+
 /// Rows [first_row, first_row + n_rows) of the tokens x heads rows of `a`.
 void attend_rows(const AttendArgs& a, size_t first_row, size_t n_rows) {
   const size_t head = a.head_dim, width = padded_head(head);
@@ -86,7 +95,8 @@ void attend_rows(const AttendArgs& a, size_t first_row, size_t n_rows) {
 
   const size_t last_visible = a.n_past + token_of(n_rows - 1) + 1;
   const size_t end = a.end < last_visible ? a.end : last_visible;
-  for (size_t p0 = a.first; p0 < end; p0 += kPositions) {
+  const size_t first_seen = a.first_seen(token_of(0));
+  for (size_t p0 = a.first > first_seen ? a.first : first_seen; p0 < end; p0 += kPositions) {
     const size_t n = end - p0 < kPositions ? end - p0 : kPositions;
     if (few) {
       a.key->scores({a.keys + p0 * a.key_stride, a.key_stride, n, head, q, width, n_rows, scores, kPositions,
@@ -105,7 +115,9 @@ void attend_rows(const AttendArgs& a, size_t first_row, size_t n_rows) {
       float* s = scores + r * kPositions;
       const size_t visible = a.n_past + token_of(r) + 1;
       const size_t seen = visible <= p0 ? 0 : visible - p0 < n ? visible - p0 : n;
+      if (a.softcap > 0) bound_scores(s, a.softcap);
       for (size_t p = seen; p < kPositions; ++p) s[p] = kMinusInfinity;
+      for (size_t p = p0; p < a.first_seen(token_of(r)) && p < p0 + kPositions; ++p) s[p - p0] = kMinusInfinity;
       const float shrink = soften(s, max[r], sums[r]);
       if (shrink != 1) {
         for (size_t d = 0; d < width; d += kLanes) store(out + r * width + d, load<F32>(out + r * width + d) * shrink);

@@ -11,9 +11,17 @@ std::string run_http(std::string_view input) {
     options.port = 0;
     options.n_threads = 1;
     options.limits.body_bytes = 4096;
+    options.limits.header_bytes = 2048;
     auto made = serve::HttpServer::listen(
         options, [](const serve::HttpRequest& request, const std::shared_ptr<serve::HttpExchange>& exchange) {
           serve::HttpResponse response;
+          if (request.path == "/stream") {
+            exchange->begin_stream(std::move(response));
+            exchange->write(request.body);
+            exchange->write("end");
+            return exchange->end_stream();
+          }
+          if (request.path == "/dropped") return;
           response.body = request.method + request.path + request.query + request.authorization + request.body;
           exchange->respond(std::move(response));
         });

@@ -1,4 +1,6 @@
-// The index of a sharded checkpoint, with two shards beside it.
+// The index of a sharded checkpoint, with two shards beside it, and some files that are none.
+#include <cstdlib>
+
 #include "fuzz/target.h"
 #include "io/checkpoint.h"
 
@@ -19,10 +21,20 @@ std::string run_safetensors_index(std::string_view input) {
   static const bool written = [] {
     scratch.write("model-00001-of-00002.safetensors", shard("a"));
     scratch.write("model-00002-of-00002.safetensors", shard("b"));
+    scratch.write("again.safetensors", shard("a"));
+    scratch.write("pointer.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n");
+    scratch.write("gguf.safetensors", "GGUF\3\0\0\0");
     return true;
   }();
   if (written) scratch.write("model.safetensors.index.json", input);
-  return message_of(io::Checkpoint::open(scratch.path()));
+  const auto checkpoint = io::Checkpoint::open(scratch.path());
+  if (!checkpoint) return message_of(checkpoint);
+  for (const io::CheckpointTensor& tensor : checkpoint->tensors()) {
+    if (checkpoint->find(tensor.name) != &tensor || checkpoint->file_bytes() == 0) std::abort();
+  }
+  const auto view = io::Checkpoint::of("view", checkpoint->tensors(), nullptr);
+  if (view.tensors().size() != checkpoint->tensors().size()) std::abort();
+  return "";
 }
 
 }  // namespace shoehorn::fuzz

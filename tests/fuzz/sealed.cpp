@@ -12,6 +12,7 @@ std::string run_sealed(std::string_view input) {
   static const seal::Key key = {seal::Secret(std::string(seal::kKeyBytes, 'k')), false};
   const std::string path = scratch.write("sealed", input), out = scratch.path() + "/out",
                     plain = scratch.path() + "/plain";
+  static const std::string plain_file = scratch.write("not-sealed", "some bytes");
   NoProgress progress;
   const auto file = MappedFile::open(path);
   if (!file) return message_of(file);
@@ -22,6 +23,12 @@ std::string run_sealed(std::string_view input) {
     return "not a sealed file";
   }
   const auto opened = seal::open_sealed(*file, key);
+  // As every reader opens files, with the key of this process.
+  seal::set_key({seal::Secret(std::string(seal::kKeyBytes, 'k')), false});
+  for (const FileMode mode : {FileMode::kMap, FileMode::kCopy}) {
+    if (seal::open_file(path, mode).has_value() != opened.has_value() || !seal::open_file(plain_file, mode))
+      std::abort();
+  }
   if (seal::unseal_file(path, plain, key, progress).has_value() != opened.has_value()) std::abort();
   return message_of(opened);
 }

@@ -69,6 +69,44 @@ std::string gguf_of(const Json& config, const char* mix) {
   return read(test::to_gguf(test::make_tiny_checkpoint(config).directory, mix));
 }
 
+/// A model with the vocabulary of a tokenizer.model.
+std::string sentencepiece_model() {
+  namespace sp = tokenizer::test;
+  const std::string directory = test::make_tiny_checkpoint(smallest_config()).directory;
+  fs::remove(directory + "/tokenizer.json");
+  test::write_text(directory + "/tokenizer.model", sp::model(sp::base_pieces() + sp::piece("<0x0A>", 0, 6) + sp::piece("user", 0, 4)));
+  return read(test::to_gguf(directory, "Q8_0"));
+}
+
+/// Metadata of every type, alone and in arrays, and one tensor.
+std::string every_kind_of_value() {
+  io::GgufWriter writer;
+  const auto add = [&]<class T>(const char* name, T value) {
+    writer.set(std::string("one.") + name, value);
+    writer.set(std::string("many.") + name, io::GgufArray(std::vector<T>{value, value}));
+  };
+  add("u8", uint8_t{1});
+  add("i8", int8_t{-1});
+  add("u16", uint16_t{1});
+  add("i16", int16_t{-1});
+  add("u32", uint32_t{1});
+  add("i32", int32_t{-1});
+  add("u64", uint64_t{1});
+  add("i64", int64_t{-1});
+  add("f32", 0.5f);
+  add("f64", 0.5);
+  add("bool", true);
+  add("text", std::string("a"));
+  writer.set("general.alignment", uint32_t{32});
+  writer.set("general.architecture", std::string("llama"));
+  must(writer.add_tensor("a", quant::Type::F32, {4}));
+  const std::string path = test::temp_dir() + "/values.gguf";
+  must(writer.begin(path));
+  must(writer.append(std::vector<std::byte>(16)));
+  must(writer.commit());
+  return read(path);
+}
+
 void add_models(Collection& out) {
   for (const char* mix : {"F32", "F16", "Q8_0", "Q4_0"}) out.add(mix, gguf_of(smallest_config(), mix));
   for (const models::Architecture* architecture : models::architectures()) {
@@ -89,6 +127,13 @@ void add_models(Collection& out) {
                             {"high_freq_factor", 4.0},
                             {"original_max_position_embeddings", 64}};
   out.add("llama3", gguf_of(config, "F16"));
+  for (const char* kind : {"linear", "yarn"}) {
+    config["rope_scaling"] = {{"rope_type", kind}, {"factor", 4.0}, {"original_max_position_embeddings", 64}};
+    out.add(kind, gguf_of(config, "Q8_0"));
+  }
+  out.add("pieces", sentencepiece_model());
+  out.add("split", split_model().first);
+  out.add("not-a-model", every_kind_of_value());
   out.add_files(test::shared_path("data/tokenizers"), ".gguf");
 }
 
@@ -234,6 +279,7 @@ void add_schemas(Collection& out) {
 }
 
 void add_requests(Collection& out) {
+  out.add("not-so-long", "GET /x HTTP/1.1\r\nHost: a\r\nX: " + std::string(3000, 'x') + "\r\n\r\n");
   add_texts(
       out,
       {{"get",
@@ -244,6 +290,11 @@ void add_requests(Collection& out) {
        {"chunked",
         "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nExpect: "
         "100-continue\r\n\r\n4;x=y\r\nabcd\r\n0\r\nT: v\r\n\r\nGET / HTTP/1.0\r\n\r\n"},
+       {"stream", "POST /stream?a=%5a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET /dropped HTTP/1.1\r\nHost: a\r\n\r\n"},
+       {"stream-1.0", "POST /stream HTTP/1.0\r\nContent-Length: 1\r\n\r\na"},
+       {"escapes", "GET /%76%31/%e4%2F HTTP/1.1\r\nHost: a\r\n\r\n"},
+       {"not-escapes", "GET /%76%31/%e4%00 HTTP/1.1\r\nHost: a\r\n\r\nGET /a%zz HTTP/1.1\r\nHost: a\r\n\r\n"},
+       {"not-so-large", "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n"},
        {"options", "OPTIONS /x HTTP/1.1\r\nHost: localhost\r\nOrigin: http://a\r\nX-Api-Key: k\r\n\r\n"}});
 }
 
@@ -255,7 +306,15 @@ void add_bodies(Collection& out) {
        {"chat",
         R"({"model":"m","messages":[{"role":"system","content":"s"},{"role":"user","content":[{"type":"text","text":"hi"}]}],"max_completion_tokens":9,"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object","properties":{"a":{"type":"integer"}}}}}})"},
        {"tools",
-        R"({"messages":[{"role":"user","content":"w"},{"role":"assistant","content":null,"tool_calls":[{"id":"c1","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}]},{"role":"tool","tool_call_id":"c1","content":"3"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"a":{"type":"integer"}}}}}],"tool_choice":"auto","logit_bias":{"5":-100}})"}});
+        R"({"messages":[{"role":"user","content":"w"},{"role":"assistant","content":null,"tool_calls":[{"id":"c1","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}]},{"role":"tool","tool_call_id":"c1","content":"3"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"a":{"type":"integer"}}}}}],"tool_choice":"auto","logit_bias":{"5":-100}})"},
+       {"call", R"({"messages":[{"role":"user","content":"w"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"a":{"type":"integer"}}}}}],"tool_choice":{"type":"function","function":{"name":"f"}}})"},
+       {"required", R"({"messages":[{"role":"user","content":"w"}],"tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"required","chat_template_kwargs":{"enable_thinking":false}})"},
+       {"object", R"({"messages":[{"role":"user","content":"w"}],"response_format":{"type":"json_object","schema":{"type":"object"}},"user":"u"})"},
+       {"not-there", R"({"prompt":"a","lora":[{"id":0,"scale":0.5}]})"},
+       {"schema", R"({"prompt":[1,2,3],"json_schema":{"type":"array","items":{"type":"integer"}},"n_predict":4,"logit_bias":{"7":1.5},"stop":["a","b"],"echo":true})"},
+       {"several", R"({"prompt":["a","b"],"n":2,"logprobs":1})"},
+       {"not-both", R"({"prompt":"a","grammar":"root ::= \"a\"","json_schema":{}})"},
+       {"not-functions", R"({"messages":[{"role":"user","content":[{"type":"image_url"}]}],"functions":[]})"}});
 }
 
 const std::map<std::string_view, std::function<void(Collection&)>>& makers() {
@@ -282,7 +341,11 @@ const std::map<std::string_view, std::function<void(Collection&)>>& makers() {
          add_texts(
              out,
              {{"index",
-               R"({"metadata":{"total_size":8},"weight_map":{"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors"}})"}});
+               R"({"metadata":{"total_size":8},"weight_map":{"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors"}})"},
+              {"not-twice", R"({"weight_map":{"a":"model-00001-of-00002.safetensors","c":"again.safetensors"}})"},
+              {"not-a-pointer", R"({"weight_map":{"a":"pointer.safetensors"}})"},
+              {"not-a-gguf", R"({"weight_map":{"a":"gguf.safetensors"}})"},
+              {"not-a-name", R"({"weight_map":{"a":7,"b":"../b.safetensors","c":"gone.safetensors"}})"}});
        }},
       {"pytorch_bin",
        [](Collection& out) {
@@ -351,6 +414,33 @@ const std::map<std::string_view, std::function<void(Collection&)>>& makers() {
 }
 
 }  // namespace
+
+const std::pair<std::string, std::string>& split_model() {
+  static const std::pair<std::string, std::string> parts = [] {
+    const io::GgufFile& file = small_model()->file();
+    const size_t n = file.tensors().size();
+    const auto part = [&](uint16_t number, size_t begin, size_t end) {
+      io::GgufWriter writer;
+      if (number == 0) {
+        for (const auto& [key, value] : file.metadata().entries()) writer.set(key, value);
+        writer.set("split.tensors.count", static_cast<int32_t>(n));
+      }
+      writer.set("split.no", number);
+      writer.set("split.count", uint16_t{2});
+      for (size_t i = begin; i < end; ++i) {
+        const io::GgufTensor& tensor = file.tensors()[i];
+        must(writer.add_tensor(tensor.name, tensor.type, tensor.shape));
+      }
+      const std::string path = test::temp_dir() + "/part.gguf";
+      must(writer.begin(path));
+      for (size_t i = begin; i < end; ++i) must(writer.append(file.tensors()[i].data));
+      must(writer.commit());
+      return read(path);
+    };
+    return std::pair(part(0, 0, n / 2), part(1, n / 2, n));
+  }();
+  return parts;
+}
 
 const std::string& small_checkpoint() {
   static const std::string directory = test::make_tiny_checkpoint(smallest_config()).directory;

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/session.h"
@@ -13,6 +14,9 @@ namespace shoehorn::fuzz {
 const std::string& small_checkpoint();
 const std::shared_ptr<const engine::Model>& small_model();
 engine::Session small_session();
+
+/// The small model as a split file's two parts.
+const std::pair<std::string, std::string>& split_model();
 
 struct Seed {
   std::string name, bytes;

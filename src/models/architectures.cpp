@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <utility>
 
 #include "hadamard/matrix.h"
 #include "models/model.h"
@@ -115,6 +117,44 @@ bool is_gain(Role role) {
 
 bool has_role(const Architecture& architecture, Role role) {
   return std::any_of(architecture.tensors.begin(), architecture.tensors.end(), [&](const TensorRule& rule) { return rule.role == role; });
+}
+
+namespace {
+
+/// Levenshtein 1966: characters to put in, take out or replace.
+size_t changes_between(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), size_t{0});
+  for (size_t i = 0; i < a.size(); ++i) {
+    size_t diagonal = std::exchange(row[0], i + 1);
+    for (size_t j = 0; j < b.size(); ++j) {
+      const size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({replaced, row[j] + 1, diagonal + 1});
+    }
+  }
+  return row.back();
+}
+
+std::string_view nearest_of(const std::vector<std::string_view>& known, std::string_view name) {
+  name = name.substr(0, 256);
+  return *std::min_element(known.begin(), known.end(), [&](std::string_view a, std::string_view b) {
+    return changes_between(a, name) < changes_between(b, name);
+  });
+}
+
+}  // namespace
+
+std::string_view nearest_hf_architecture(std::string_view name) {
+  std::vector<std::string_view> known;
+  for (const Architecture* a : kArchitectures) known.insert(known.end(), a->hf_architectures.begin(), a->hf_architectures.end());
+  return nearest_of(known, name);
+}
+
+std::string_view nearest_architecture(std::string_view name) {
+  std::vector<std::string_view> known;
+  for (const Architecture* a : kArchitectures) known.push_back(a->name);
+  return nearest_of(known, name);
 }
 
 std::vector<TensorSpec> tensor_specs(const Architecture& architecture, const Hparams& h) {

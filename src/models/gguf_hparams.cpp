@@ -99,7 +99,8 @@ Expected<GgufModel> read_model(const io::GgufFile& file) {
   }
   model.architecture = find_architecture(base);
   if (model.architecture == nullptr) {
-    return fail(ErrorCode::kUnsupported, "architecture {} is not supported ({} are)", *name, architecture_names());
+    return fail(ErrorCode::kUnsupported, "architecture {} is not supported; the nearest by name is {} ({} are)", *name,
+                nearest_architecture(base), architecture_names());
   }
   const GgufKeys keys(metadata, *name);
   Hparams& h = model.hparams;

@@ -143,7 +143,8 @@ Expected<const Architecture*> find_config_architecture(const Json& config, std::
     for (const Architecture* a : architectures()) {
       for (const auto name : a->hf_architectures) known += (known.empty() ? "" : ", ") + std::string(name);
     }
-    return fail(ErrorCode::kUnsupported, "architecture {} is not supported ({} are)", hf_name, known);
+    return fail(ErrorCode::kUnsupported, "architecture {} is not supported; the nearest by name is {} ({} are)", hf_name,
+                nearest_hf_architecture(base), known);
   }
   return architecture;
 }

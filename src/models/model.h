@@ -145,8 +145,12 @@ std::span<const Architecture* const> architectures();
 const Architecture* find_architecture(std::string_view name);
 /// By config.json's architecture; nullptr when unknown.
 const Architecture* find_hf_architecture(std::string_view hf_name);
-/// "llama, deci, qwen2, qwen3" for error messages.
+/// "llama, deci, qwen2, ..." for error messages.
 std::string architecture_names();
+/// The known class of config.json, or architecture of a GGUF, whose name takes the fewest changes to become `name`: for
+/// whoever asks for one that is not known.
+std::string_view nearest_hf_architecture(std::string_view name);
+std::string_view nearest_architecture(std::string_view name);
 
 inline constexpr std::string_view kRotatedSuffix = "-r4";
 /// general.architecture of such a model: with "-r4" behind it where hparams have ffn_hadamard, so that who does not know

@@ -263,6 +263,11 @@ TEST(Prune, RefusesBeforeWorkStarts) {
   options.first_layer = 0;
   options.check = false;
   pruned(options);
+
+  // Every other layer sees a window: dropping one would change what those behind it see.
+  options = tiny_options(test::make_tiny_checkpoint(test::as_architecture(test::tiny_config(), "Gemma2ForCausalLM")).directory, "magnitude");
+  options.targets = {"layers"};
+  EXPECT_NE(refused(options).find("depends on its place"), std::string::npos);
 }
 
 TEST(Prune, BrokenTextIsNamedByItsLine) {

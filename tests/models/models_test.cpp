@@ -70,6 +70,7 @@ TEST(ModelConfig, ErrorsNameKeyAndValue) {
   expect_error("num_key_value_heads", 5, "n_head_kv 5");
   expect_error("intermediate_size", Json::array({1, 2}), "2 entries");
   expect_error("architectures", Json::array({"MambaForCausalLM"}), "MambaForCausalLM");
+  expect_error("architectures", Json::array({"Qwen2MoeForCausalLM"}), "nearest by name is Qwen2ForCausalLM");
   expect_error("architectures", Json::array(), "architectures");
   expect_error("hidden_act", "gelu", "gelu");
   expect_error("quantization_config", {{"quant_method", "gptq"}}, "gptq");

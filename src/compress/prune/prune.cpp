@@ -76,6 +76,10 @@ Expected<Plan> make_plan(const PruneOptions& o, const convert::OpenedCheckpoint&
   if (plan.first_layer < 0 || plan.last_layer >= n_layer || plan.first_layer > plan.last_layer) {
     return fail(ErrorCode::kInvalid, "--layers {}-{}: the model has layers 0 to {}", plan.first_layer, plan.last_layer, n_layer - 1);
   }
+  if (plan.drop_layers && std::ranges::any_of(h.layers, [&](const LayerShape& layer) { return layer.attention != h.layers[0].attention; })) {
+    return fail(ErrorCode::kUnsupported, "{}: what a layer of {} sees depends on its place, so that none can be dropped; prune its mlp or attention",
+                o.model, checkpoint.config.hf_architecture);
+  }
   for (const Target* target : plan.targets) {
     const int64_t multiple = multiple_of(o, *target);
     for (int layer = plan.first_layer; layer <= plan.last_layer; ++layer) {

@@ -203,7 +203,7 @@ test("stop keeps what came, and so does a page that is closed in the middle of a
     await button(page, "Stop").click();
     assert.match(await answered(page, 1), /^word0 .*word7[\s\S]*Stopped\./);
     assert.equal(await page.locator(".prose[data-known]").count(), 1, "its elements are still the same");
-    assert.equal(await page.evaluate(() => document.activeElement.id), "composer");
+    await page.waitForFunction(() => document.activeElement.id === "composer");
 
     await composer(page).fill("Go on again");
     await composer(page).press("Enter");
@@ -265,7 +265,7 @@ test("conversations are begun, found, named, switched and deleted", {skip}, asyn
     await say(page, "Yes.");
     await ask(page, "About apples");
     await button(page, "New chat").click();
-    assert.equal(await page.evaluate(() => document.activeElement.id), "composer");
+    await page.waitForFunction(() => document.activeElement.id === "composer");
     await ask(page, "About pears");
     assert.deepEqual(await titles(page), ["About pears", "About apples"]);
     await page.getByLabel("Search conversations").fill("APPLES");

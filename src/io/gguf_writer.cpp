@@ -169,8 +169,6 @@ Status GgufWriter::complete() {
   }
   if (!hashes_) return {};
   hashes_ = false;
-  // Last, also where the metadata was copied from a file that had hashes: the same file whatever it is made of.
-  metadata_.erase(kTensorHashes);
   metadata_.set(kTensorHashes, to_gguf(hashed_));
   return write_header();
 }

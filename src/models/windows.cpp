@@ -1,10 +1,14 @@
 #include "models/windows.h"
 
 namespace shoehorn::models {
+namespace {
 
+/// Every period-th layer sees all positions, the others hparams.window.
 void mark_windows(Hparams& h, uint32_t period) {
   for (size_t i = 0; i < h.layers.size(); ++i) h.layers[i].attention.windowed = (i + 1) % period != 0;
 }
+
+}  // namespace
 
 Status windows_from_config(const Json& config, uint32_t default_window, uint32_t period, Hparams& h) {
   SHOEHORN_TRY(h.window, config_uint(config, "sliding_window", default_window));

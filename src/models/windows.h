@@ -5,9 +5,6 @@
 
 namespace shoehorn::models {
 
-/// Every period-th layer sees all positions, the others hparams.window.
-void mark_windows(Hparams& hparams, uint32_t period);
-
 /// config.json's window ("sliding_window") and layers ("layer_types", or else every period-th without a window).
 /// Readers of a GGUF know the period and nothing else: layers in another order are refused.
 Status windows_from_config(const Json& config, uint32_t default_window, uint32_t period, Hparams& hparams);

@@ -7,6 +7,7 @@
 
 #include "base/checked.h"
 #include "models/hf_config.h"
+#include "models/keys.h"
 
 namespace shoehorn::tools {
 namespace {
@@ -128,6 +129,18 @@ constexpr auto kPresets = std::to_array<Preset>({
       "rope_scaling": null, "rope_theta": 1000000, "sliding_window": 32, "sliding_window_pattern": 6,
       "torch_dtype": "bfloat16", "use_cache": true, "vocab_size": 1024})",
      R"({"bos_token_id": 2, "cache_implementation": "hybrid", "eos_token_id": 1, "pad_token_id": 0})"},
+    {"tiny-phi3", TokenizerStyle::kLlama2, 4, 0, R"({
+      "architectures": ["Phi3ForCausalLM"], "attention_bias": false, "attention_dropout": 0.0, "bos_token_id": 1,
+      "embd_pdrop": 0.0, "eos_token_id": 2, "hidden_act": "silu", "hidden_size": 256, "initializer_range": 0.02,
+      "intermediate_size": 1024, "max_position_embeddings": 2048, "model_type": "phi3", "num_attention_heads": 8,
+      "num_hidden_layers": 4, "num_key_value_heads": 4, "original_max_position_embeddings": 32, "pad_token_id": 0,
+      "resid_pdrop": 0.0, "rms_norm_eps": 1e-05,
+      "rope_scaling": {"long_factor": [1.0, 1.1, 1.3, 1.6, 2.0, 2.5, 3.2, 4.1, 5.3, 6.8, 8.0, 9.5, 11.0, 12.5, 14.0, 16.0],
+                       "short_factor": [1.0, 1.0, 1.0, 1.0, 1.0, 1.1, 1.1, 1.2, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.9, 2.1],
+                       "type": "longrope"},
+      "rope_theta": 10000.0, "sliding_window": 2048, "tie_word_embeddings": false, "torch_dtype": "bfloat16",
+      "use_cache": true, "vocab_size": 1024})",
+     R"({"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0})"},
     {"tiny-olmo2", TokenizerStyle::kLlama3, 16, 0, R"({
       "architectures": ["Olmo2ForCausalLM"], "attention_bias": false, "attention_dropout": 0.0, "bos_token_id": 1008,
       "eos_token_id": 1009, "hidden_act": "silu", "hidden_size": 256, "initializer_range": 0.02,
@@ -145,6 +158,22 @@ constexpr auto kPresets = std::to_array<Preset>({
       "no_rope_layers": [1, 1, 1, 0, 1], "num_attention_heads": 8, "num_hidden_layers": 5, "num_key_value_heads": 2,
       "rms_norm_eps": 1e-06, "rope_scaling": null, "rope_theta": 5000000.0, "sliding_window": null,
       "torch_dtype": "bfloat16", "use_cache": false, "use_sliding_window": false, "vocab_size": 1024})",
+     R"({"bos_token_id": 1008, "eos_token_id": 1009})"},
+    {"tiny-gptneox", TokenizerStyle::kLlama3, 16, 0, R"({
+      "architectures": ["GPTNeoXForCausalLM"], "attention_bias": true, "attention_dropout": 0.0, "bos_token_id": 1008,
+      "eos_token_id": 1009, "hidden_act": "gelu", "hidden_dropout": 0.0, "hidden_size": 256, "initializer_range": 0.02,
+      "intermediate_size": 1024, "layer_norm_eps": 1e-05, "max_position_embeddings": 2048, "model_type": "gpt_neox",
+      "num_attention_heads": 8, "num_hidden_layers": 4, "rotary_emb_base": 10000, "rotary_pct": 0.25,
+      "tie_word_embeddings": false, "torch_dtype": "float16", "use_cache": true, "use_parallel_residual": true,
+      "vocab_size": 1024})",
+     R"({"bos_token_id": 1008, "eos_token_id": 1009})"},
+    {"tiny-mpt", TokenizerStyle::kLlama3, 16, 0, R"({
+      "architectures": ["MPTForCausalLM"],
+      "attn_config": {"alibi": true, "alibi_bias_max": 8, "attn_impl": "torch", "attn_pdrop": 0, "attn_type": "multihead_attention",
+                      "attn_uses_sequence_id": false, "clip_qkv": null, "prefix_lm": false, "qk_ln": false, "softmax_scale": null},
+      "d_model": 256, "emb_pdrop": 0, "expansion_ratio": 4, "init_device": "cpu", "learned_pos_emb": true, "logit_scale": null,
+      "max_seq_len": 2048, "model_type": "mpt", "n_heads": 8, "n_layers": 4, "no_bias": true, "norm_type": "low_precision_layernorm",
+      "bos_token_id": 1008, "eos_token_id": 1009, "resid_pdrop": 0, "torch_dtype": "bfloat16", "use_cache": false, "vocab_size": 1024})",
      R"({"bos_token_id": 1008, "eos_token_id": 1009})"},
     // No published model: small enough for a test, wide enough for blocks of 256.
     {"tiny", TokenizerStyle::kLlama3, 16, 0, R"({
@@ -267,6 +296,10 @@ Expected<ModelPlan> make_plan(const std::string& name, const Overrides& override
   plan.n_padding = preset->n_padding;
 
   Json& config = plan.config;
+  const models::OwnKeys* own_keys = models::find_hf_architecture(config["architectures"][0].get<std::string>())->own_keys;
+  const bool own_names = own_keys != nullptr && own_keys->standard != nullptr;
+  if (own_names) config = own_keys->standard(std::move(config));
+  if (!config.contains("num_key_value_heads")) config["num_key_value_heads"] = overrides.n_head.value_or(number(config, "num_attention_heads"));
   const std::pair<const char*, std::optional<uint64_t>> numbers[] = {
       {"num_hidden_layers", overrides.n_layer},     {"hidden_size", overrides.n_embd},
       {"intermediate_size", overrides.n_ff},        {"num_attention_heads", overrides.n_head},
@@ -294,31 +327,36 @@ Expected<ModelPlan> make_plan(const std::string& name, const Overrides& override
   }
   if (overrides.dtype) config["torch_dtype"] = torch_dtype(*overrides.dtype);
   if (overrides.jagged != Jagged::kNo) SHOEHORN_RETURN_IF_ERROR(make_jagged(config, overrides.jagged));
+  if (own_names) {
+    SHOEHORN_TRY(const models::ModelConfig model, models::parse_model_config(config));
+    own_keys->own(model.hparams, config);
+  }
   return plan;
 }
 
 Expected<std::vector<TensorPlan>> tensor_plan(const Json& config) {
   SHOEHORN_TRY(const models::ModelConfig model, models::parse_model_config(config));
   const float residual_gain = 1.0f / std::sqrt(2.0f * static_cast<float>(model.hparams.n_layer));
-  const auto plan = [&](const models::TensorSpec& spec) -> TensorPlan {
-    TensorPlan out{spec.hf_name, {spec.shape.rbegin(), spec.shape.rend()}, 0.0f, 0.1f};
-    const models::Role role = spec.rule->role;
+  const auto plan = [&](const models::FileTensor& tensor) -> TensorPlan {
+    TensorPlan out{tensor.name, {tensor.shape.rbegin(), tensor.shape.rend()}, 0.0f, 0.1f};
+    const models::Role role = tensor.parts.front().rule->role;
     if (models::is_gain(role)) {
       out.mean = 1 - model.architecture->gain_offset;
       out.stddev = 0.05f;
     } else if (role == models::Role::kTokenEmbd) {
       out.stddev = 0.02f;
-    } else if (spec.shape.size() > 1) {
+    } else if (tensor.shape.size() > 1) {
       const bool into_residual = role == models::Role::kAttnOutput || role == models::Role::kFfnDown;
-      out.stddev = (into_residual ? residual_gain : 1.0f) / std::sqrt(static_cast<float>(spec.shape[0]));
+      out.stddev = (into_residual ? residual_gain : 1.0f) / std::sqrt(static_cast<float>(tensor.shape[0]));
     }
     return out;
   };
   // As in published files: the embedding, the layers, what comes behind them.
   std::vector<TensorPlan> out, behind;
-  for (const models::TensorSpec& spec : models::tensor_specs(*model.architecture, model.hparams)) {
-    if (spec.hf_name.empty()) continue;
-    (spec.layer >= 0 || spec.rule->role == models::Role::kTokenEmbd ? out : behind).push_back(plan(spec));
+  const auto specs = models::tensor_specs(*model.architecture, model.hparams);
+  for (const models::FileTensor& tensor : models::hf_tensors(specs)) {
+    const models::TensorSpec& first = tensor.parts.front();
+    (first.layer >= 0 || first.rule->role == models::Role::kTokenEmbd ? out : behind).push_back(plan(tensor));
   }
   out.insert(out.end(), behind.begin(), behind.end());
   return out;

@@ -78,23 +78,20 @@ Expected<uint64_t> write_outliers(const OutlierOptions& options) {
   SHOEHORN_RETURN_IF_ERROR(make_empty_directory(options.to));
 
   io::SafetensorsWriter writer;
-  std::vector<models::TensorSpec> specs;
   const auto dtype_of = [&](const io::CheckpointTensor& tensor) {
     if (options.dtype) return *options.dtype;
     return tensor.dtype == io::DType::F16 || tensor.dtype == io::DType::BF16 ? tensor.dtype : io::DType::F32;
   };
-  for (models::TensorSpec& spec : models::tensor_specs(*checkpoint.config.architecture, h)) {
-    if (spec.hf_name.empty()) continue;
-    const io::CheckpointTensor& tensor = *checkpoint.weights->find(spec.hf_name);
-    SHOEHORN_RETURN_IF_ERROR(writer.add_tensor(spec.hf_name, dtype_of(tensor), tensor.shape));
-    specs.push_back(std::move(spec));
+  const auto specs = models::tensor_specs(*checkpoint.config.architecture, h);
+  for (const models::FileTensor& tensor : models::hf_tensors(specs)) {
+    const io::CheckpointTensor& stored = *checkpoint.weights->find(tensor.name);
+    SHOEHORN_RETURN_IF_ERROR(writer.add_tensor(stored.name, dtype_of(stored), stored.shape));
   }
   SHOEHORN_RETURN_IF_ERROR(writer.begin(options.to, options.max_shard_bytes));
   const FactorSource source(options.sigma, options.seed);
   std::vector<float> rows;
   std::vector<std::byte> encoded;
-  for (const models::TensorSpec& spec : specs) {
-    const io::CheckpointTensor& tensor = *checkpoint.weights->find(spec.hf_name);
+  for (const auto& [spec, tensor] : checkpoint.tensors) {
     const io::DType dtype = dtype_of(tensor);
     const Factors factors = source.of(spec, h);
     const uint64_t n_cols = spec.shape[0], n_rows = spec.shape.size() > 1 ? spec.shape[1] : 1;

@@ -24,17 +24,16 @@ Expected<uint64_t> recut_heads(const std::string& from, const std::string& to, u
 
   SHOEHORN_RETURN_IF_ERROR(make_empty_directory(to));
   io::SafetensorsWriter writer;
-  std::vector<models::TensorSpec> specs;
-  for (models::TensorSpec& spec : models::tensor_specs(*after.architecture, after.hparams)) {
-    if (spec.hf_name.empty()) continue;
-    const io::CheckpointTensor& tensor = *checkpoint.weights->find(spec.hf_name);
-    SHOEHORN_RETURN_IF_ERROR(writer.add_tensor(spec.hf_name, tensor.dtype, {spec.shape.rbegin(), spec.shape.rend()}));
-    specs.push_back(std::move(spec));
+  const auto specs = models::tensor_specs(*after.architecture, after.hparams);
+  const auto tensors = models::hf_tensors(specs);
+  for (const models::FileTensor& wanted : tensors) {
+    const io::DType dtype = checkpoint.weights->find(wanted.name)->dtype;
+    SHOEHORN_RETURN_IF_ERROR(writer.add_tensor(wanted.name, dtype, {wanted.shape.rbegin(), wanted.shape.rend()}));
   }
   SHOEHORN_RETURN_IF_ERROR(writer.begin(to, 0));
-  for (const models::TensorSpec& spec : specs) {
-    const io::CheckpointTensor& tensor = *checkpoint.weights->find(spec.hf_name);
-    const uint64_t row = spec.shape[0] * io::dtype_info(tensor.dtype).bytes, n_rows = spec.shape.size() > 1 ? spec.shape[1] : 1;
+  for (const models::FileTensor& wanted : tensors) {
+    const io::CheckpointTensor& tensor = *checkpoint.weights->find(wanted.name);
+    const uint64_t row = wanted.shape[0] * io::dtype_info(tensor.dtype).bytes, n_rows = wanted.shape.size() > 1 ? wanted.shape[1] : 1;
     for (uint64_t r = 0; r < n_rows; ++r)
       SHOEHORN_RETURN_IF_ERROR(writer.append(tensor.data.subspan(r * row % tensor.data.size(), row)));
   }

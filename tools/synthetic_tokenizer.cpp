@@ -129,6 +129,7 @@ std::vector<Special> special_tokens(TokenizerStyle style, uint64_t n) {
       break;
     case TokenizerStyle::kLlama2:
       out = {{"<unk>"}, {"<s>"}, {"</s>"}};
+      if (n > 3) out.push_back({"<|endoftext|>"});  // Phi-3's, without which llama.cpp does not load a model of that name
       break;
     case TokenizerStyle::kGemma:
       out = {{"<pad>"}, {"<eos>"}, {"<bos>"}, {"<unk>"}, {"<start_of_turn>"}, {"<end_of_turn>"}};

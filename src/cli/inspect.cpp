@@ -46,7 +46,7 @@ Json to_json(const models::Hparams& h) {
   }
   return {{"n_layer", h.n_layer},         {"n_embd", h.n_embd},         {"n_vocab", h.n_vocab},
           {"head_dim", h.head_dim},       {"n_ctx_train", h.n_ctx_train}, {"rope_theta", h.rope_theta},
-          {"rms_eps", h.rms_eps},         {"tied_embeddings", h.tied_embeddings}, {"jagged", !h.uniform()},
+          {"rms_eps", h.norm_eps},         {"tied_embeddings", h.tied_embeddings}, {"jagged", !h.uniform()},
           {"per_layer", std::move(per_layer)}};
 }
 

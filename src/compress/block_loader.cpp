@@ -17,10 +17,11 @@ at::Tensor copy_out(const io::CheckpointTensor& tensor) {
   const at::ScalarType dtype = torch_dtype(tensor.dtype);
   at::Tensor out = at::empty(sizes_of(tensor), dtype);
   if (io_dtype(dtype) == tensor.dtype) {
-    const auto* from = tensor.data.data();
     auto* to = static_cast<std::byte*>(out.data_ptr());
-    at::parallel_for(0, static_cast<int64_t>(tensor.data.size()), int64_t{1} << 22,
-                     [&](int64_t begin, int64_t end) { std::memcpy(to + begin, from + begin, static_cast<size_t>(end - begin)); });
+    const auto n_rows = static_cast<int64_t>(tensor.shape.front()), row_bytes = out.numel() / n_rows * static_cast<int64_t>(out.element_size());
+    at::parallel_for(0, n_rows, std::max<int64_t>(1, (int64_t{1} << 22) / row_bytes), [&](int64_t begin, int64_t end) {
+      io::copy_rows(tensor, static_cast<uint64_t>(begin), static_cast<uint64_t>(end - begin), to + begin * row_bytes);
+    });
   } else {
     io::read_floats(tensor, 0, tensor.n_elements(), out.data_ptr<float>());
   }
@@ -34,10 +35,9 @@ BlockLoader::BlockLoader(convert::OpenedCheckpoint checkpoint, Compute compute, 
     : checkpoint_(std::move(checkpoint)), compute_(compute), resident_(resident) {
   layers_.resize(hparams().n_layer);
   kept_.resize(hparams().n_layer);
-  for (const models::TensorSpec& spec : models::tensor_specs(architecture(), hparams())) {
-    if (spec.hf_name.empty()) continue;
+  for (const auto& [spec, tensor] : checkpoint_.tensors) {
     StoredSet& set = spec.layer < 0 ? global_ : layers_[static_cast<size_t>(spec.layer)];
-    set[static_cast<size_t>(spec.rule->role)] = checkpoint_.weights->find(spec.hf_name);
+    set[static_cast<size_t>(spec.rule->role)] = &tensor;
   }
 }
 
@@ -62,7 +62,7 @@ TensorSet BlockLoader::block(size_t layer) {
   return out;
 }
 
-at::TensorOptions BlockLoader::options(Role role) const { return models::is_gain(role) ? compute_.wide_options() : compute_.options(); }
+at::TensorOptions BlockLoader::options(Role role) const { return models::is_of_norm(role) ? compute_.wide_options() : compute_.options(); }
 
 TensorSet BlockLoader::head() {
   if (kept_head_) return *kept_head_;

@@ -6,6 +6,7 @@
 #include "base/output_file.h"
 #include "compress/work_directory.h"
 #include "io/safetensors.h"
+#include "models/keys.h"
 
 namespace shoehorn::compress {
 namespace {
@@ -46,7 +47,7 @@ Json per_layer(const models::Hparams& h, uint32_t models::LayerShape::*field) {
 
 /// One tensor of the output: where it comes from.
 struct Planned {
-  models::TensorSpec spec;
+  models::FileTensor tensor;
   int source_layer;
   io::DType dtype;
 };
@@ -63,19 +64,33 @@ models::Role origin(const BlockLoader& source, models::Role role) {
 }
 
 /// Of a layer.
-at::Tensor output_tensor(const BlockLoader& source, const ChangedModel& model, const Planned& planned) {
-  const models::Role role = planned.spec.rule->role;
-  const ChangedLayer& layer = model.layers[static_cast<size_t>(planned.source_layer)];
+at::Tensor output_part(const BlockLoader& source, const ChangedModel& model, int source_layer, const models::TensorSpec& part) {
+  const models::Role role = part.rule->role;
+  const ChangedLayer& layer = model.layers[static_cast<size_t>(source_layer)];
   if (layer.replaced[role].defined()) return layer.replaced[role];
-  const at::Tensor stored = source.stored(planned.source_layer, role);
-  if (!stored.defined()) return at::zeros({static_cast<int64_t>(planned.spec.shape[0])});
-  const at::Tensor kept = cut(stored, *planned.spec.rule, layer);
-  return model.replace ? model.replace(planned.source_layer, role, kept) : kept;
+  const at::Tensor stored = source.stored(source_layer, role);
+  if (!stored.defined()) return at::zeros({static_cast<int64_t>(part.shape[0])});
+  const at::Tensor kept = cut(stored, *part.rule, layer);
+  return model.replace ? model.replace(source_layer, role, kept) : kept;
+}
+
+at::Tensor output_tensor(const BlockLoader& source, const ChangedModel& model, const Planned& planned) {
+  std::vector<at::Tensor> parts;
+  for (const models::TensorSpec& part : planned.tensor.parts) parts.push_back(output_part(source, model, planned.source_layer, part));
+  if (parts.size() == 1) return parts.front();
+  const models::TensorSpec& first = planned.tensor.parts.front();
+  if (first.hf_run == 0) return at::cat(parts);
+  std::vector<int64_t> sizes = parts.front().sizes().vec(), all = sizes;
+  all[0] *= static_cast<int64_t>(parts.size());
+  sizes.insert(sizes.begin(), -1);
+  sizes[1] = static_cast<int64_t>(first.hf_run);
+  for (at::Tensor& part : parts) part = part.reshape(sizes);
+  return at::stack(parts, 1).reshape(all);
 }
 
 /// A global tensor, piece by piece: a vocabulary's matrix in double precision is larger than a block.
 Status visit_global(const BlockLoader& source, const ChangedModel& model, const Planned& planned, FunctionRef<Status(const at::Tensor&)> visit) {
-  const models::Role role = planned.spec.rule->role;
+  const models::Role role = planned.tensor.parts.front().rule->role;
   const at::Tensor stored = source.stored(-1, origin(source, role));
   for (const at::Tensor& piece : stored.dim() == 2 ? stored.split(kPieceRows, 0) : std::vector<at::Tensor>{stored})
     SHOEHORN_RETURN_IF_ERROR(visit(model.replace ? model.replace(-1, role, piece) : piece));
@@ -124,7 +139,7 @@ models::Hparams ChangedModel::hparams(const models::Hparams& source) const {
   return h;
 }
 
-Json changed_config(const Json& config, const models::Hparams& h) {
+Json changed_config(const Json& config, const models::Architecture& architecture, const models::Hparams& h) {
   Json out = config;
   out["num_hidden_layers"] = h.n_layer;
   out["intermediate_size"] = per_layer(h, &models::LayerShape::n_ff);
@@ -143,12 +158,13 @@ Json changed_config(const Json& config, const models::Hparams& h) {
   } else if (h.attention_output_bias) {
     out["attention_output_bias"] = true;
   }
+  if (architecture.own_keys != nullptr && architecture.own_keys->own != nullptr) architecture.own_keys->own(h, out);
   return out;
 }
 
 Status write_model_directory(const BlockLoader& source, const ChangedModel& model, const std::string& directory, Progress& progress) {
   const models::Hparams h = model.hparams(source.hparams());
-  Json new_config = changed_config(source.checkpoint().config_json, h);
+  Json new_config = changed_config(source.checkpoint().config_json, source.architecture(), h);
   if (model.result_dtype == "bf16") new_config["torch_dtype"] = "bfloat16";
   if (model.result_dtype == "f16") new_config["torch_dtype"] = "float16";
   if (model.result_dtype == "f32") new_config["torch_dtype"] = "float32";
@@ -161,15 +177,16 @@ Status write_model_directory(const BlockLoader& source, const ChangedModel& mode
   io::SafetensorsWriter writer;
   std::vector<Planned> plan;
   io::DType beside = io::DType::F32;
-  for (const models::TensorSpec& spec : models::tensor_specs(*parsed.architecture, parsed.hparams)) {
-    if (spec.hf_name.empty()) continue;
-    const int from = spec.layer < 0 ? -1 : source_layers[static_cast<size_t>(spec.layer)];
-    const io::CheckpointTensor* stored = source.find(from, origin(source, spec.rule->role));
+  const auto specs = models::tensor_specs(*parsed.architecture, parsed.hparams);
+  for (const models::FileTensor& tensor : models::hf_tensors(specs)) {
+    const models::TensorSpec& first = tensor.parts.front();
+    const int from = first.layer < 0 ? -1 : source_layers[static_cast<size_t>(first.layer)];
+    const io::CheckpointTensor* stored = source.find(from, origin(source, first.rule->role));
     // A new bias is stored as the weights beside it are; dtypes that cannot be written come out as F32.
     if (stored != nullptr) beside = io_dtype(torch_dtype(stored->dtype));
     const io::DType dtype = result_dtype(model, beside);
-    SHOEHORN_RETURN_IF_ERROR(writer.add_tensor(spec.hf_name, dtype, {spec.shape.rbegin(), spec.shape.rend()}));
-    plan.push_back({spec, from, dtype});
+    SHOEHORN_RETURN_IF_ERROR(writer.add_tensor(tensor.name, dtype, {tensor.shape.rbegin(), tensor.shape.rend()}));
+    plan.push_back({tensor, from, dtype});
   }
   SHOEHORN_RETURN_IF_ERROR(writer.begin(directory));
   progress.begin("writing", writer.total_bytes());

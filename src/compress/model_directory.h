@@ -43,7 +43,7 @@ struct ChangedModel {
 std::vector<ChangedLayer> unchanged_layers(const models::Hparams& hparams);
 
 /// config.json for the new dimensions. Layers of one shape are said by numbers, others by arrays with an explicit head_dim.
-Json changed_config(const Json& config, const models::Hparams& hparams);
+Json changed_config(const Json& config, const models::Architecture& architecture, const models::Hparams& hparams);
 
 /// Writes config.json, the weights and the source's tokenizer files to `directory`.
 /// Memory: a tensor at a time, as the largest of a layer or the largest of all as it is stored.

@@ -15,6 +15,8 @@ at::Tensor activate(Activation activation, const at::Tensor& x) {
   switch (activation) {
     case Activation::kSilu: return at::silu(x);
     case Activation::kGeluTanh: return at::gelu(x, "tanh");
+    case Activation::kGelu: return at::gelu(x);
+    case Activation::kRelu2: return at::relu(x).square();
   }
   return x;
 }
@@ -29,6 +31,9 @@ Role bias_of(Role weight) {
     case Role::kAttnOutput: return Role::kAttnOutputBias;
     case Role::kFfnGate: return Role::kFfnGateBias;
     case Role::kFfnUp: return Role::kFfnUpBias;
+    case Role::kAttnNorm: return Role::kAttnNormBias;
+    case Role::kFfnNorm: return Role::kFfnNormBias;
+    case Role::kOutputNorm: return Role::kOutputNormBias;
     default: return Role::kFfnDownBias;
   }
 }
@@ -47,23 +52,29 @@ at::Tensor TorchModel::block(const TensorSet& weights, const at::Tensor& x) cons
 at::Tensor TorchModel::block(const TensorSet& weights, const at::Tensor& x, const Projection& projection) const {
   at::Tensor out = x;
   if (weights[Role::kAttnQ].defined()) out = out + attention(weights, out, projection);
-  if (weights[Role::kFfnDown].defined()) out = out + mlp(weights, out, projection);
+  if (weights[Role::kFfnDown].defined()) out = out + mlp(weights, hparams_.parallel_residual ? x : out, projection);
   return out;
 }
 
 at::Tensor TorchModel::logits(const TensorSet& global, const at::Tensor& x) const {
   const at::Tensor& output = global[Role::kOutput].defined() ? global[Role::kOutput] : global[Role::kTokenEmbd];
-  return softcapped(at::linear(rms_norm(x, global[Role::kOutputNorm]), output).to(compute_.wide()), hparams_.output_softcap);
+  return softcapped(at::linear(norm(x, global, Role::kOutputNorm), output).to(compute_.wide()), hparams_.output_softcap);
 }
 
 at::Tensor TorchModel::rms_norm(const at::Tensor& x, const at::Tensor& gain) const {
   const at::Tensor wide = x.to(compute_.wide());
-  const at::Tensor scale = (wide.square().mean(-1, true) + static_cast<double>(hparams_.rms_eps)).rsqrt();
+  const at::Tensor scale = (wide.square().mean(-1, true) + static_cast<double>(hparams_.norm_eps)).rsqrt();
   return (wide * scale * gain).to(compute_.dtype);
 }
 
-at::Tensor TorchModel::before(const at::Tensor& x, const at::Tensor& gain) const {
-  return gain.defined() ? rms_norm(x, gain) : x.to(compute_.dtype);
+at::Tensor TorchModel::norm(const at::Tensor& x, const TensorSet& weights, Role role) const {
+  if (hparams_.norm == models::NormKind::kRms) return rms_norm(x, weights[role]);
+  const at::Tensor gain = weights[role];
+  return at::layer_norm(x.to(compute_.wide()), gain.sizes(), gain, weights[bias_of(role)], static_cast<double>(hparams_.norm_eps)).to(compute_.dtype);
+}
+
+at::Tensor TorchModel::before(const at::Tensor& x, const TensorSet& weights, Role role) const {
+  return weights[role].defined() ? norm(x, weights, role) : x.to(compute_.dtype);
 }
 
 at::Tensor TorchModel::behind(const at::Tensor& branch, const at::Tensor& gain) const {
@@ -77,8 +88,12 @@ at::Tensor TorchModel::softcapped(const at::Tensor& x, float cap) {
 at::Tensor TorchModel::attention(const TensorSet& weights, const at::Tensor& x, const Projection& projection) const {
   const int64_t n = x.size(0), n_tokens = x.size(1), head_dim = hparams_.head_dim;
   const int64_t n_head = weights[Role::kAttnQ].size(0) / head_dim, n_kv = weights[Role::kAttnK].size(0) / head_dim;
-  const at::Tensor normed = before(x, weights[Role::kAttnNorm]);
-  const auto heads = [&](Role role, int64_t count) { return projection(role, normed).view({n, n_tokens, count, head_dim}); };
+  const at::Tensor normed = before(x, weights, Role::kAttnNorm);
+  const auto heads = [&](Role role, int64_t count) {
+    const at::Tensor y = projection(role, normed).view({n, n_tokens, count, head_dim});
+    const auto limit = static_cast<double>(hparams_.clamp_qkv);
+    return limit > 0 ? y.clamp(-limit, limit) : y;
+  };
   // Per head, or over all heads together, as wide as the gain is.
   const auto norm_heads = [&](const at::Tensor& x_heads, const at::Tensor& gain) {
     return gain.defined() ? rms_norm(x_heads.reshape({n, n_tokens, -1, gain.size(0)}), gain).view(x_heads.sizes()) : x_heads;
@@ -101,6 +116,12 @@ at::Tensor TorchModel::attention(const TensorSet& weights, const at::Tensor& x, 
   k = k.reshape({n * n_kv, n_tokens, head_dim});
   at::Tensor scores = at::bmm(q, k.transpose(1, 2)).to(compute_.wide()) * score_scale;
   scores = softcapped(scores, hparams_.attention_softcap);
+  if (hparams_.alibi_max_bias > 0) {
+    const auto slopes = models::alibi_slopes(static_cast<uint32_t>(n_head), hparams_.alibi_max_bias);
+    const at::Tensor position = at::arange(n_tokens, compute_.wide_options()), distance = position.unsqueeze(1) - position.unsqueeze(0);
+    const at::Tensor lost = at::tensor(slopes).to(compute_.wide_options()).view({n_kv, group, 1, 1}) * distance;
+    scores = scores - lost.repeat({n, 1, 1, 1}).view(scores.sizes());
+  }
   at::Tensor hidden = at::ones({n_tokens, n_tokens}, compute_.wide_options().dtype(at::kBool)).triu(1);
   if (weights.attention.windowed) hidden = hidden.logical_or(at::ones_like(hidden).tril(-static_cast<int64_t>(hparams_.window)));
   scores = scores.view({n * n_kv, group, n_tokens, n_tokens}).masked_fill(hidden, -std::numeric_limits<double>::infinity());
@@ -111,9 +132,14 @@ at::Tensor TorchModel::attention(const TensorSet& weights, const at::Tensor& x, 
 }
 
 at::Tensor TorchModel::mlp(const TensorSet& weights, const at::Tensor& x, const Projection& projection) const {
-  const at::Tensor normed = before(x, weights[Role::kFfnNorm]);
-  const at::Tensor gate = projection(Role::kFfnGate, normed), up = projection(Role::kFfnUp, normed);
-  at::Tensor gated = activate(hparams_.activation, gate) * up;
+  const at::Tensor normed = before(x, weights, Role::kFfnNorm);
+  at::Tensor gated;
+  if (weights[Role::kFfnGate].defined()) {
+    const at::Tensor gate = projection(Role::kFfnGate, normed), up = projection(Role::kFfnUp, normed);
+    gated = activate(hparams_.activation, gate) * up;
+  } else {
+    gated = activate(hparams_.activation, projection(Role::kFfnUp, normed));
+  }
   if (hparams_.ffn_hadamard) gated = transform(gated.size(-1))(gated);
   return behind(projection(Role::kFfnDown, gated), weights[Role::kFfnPostNorm]);
 }
@@ -141,7 +167,7 @@ const std::pair<at::Tensor, at::Tensor>& TorchModel::rotations(int64_t n_tokens,
   std::vector<float> divisors = rope_divisors_;
   if (divisors.empty() && hparams_.rope_scaling.type == models::RopeScalingType::kLlama3) divisors = models::llama3_rope_freqs(hparams_);
   const auto of = windowed ? models::window_rope_frequencies : models::rope_frequencies;
-  const auto frequencies = of(hparams_, divisors.empty() ? nullptr : divisors.data());
+  const auto frequencies = of(hparams_, divisors.empty() ? nullptr : divisors.data(), static_cast<uint64_t>(n_tokens));
   const at::Tensor per_pair = at::tensor(frequencies.per_pair, at::kDouble);
   const at::Tensor angles = at::outer(at::arange(n_tokens, at::kDouble), per_pair);
   known = {(angles.cos() * frequencies.magnitude).to(compute_.wide_options()),

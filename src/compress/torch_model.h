@@ -22,7 +22,7 @@ class TensorSet {
   std::array<at::Tensor, models::kRoleCount> tensors_;
 };
 
-/// The bias that belongs to a projection.
+/// The bias that belongs to a projection, or to a norm's gain.
 models::Role bias_of(models::Role weight);
 
 /// One projection of a block, x [..., n_in] -> [..., n_out]. What watches activations or adds to them (LoRA) stands in
@@ -47,12 +47,14 @@ class TorchModel {
   /// Logits [..., n_vocab] in wide precision of x [..., n_embd] after the last block.
   at::Tensor logits(const TensorSet& global, const at::Tensor& x) const;
 
-  /// x [..., n] divided by its root mean square, times gain [n], in the compute dtype.
-  at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& gain) const;
+  /// x [..., n] by way of one of the weights' norms, in the compute dtype.
+  at::Tensor norm(const at::Tensor& x, const TensorSet& weights, models::Role role) const;
 
  private:
+  /// x [..., n] divided by its root mean square, times gain [n], in the compute dtype.
+  at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& gain) const;
   /// What a part reads, in the compute dtype: x by way of a norm where there is one before it.
-  at::Tensor before(const at::Tensor& x, const at::Tensor& gain) const;
+  at::Tensor before(const at::Tensor& x, const TensorSet& weights, models::Role role) const;
   /// What a part adds, in wide precision: by way of a norm where there is one behind it.
   at::Tensor behind(const at::Tensor& branch, const at::Tensor& gain) const;
   /// x capped softly: c tanh(x / c); 0: x.

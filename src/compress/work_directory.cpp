@@ -116,8 +116,8 @@ Json file_fingerprint(const std::string& path) {
 Json source_fingerprint(const convert::OpenedCheckpoint& checkpoint) {
   std::set<std::string> paths;
   if (!checkpoint.config_json.is_null()) paths.insert(checkpoint.directory + "/config.json");
-  for (const io::CheckpointTensor& tensor : checkpoint.weights->tensors()) {
-    if (tensor.file != nullptr) paths.insert(tensor.file->path());
+  for (const auto& tensor : checkpoint.tensors) {
+    if (tensor.stored.file != nullptr) paths.insert(tensor.stored.file->path());
   }
   Json out = Json::array();
   for (const std::string& path : paths) out.push_back(file_fingerprint(path));

@@ -62,38 +62,90 @@ SourceTensor gain_tensor(const TensorSpec& spec, const io::CheckpointTensor& sou
   return computed(spec, std::move(gain));
 }
 
+/// The checkpoint's bytes must outlive it.
 SourceTensor from_checkpoint_tensor(const TensorSpec& spec, const io::CheckpointTensor& source, bool permute, uint64_t head_dim,
                                     uint64_t n_rot) {
   SourceTensor tensor{spec.gguf_name, source.name, spec.shape, io::dtype_info(source.dtype).name, std::nullopt, source.data, source.file, permute, {}, {}, {}};
   const bool vector = spec.shape.size() == 1;
   const uint64_t n_cols = tensor.n_cols();
+  if (source.run_bytes > 0) tensor.data = {};
   if (!permute) {
-    tensor.type = gguf_type(source.dtype);
-    tensor.read = [&source, n_cols](uint64_t first, uint64_t count, float* out) {
+    if (source.run_bytes == 0) tensor.type = gguf_type(source.dtype);
+    tensor.read = [source, n_cols](uint64_t first, uint64_t count, float* out) {
       io::read_floats(source, first * n_cols, count * n_cols, out);
     };
   } else if (vector) {
-    tensor.read = [&source, n_cols, head_dim, n_rot](uint64_t, uint64_t, float* out) {
+    tensor.read = [source, n_cols, head_dim, n_rot](uint64_t, uint64_t, float* out) {
       for (uint64_t i = 0; i < n_cols; ++i) io::read_floats(source, hf_row(i, head_dim, n_rot), 1, out + i);
     };
   } else {
-    tensor.read = [&source, n_cols, head_dim, n_rot](uint64_t first, uint64_t count, float* out) {
+    tensor.read = [source, n_cols, head_dim, n_rot](uint64_t first, uint64_t count, float* out) {
       for (uint64_t r = 0; r < count; ++r) {
         io::read_floats(source, hf_row(first + r, head_dim, n_rot) * n_cols, n_cols, out + r * n_cols);
       }
     };
   }
-  const uint64_t row_bytes = vector ? source.data.size() : source.data.size() / tensor.n_rows();
-  tensor.expect = [&source, row_bytes](uint64_t first, uint64_t count) {
-    if (source.file != nullptr) source.file->expect(source.data.subspan(first * row_bytes, count * row_bytes));
+  // A vector is one row.
+  const auto place = [source, vector](uint64_t first, uint64_t count) {
+    return vector ? source.data : source.bytes_of(first, count);
   };
-  tensor.release = [&source, row_bytes](uint64_t first, uint64_t count) {
-    if (source.file != nullptr) source.file->release(source.data.subspan(first * row_bytes, count * row_bytes));
+  tensor.expect = [file = source.file, place](uint64_t first, uint64_t count) {
+    if (file != nullptr) file->expect(place(first, count));
+  };
+  tensor.release = [file = source.file, place](uint64_t first, uint64_t count) {
+    if (file != nullptr) file->release(place(first, count));
+  };
+  return tensor;
+}
+
+/// The rows of all parts, one behind the other, as one tensor.
+SourceTensor joined(const models::FileTensor& whole, std::vector<SourceTensor> parts) {
+  if (parts.size() == 1) return std::move(parts.front());
+  SourceTensor tensor = parts.front();
+  tensor.name = whole.name;
+  tensor.shape = whole.shape;
+  for (size_t i = 1; i < parts.size(); ++i) {
+    const SourceTensor& part = parts[i];
+    if (part.source_name != tensor.source_name) tensor.source_name += ", " + part.source_name;
+    // As one piece only where they lie one behind the other.
+    const bool adjacent = tensor.type && part.type == tensor.type && part.file == tensor.file && part.data.data() == tensor.data.data() + tensor.data.size();
+    tensor.type = adjacent ? tensor.type : std::nullopt;
+    tensor.data = adjacent ? std::span(tensor.data.data(), tensor.data.size() + part.data.size()) : std::span<const std::byte>();
+  }
+  const bool vector = whole.shape.size() == 1;
+  const auto shared = std::make_shared<const std::vector<SourceTensor>>(std::move(parts));
+  // Calls visit(part, its first row, rows, rows before them) for each part that has rows of [first, first + count).
+  const auto for_each = [shared](uint64_t first, uint64_t count, auto&& visit) {
+    uint64_t begin = 0;
+    for (const SourceTensor& part : *shared) {
+      const uint64_t end = begin + part.n_rows(), from = std::max(first, begin), to = std::min(first + count, end);
+      if (from < to) visit(part, from - begin, to - from, from - first);
+      begin = end;
+    }
+  };
+  if (vector) {
+    tensor.read = [shared](uint64_t, uint64_t, float* out) {
+      for (const SourceTensor& part : *shared) {
+        part.read(0, 1, out);
+        out += part.n_cols();
+      }
+    };
+  } else {
+    tensor.read = [for_each, n_cols = tensor.n_cols()](uint64_t first, uint64_t count, float* out) {
+      for_each(first, count, [&](const SourceTensor& part, uint64_t row, uint64_t n, uint64_t before) { part.read(row, n, out + before * n_cols); });
+    };
+  }
+  tensor.expect = [for_each](uint64_t first, uint64_t count) {
+    for_each(first, count, [](const SourceTensor& part, uint64_t row, uint64_t n, uint64_t) { part.expect(row, n); });
+  };
+  tensor.release = [for_each](uint64_t first, uint64_t count) {
+    for_each(first, count, [](const SourceTensor& part, uint64_t row, uint64_t n, uint64_t) { part.release(row, n); });
   };
   return tensor;
 }
 
 }  // namespace
+
 
 Expected<ModelSource> ModelSource::open(const std::string& path, Progress& progress) {
   std::error_code ignored;
@@ -121,22 +173,20 @@ Expected<ModelSource> ModelSource::from_checkpoint(const std::string& directory,
   models::write_gguf_hparams(*config.architecture, h, out.metadata_);
   tokenizer::vocab_to_gguf(vocab, out.metadata_);
 
-  for (const TensorSpec& spec : models::tensor_specs(*config.architecture, h)) {
-    if (spec.rule->role == models::Role::kRopeFreqs) {
-      out.tensors_.push_back(computed(spec, models::llama3_rope_freqs(h)));
-      continue;
-    }
-    if (padded.contains(spec.layer) && spec.rule->part == models::Part::kMlp) {
-      out.tensors_.push_back(silent_mlp_tensor(spec));
-      continue;
-    }
-    const io::CheckpointTensor& stored = *opened.weights->find(spec.hf_name);
-    if (opened.gain_offset != 0 && models::is_gain(spec.rule->role)) {
-      out.tensors_.push_back(gain_tensor(spec, stored, opened.gain_offset));
-      continue;
-    }
+  auto stored = opened.tensors.begin();
+  const auto part_tensor = [&](const TensorSpec& spec) -> SourceTensor {
+    if (models::is_rope_divisors(spec.rule->role)) return computed(spec, models::rope_divisors(h, spec.rule->role));
+    if (padded.contains(spec.layer) && spec.rule->part == models::Part::kMlp) return silent_mlp_tensor(spec);
+    const io::CheckpointTensor& tensor = (stored++)->stored;
+    if (opened.gain_offset != 0 && models::is_gain(spec.rule->role)) return gain_tensor(spec, tensor, opened.gain_offset);
     const bool permute = config.architecture->rope == models::RopeType::kNorm && spec.rule->rope_rows != RopeRows::kNone;
-    out.tensors_.push_back(from_checkpoint_tensor(spec, stored, permute, h.head_dim, h.n_rot));
+    return from_checkpoint_tensor(spec, tensor, permute, h.head_dim, h.n_rot);
+  };
+  const auto specs = models::tensor_specs(*config.architecture, h);
+  for (const models::FileTensor& whole : models::gguf_tensors(specs)) {
+    std::vector<SourceTensor> parts;
+    for (const TensorSpec& spec : whole.parts) parts.push_back(part_tensor(spec));
+    out.tensors_.push_back(joined(whole, std::move(parts)));
   }
   return out;
 }
@@ -151,8 +201,9 @@ ModelSource ModelSource::outline(const models::Architecture& architecture, const
   write_general_names(parse_model_name(name, models::count_parameters(architecture, out.hparams_)), out.metadata_);
   models::write_gguf_hparams(architecture, out.hparams_, out.metadata_);
   for (const auto& [key, value] : metadata.entries()) out.metadata_.set(key, value);
-  for (const TensorSpec& spec : models::tensor_specs(architecture, out.hparams_)) {
-    out.tensors_.push_back({spec.gguf_name, spec.gguf_name, spec.shape, "", std::nullopt, {}, nullptr, false, {}, {}, {}});
+  const auto specs = models::tensor_specs(architecture, out.hparams_);
+  for (const models::FileTensor& tensor : models::gguf_tensors(specs)) {
+    out.tensors_.push_back({tensor.name, tensor.name, tensor.shape, "", std::nullopt, {}, nullptr, false, {}, {}, {}});
   }
   return out;
 }

@@ -39,6 +39,8 @@ class Tensors {
       return rule.part != models::Part::kGlobal && find(rule, layer) != nullptr;
     });
   }
+  /// Not where q, k and v are one matrix.
+  bool tell_widths() const { return find(Role::kAttnQ) != find(Role::kAttnK) || find(Role::kAttnQ) == nullptr; }
   uint64_t rows(Role role, uint32_t layer) const {
     const io::CheckpointTensor* tensor = find(role, layer);
     return tensor == nullptr || tensor->shape.empty() ? 0 : tensor->shape[0];
@@ -81,6 +83,7 @@ Expected<Json> object_config(const io::Checkpoint& weights, Json config) {
   const models::Architecture* architecture = find_architecture(model.class_name, config);
   if (architecture == nullptr) return config;
   const Tensors tensors(weights, *architecture);
+  if (!tensors.tell_widths()) return config;
 
   uint64_t head_dim = number(config, "head_dim");
   if (head_dim == 0 && model.head_dim > 0) head_dim = static_cast<uint64_t>(model.head_dim);
@@ -95,7 +98,7 @@ Expected<Json> object_config(const io::Checkpoint& weights, Json config) {
 
   std::vector<uint64_t> n_ff, n_head, n_head_kv;
   for (uint32_t layer = 0; tensors.has_layer(layer); ++layer) {
-    n_ff.push_back(tensors.rows(Role::kFfnGate, layer));
+    n_ff.push_back(std::max(tensors.rows(Role::kFfnGate, layer), tensors.rows(Role::kFfnUp, layer)));
     SHOEHORN_TRY(const uint64_t q, tensors.heads(Role::kAttnQ, layer, head_dim));
     SHOEHORN_TRY(const uint64_t k, tensors.heads(Role::kAttnK, layer, head_dim));
     n_head.push_back(q);

@@ -4,21 +4,20 @@
 #include <set>
 
 #include "convert/object_config.h"
-#include "io/gguf.h"
 #include "models/gguf_hparams.h"
 
 namespace shoehorn::convert {
 namespace {
 
-Status check_tensor(const models::TensorSpec& spec, const io::CheckpointTensor* stored, const std::string& directory) {
-  if (stored == nullptr) return fail(ErrorCode::kInvalid, "{}: tensor {} is missing", directory, spec.hf_name);
+Status check_tensor(const models::FileTensor& expected, const io::CheckpointTensor* stored, const std::string& directory) {
+  if (stored == nullptr) return fail(ErrorCode::kInvalid, "{}: tensor {} is missing", directory, expected.name);
   const std::vector<uint64_t> shape(stored->shape.rbegin(), stored->shape.rend());
-  if (shape != spec.shape) {
-    return fail(ErrorCode::kInvalid, "{}: tensor {} has shape [{}], the configuration calls for [{}]", directory, spec.hf_name,
-                fmt::join(stored->shape, ", "), fmt::join(spec.shape.rbegin(), spec.shape.rend(), ", "));
+  if (shape != expected.shape) {
+    return fail(ErrorCode::kInvalid, "{}: tensor {} has shape [{}], the configuration calls for [{}]", directory, expected.name,
+                fmt::join(stored->shape, ", "), fmt::join(expected.shape.rbegin(), expected.shape.rend(), ", "));
   }
   if (!io::dtype_info(stored->dtype).floating) {
-    return fail(ErrorCode::kInvalid, "{}: tensor {} has dtype {}, weights must be floating point", directory, spec.hf_name,
+    return fail(ErrorCode::kInvalid, "{}: tensor {} has dtype {}, weights must be floating point", directory, expected.name,
                 io::dtype_info(stored->dtype).name);
   }
   return {};
@@ -62,11 +61,12 @@ Expected<OpenedCheckpoint> open_checkpoint(const std::string& directory, Progres
   for (const std::string& dropped : out.weights->dropped()) progress.note("dropped " + dropped);
 
   std::set<std::string_view> used;
-  for (const models::TensorSpec& spec : models::tensor_specs(*out.config.architecture, h)) {
-    if (spec.hf_name.empty()) continue;
-    const io::CheckpointTensor* stored = out.weights->find(spec.hf_name);
-    SHOEHORN_RETURN_IF_ERROR(check_tensor(spec, stored, directory));
+  const auto specs = models::tensor_specs(*out.config.architecture, h);
+  for (const models::FileTensor& expected : models::hf_tensors(specs)) {
+    const io::CheckpointTensor* stored = out.weights->find(expected.name);
+    SHOEHORN_RETURN_IF_ERROR(check_tensor(expected, stored, directory));
     used.insert(stored->name);
+    for (const models::TensorSpec& part : expected.parts) out.tensors.push_back({part, stored->rows(part.hf_row, part.n_rows(), part.hf_run, part.hf_stride)});
   }
   for (const io::CheckpointTensor& tensor : out.weights->tensors()) {
     if (used.contains(tensor.name)) continue;
@@ -89,23 +89,22 @@ Expected<OpenedCheckpoint> open_gguf_as_checkpoint(const std::string& path) {
   out.config.architecture = model.architecture;
   out.config.hparams = model.hparams;
   out.interleaved = model.architecture->rope == models::RopeType::kNorm;
-  std::vector<io::CheckpointTensor> tensors;
   for (const models::TensorSpec& spec : models::tensor_specs(*model.architecture, model.hparams)) {
-    const io::GgufTensor& tensor = *file->find(spec.gguf_name);
+    const io::GgufTensor tensor = file->find(spec.gguf_name)->rows(spec.gguf_row, spec.n_rows());
     const quant::Format& format = quant::format(tensor.type);
     if (spec.rule->role == models::Role::kRopeFreqs) {
       out.rope_divisors.resize(tensor.n_cols());
       format.decode(tensor.data.data(), out.rope_divisors.data(), tensor.n_cols());
-      continue;
     }
+    if (spec.hf_name.empty()) continue;
     const auto dtype = io::dtype_from_name(format.name);
     if (!dtype || format.quantized) {
       return fail(ErrorCode::kUnsupported, "{}: tensor {} is {}; what learns from text starts from F32, F16 or BF16 weights", path,
                   tensor.name, format.name);
     }
-    tensors.push_back({spec.hf_name, *dtype, {tensor.shape.rbegin(), tensor.shape.rend()}, tensor.data, tensor.file});
+    out.tensors.push_back({spec, {spec.hf_name, *dtype, {tensor.shape.rbegin(), tensor.shape.rend()}, tensor.data, tensor.file}});
   }
-  out.weights = std::make_shared<const io::Checkpoint>(io::Checkpoint::of(path, std::move(tensors), file));
+  out.file = file;
   return out;
 }
 

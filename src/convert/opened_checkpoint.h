@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/progress.h"
 #include "io/checkpoint.h"
+#include "io/gguf.h"
 #include "models/hf_config.h"
 
 namespace shoehorn::convert {
@@ -16,9 +17,16 @@ struct OpenedCheckpoint {
   std::string directory;
   Json config_json;             ///< config.json, or what takes its place where the weights are a pickled model
   models::ModelConfig config;
-  std::shared_ptr<const io::Checkpoint> weights;
+  std::shared_ptr<const io::Checkpoint> weights;  ///< nullptr: the tensors are a GGUF's
+  /// Of models::tensor_specs(), those that checkpoints store, each as the weights have it.
+  struct Tensor {
+    models::TensorSpec spec;
+    io::CheckpointTensor stored;
+  };
+  std::vector<Tensor> tensors;
   float gain_offset = 0;        ///< what the stored gains of norms lack (models::Architecture); a GGUF's lack nothing
   // Of a GGUF:
+  std::shared_ptr<const io::GgufFile> file;
   bool interleaved = false;         ///< rows of q and k lie as NORM rope has them
   std::vector<float> rope_divisors; ///< the rope_freqs tensor; empty: what the configuration says
 };

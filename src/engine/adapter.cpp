@@ -12,8 +12,8 @@ namespace {
 constexpr size_t kRankMultiple = 32, kMaxRank = 4096;
 
 /// Rows and columns of floats as a weight.
-Weight weight_of(const AlignedBuffer<float>& data, size_t n_rows, size_t n_cols, const kernels::KernelTable& kernels) {
-  return {reinterpret_cast<const std::byte*>(data.data()), quant::Type::F32, n_rows, n_cols, n_cols * sizeof(float),
+Weight weight_of(const float* data, size_t n_rows, size_t n_cols, const kernels::KernelTable& kernels) {
+  return {reinterpret_cast<const std::byte*>(data), quant::Type::F32, n_rows, n_cols, n_cols * sizeof(float),
           &kernels::kernels_for(kernels, quant::Type::F32)};
 }
 
@@ -50,11 +50,8 @@ Expected<std::shared_ptr<const Adapter>> Adapter::open(const std::string& path, 
   const auto alpha = metadata.get_float("adapter.lora.alpha");
   if (!alpha || !std::isfinite(*alpha)) return refuse(ErrorCode::kInvalid, "adapter.lora.alpha is missing");
 
-  std::map<std::string, const Weight*> weights;
-  for (const models::TensorSpec& spec : models::tensor_specs(model->architecture(), model->hparams())) {
-    const WeightSet& set = spec.layer < 0 ? model->global() : model->layer(static_cast<size_t>(spec.layer));
-    if (spec.rule->role != models::Role::kTokenEmbd) weights[spec.gguf_name] = &set[spec.rule->role];
-  }
+  const auto specs = models::tensor_specs(model->architecture(), model->hparams());
+  const auto tensors = models::gguf_tensors(specs);
 
   auto out = std::make_shared<Adapter>();
   Fnv1a hash;
@@ -67,35 +64,37 @@ Expected<std::shared_ptr<const Adapter>> Adapter::open(const std::string& path, 
     const std::string name = a.name.substr(0, a.name.size() - kA.size());
     const io::GgufTensor* b = file.find(name + std::string(kB));
     if (b == nullptr) return refuse(ErrorCode::kInvalid, fmt::format("{} has no {}{}", a.name, name, kB));
-    const auto weight = weights.find(name);
-    if (weight == weights.end())
+    const auto tensor = std::find_if(tensors.begin(), tensors.end(), [&](const models::FileTensor& t) { return t.name == name; });
+    if (tensor == tensors.end() || tensor->parts.front().rule->role == models::Role::kTokenEmbd)
       return refuse(ErrorCode::kUnsupported,
                     fmt::format("the model has no matrix {} that an adapter could go with", name));
-    const Weight& w = *weight->second;
-    const size_t rank = a.n_rows();
-    const bool fits = a.shape.size() == 2 && b->shape.size() == 2 && a.n_cols() == w.n_cols &&
-                      b->n_rows() == w.n_rows && b->n_cols() == rank;
-    if (!fits || w.n_rows <= 1)
+    const size_t rank = a.n_rows(), n_cols = tensor->shape.front(), n_rows = tensor->shape.size() > 1 ? tensor->shape[1] : 1;
+    const bool fits = a.shape.size() == 2 && b->shape.size() == 2 && a.n_cols() == n_cols &&
+                      b->n_rows() == n_rows && b->n_cols() == rank;
+    if (!fits || tensor->shape.size() != 2)
       return refuse(ErrorCode::kInvalid,
                     fmt::format("{} [{}, {}] and [{}, {}] do not fit the model's [{}, {}]", name, a.n_rows(),
-                                a.n_cols(), b->n_rows(), b->n_cols(), w.n_rows, w.n_cols));
+                                a.n_cols(), b->n_rows(), b->n_cols(), n_rows, n_cols));
     if (rank == 0 || rank > kMaxRank)
       return refuse(ErrorCode::kTooLarge, fmt::format("{} has rank {}, the largest is {}", name, rank, kMaxRank));
     const size_t padded = (rank + kRankMultiple - 1) / kRankMultiple * kRankMultiple;
     AlignedBuffer<float> a_data, b_data;
-    a_data.reserve(padded * w.n_cols);
-    b_data.reserve(w.n_rows * padded);
-    std::fill_n(a_data.data(), padded * w.n_cols, 0.0f);
-    std::fill_n(b_data.data(), w.n_rows * padded, 0.0f);
-    for (const Status& decoded : {decode_rows(a, w.n_cols, a_data.data()), decode_rows(*b, padded, b_data.data())}) {
+    a_data.reserve(padded * n_cols);
+    b_data.reserve(n_rows * padded);
+    std::fill_n(a_data.data(), padded * n_cols, 0.0f);
+    std::fill_n(b_data.data(), n_rows * padded, 0.0f);
+    for (const Status& decoded : {decode_rows(a, n_cols, a_data.data()), decode_rows(*b, padded, b_data.data())}) {
       if (!decoded) return annotate(decoded.error(), path);
     }
     hash.add(std::as_bytes(std::span(a.data)));
     hash.add(std::as_bytes(std::span(b->data)));
     // alpha 0 is llama.cpp's for "as it is".
     const float scale = *alpha == 0 ? 1 : static_cast<float>(*alpha) / static_cast<float>(rank);
-    out->pairs_[w.data] = {weight_of(a_data, padded, w.n_cols, model->kernels()),
-                           weight_of(b_data, w.n_rows, padded, model->kernels()), scale};
+    for (const models::TensorSpec& part : tensor->parts) {
+      const Weight& w = (part.layer < 0 ? model->global() : model->layer(static_cast<size_t>(part.layer)))[part.rule->role];
+      out->pairs_[w.data] = {weight_of(a_data.data(), padded, n_cols, model->kernels()),
+                             weight_of(b_data.data() + part.gguf_row * padded, w.n_rows, padded, model->kernels()), scale};
+    }
     out->memory_.push_back(std::move(a_data));
     out->memory_.push_back(std::move(b_data));
   }

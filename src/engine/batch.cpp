@@ -26,7 +26,7 @@ Expected<Batch> Batch::create(std::shared_ptr<const Model> model, const SessionO
   }
   const int n_threads = options.n_threads > 0 ? options.n_threads : default_thread_count();
   const size_t n_batch = std::min(std::max<size_t>(1, options.n_batch), n_ctx);
-  return Batch(std::make_unique<Forward>(std::move(model), types, std::max(n_batch, n_sequences), n_threads,
+  return Batch(std::make_unique<Forward>(std::move(model), types, n_ctx, std::max(n_batch, n_sequences), n_threads,
                                          options.affinity),
                std::move(caches), n_batch);
 }

@@ -31,8 +31,8 @@ void store_row(const kernels::Kernels& kernels, const float* x, size_t n, std::b
 
 }  // namespace
 
-Forward::Forward(std::shared_ptr<const Model> model, const CacheTypes& cache, size_t max_tokens, int n_threads,
-                 Affinity affinity)
+Forward::Forward(std::shared_ptr<const Model> model, const CacheTypes& cache, size_t n_ctx, size_t max_tokens,
+                 int n_threads, Affinity affinity)
     : model_(std::move(model)),
       pool_(n_threads, std::move(affinity)),
       table_(&model_->kernels()),
@@ -45,8 +45,12 @@ Forward::Forward(std::shared_ptr<const Model> model, const CacheTypes& cache, si
   const models::Hparams& h = model_->hparams();
   const Weight& divisors = model_->global()[Role::kRopeFreqs];
   const float* freq_divisors = divisors ? divisors.floats() : nullptr;
-  ropes_.emplace_back(models::rope_frequencies(h, freq_divisors), model_->rope());
-  if (h.window_rope_theta != 0) ropes_.emplace_back(models::window_rope_frequencies(h, freq_divisors), model_->rope());
+  ropes_.emplace_back(models::rope_frequencies(h, freq_divisors, n_ctx), model_->rope());
+  if (h.window_rope_theta != 0) ropes_.emplace_back(models::window_rope_frequencies(h, freq_divisors, n_ctx), model_->rope());
+  if (h.alibi_max_bias > 0) {
+    for (const models::LayerShape& layer : h.layers) slopes_.push_back(models::alibi_slopes(layer.n_head, h.alibi_max_bias));
+  }
+  if (h.parallel_residual) mlp_input_.reserve(max_tokens * h.n_embd);
   const size_t max_q = size_t{h.max_n_head()} * h.head_dim, max_kv = max_n_head_kv(h) * h.head_dim;
   x_.reserve(max_tokens * h.n_embd);
   normed_.reserve(max_tokens * h.n_embd);
@@ -153,12 +157,15 @@ void Forward::lay_out(std::span<const Segment> segments) {
 }
 
 void Forward::run_layer(size_t layer, float* x, std::span<const Segment> segments) {
-  const models::LayerShape& shape = model_->hparams().layers[layer];
+  const models::Hparams& h = model_->hparams();
+  const models::LayerShape& shape = h.layers[layer];
   lay_out(segments);
+  if (h.parallel_residual) std::copy_n(x, rows_.size() * h.n_embd, mlp_input_.data());
   if (shape.n_head > 0) {
     attention_block(layer, x);
   } else {
     keep_outputs(x);
+    if (h.parallel_residual) keep_outputs(mlp_input_.data());
   }
   if (shape.n_ff > 0 && n_out_ > 0) mlp_block(layer, x);
 }
@@ -168,20 +175,21 @@ void Forward::multiply(const float* x, size_t n_rows, size_t n_cols, std::initia
   products_.set_input(x, n_rows, n_cols, bits);
   if (adapted.empty()) return products_.run(products);
   for (const Product& product : products) {
-    if (product.up == nullptr) {
-      products_.run({product});
-      add_adapters(x, n_cols, product.weight, product.y, adapted);
-      continue;
-    }
     // What is done in one go otherwise comes apart: adapters go between the products and the activation.
     const size_t n_ff = product.weight.n_rows;
-    up_.reserve(max_tokens_ * n_ff);
-    products_.run({{product.weight, product.bias, product.y}, {*product.up, *product.up_bias, up_.data()}});
+    products_.run({{product.weight, product.bias, product.y, nullptr, nullptr, product.accumulate}});
     add_adapters(x, n_cols, product.weight, product.y, adapted);
-    add_adapters(x, n_cols, *product.up, up_.data(), adapted);
+    if (!product.activation) continue;
+    float* up = nullptr;
+    if (product.up != nullptr) {
+      up_.reserve(max_tokens_ * n_ff);
+      up = up_.data();
+      products_.run({{*product.up, *product.up_bias, up}});
+      add_adapters(x, n_cols, *product.up, up, adapted);
+    }
     pool_.parallel_for(n_rows, 1, [&](size_t begin, size_t end, int) {
-      const auto activate = table_->activate[static_cast<size_t>(product.activation)];
-      for (size_t t = begin; t < end; ++t) activate(product.y + t * n_ff, up_.data() + t * n_ff, n_ff);
+      const auto activate = table_->activate[static_cast<size_t>(*product.activation)];
+      for (size_t t = begin; t < end; ++t) activate(product.y + t * n_ff, up == nullptr ? nullptr : up + t * n_ff, n_ff);
     });
   }
 }
@@ -204,7 +212,7 @@ void Forward::add_adapters(const float* x, size_t n_cols, const Weight& weight, 
 }
 
 void Forward::norm_output(const float* x, size_t n, float* out) {
-  norm_rows(model_->global()[Role::kOutputNorm], x, n, out);
+  norm_rows(model_->global()[Role::kOutputNorm], model_->global()[Role::kOutputNormBias], x, n, out);
 }
 
 /// Moves the rows of [tokens, n_embd] that come out to the end. With one segment they are there.
@@ -224,18 +232,20 @@ void Forward::attention_block(size_t layer, float* x) {
   const Product query{w[Role::kAttnQ], w[Role::kAttnQBias], q_.data()},
       key{w[Role::kAttnK], w[Role::kAttnKBias], k_.data()}, value{w[Role::kAttnV], w[Role::kAttnVBias], v_.data()};
 
-  norm_rows(w[Role::kAttnNorm], x, n, normed_.data());
+  norm_rows(w[Role::kAttnNorm], w[Role::kAttnNormBias], x, n, normed_.data());
   done(Step::kAttentionNorm, layer);
   if (n_out_ == n) {
     multiply(normed_.data(), n, n_embd, {query, key, value});
   } else {
     multiply(normed_.data(), n, n_embd, {key, value});
     keep_outputs(x);
+    if (h.parallel_residual) keep_outputs(mlp_input_.data());
     if (n_out_ > 0) {
       keep_outputs(normed_.data());
       multiply(normed_.data() + (n - n_out_) * n_embd, n_out_, n_embd, {query});
     }
   }
+  if (h.clamp_qkv > 0) clamp_heads(layer);
   done(Step::kQkv, layer);
   rotate_and_store(layer);
   done(Step::kRope, layer);
@@ -246,6 +256,17 @@ void Forward::attention_block(size_t layer, float* x) {
   add_branch(attended_.data(), size_t{h.layers[layer].n_head} * h.head_dim, w[Role::kAttnOutput], w[Role::kAttnOutputBias],
              w[Role::kAttnPostNorm], x + (n - n_out_) * n_embd);
   done(Step::kAttentionOutput, layer);
+}
+
+void Forward::clamp_heads(size_t layer) {
+  const models::Hparams& h = model_->hparams();
+  const models::LayerShape& shape = h.layers[layer];
+  const auto clamp = [&](AlignedBuffer<float>& heads, size_t n) {
+    std::for_each_n(heads.data(), n * h.head_dim, [&](float& v) { v = std::clamp(v, -h.clamp_qkv, h.clamp_qkv); });
+  };
+  clamp(q_, n_out_ * shape.n_head);
+  clamp(k_, rows_.size() * shape.n_head_kv);
+  clamp(v_, rows_.size() * shape.n_head_kv);
 }
 
 /// The angles depend on positions alone: a pass computes them once, for its first layer.
@@ -283,10 +304,10 @@ void Forward::rotate_and_store(size_t layer) {
       const float* rotation = rotations_.data() + (rope_of(layer) * max_tokens_ + t) * rope.n_rot();
       const auto prepare = [&](float* heads, size_t n_heads, const Weight& norm) {
         const bool together = norm && norm.n_cols != h.head_dim;
-        if (together) table_->rms_norm(heads, norm.floats(), norm.n_cols, h.rms_eps, heads);
+        if (together) table_->rms_norm(heads, norm.floats(), norm.n_cols, h.norm_eps, heads);
         for (size_t i = 0; i < n_heads; ++i) {
           float* head = heads + i * h.head_dim;
-          if (norm && !together) table_->rms_norm(head, norm.floats(), h.head_dim, h.rms_eps, head);
+          if (norm && !together) table_->rms_norm(head, norm.floats(), h.head_dim, h.norm_eps, head);
           if (shape.attention.rotated) rope.rotate(head, rotation);
         }
         if (cache_.rotate_keys) transform(heads, n_heads, thread);
@@ -392,7 +413,8 @@ void Forward::attend_task(size_t layer, const Attention& plan, size_t task, int 
                   .sum = ranged ? partial_sum_.data() + row : nullptr,
                   .scratch = scratch(thread),
                   .softcap = h.attention_softcap,
-                  .window = shape.attention.windowed ? h.window : 0});
+                  .window = shape.attention.windowed ? h.window : 0,
+                  .slopes = h.alibi_max_bias > 0 ? slopes_[layer].data() + kv_head * group : nullptr});
 }
 
 void Forward::merge_ranges(size_t layer, const Attention& plan) {
@@ -426,15 +448,17 @@ void Forward::mlp_block(size_t layer, float* x) {
   const models::Hparams& h = model_->hparams();
   const WeightSet& w = model_->layer(layer);
   const size_t n_embd = h.n_embd;
-  float* out = x + (rows_.size() - n_out_) * n_embd;
-  norm_rows(w[Role::kFfnNorm], out, n_out_, normed_.data());
+  const size_t first_out = (rows_.size() - n_out_) * n_embd;
+  float* out = x + first_out;
+  norm_rows(w[Role::kFfnNorm], w[Role::kFfnNormBias], h.parallel_residual ? mlp_input_.data() + first_out : out, n_out_, normed_.data());
   done(Step::kFfnNorm, layer);
+  const bool gated = static_cast<bool>(w[Role::kFfnGate]);
   multiply(normed_.data(), n_out_, n_embd,
-           {{.weight = w[Role::kFfnGate],
-             .bias = w[Role::kFfnGateBias],
+           {{.weight = w[gated ? Role::kFfnGate : Role::kFfnUp],
+             .bias = w[gated ? Role::kFfnGateBias : Role::kFfnUpBias],
              .y = gated_.data(),
-             .up = &w[Role::kFfnUp],
-             .up_bias = &w[Role::kFfnUpBias],
+             .up = gated ? &w[Role::kFfnUp] : nullptr,
+             .up_bias = gated ? &w[Role::kFfnUpBias] : nullptr,
              .activation = h.activation}});
   done(Step::kGateUp, layer);
   if (const hadamard::Transform<float>* transform = model_->ffn_hadamard(layer)) {
@@ -451,19 +475,24 @@ void Forward::add_branch(const float* input, size_t n_cols, const Weight& weight
   if (!post) return multiply(input, n_out_, n_cols, {{weight, bias, x, nullptr, nullptr, true}});
   const size_t n_embd = model_->hparams().n_embd;
   multiply(input, n_out_, n_cols, {{weight, bias, branch_.data()}});
-  norm_rows(post, branch_.data(), n_out_, branch_.data());
+  norm_rows(post, {}, branch_.data(), n_out_, branch_.data());
   pool_.parallel_for(n_out_, 8, [&](size_t begin, size_t end, int) { table_->add(x + begin * n_embd, branch_.data() + begin * n_embd, (end - begin) * n_embd); });
 }
 
-void Forward::norm_rows(const Weight& gain, const float* x, size_t n, float* out) {
-  const size_t n_embd = model_->hparams().n_embd;
+void Forward::norm_rows(const Weight& gain, const Weight& bias, const float* x, size_t n, float* out) {
+  const models::Hparams& h = model_->hparams();
+  const size_t n_embd = h.n_embd;
   if (!gain) {  // norms behind a part may be the only ones
     std::copy_n(x, n * n_embd, out);
     return;
   }
   pool_.parallel_for(n, 8, [&](size_t begin, size_t end, int) {
     for (size_t t = begin; t < end; ++t) {
-      table_->rms_norm(x + t * n_embd, gain.floats(), n_embd, model_->hparams().rms_eps, out + t * n_embd);
+      if (h.norm == models::NormKind::kLayer) {
+        table_->layer_norm(x + t * n_embd, gain.floats(), bias ? bias.floats() : nullptr, n_embd, h.norm_eps, out + t * n_embd);
+      } else {
+        table_->rms_norm(x + t * n_embd, gain.floats(), n_embd, h.norm_eps, out + t * n_embd);
+      }
     }
   });
 }

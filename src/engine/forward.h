@@ -32,8 +32,8 @@ struct Segment {
 /// thread-safe.
 class Forward {
  public:
-  /// For passes of at most max_tokens.
-  Forward(std::shared_ptr<const Model> model, const CacheTypes& cache, size_t max_tokens, int n_threads, Affinity affinity);
+  /// For passes of at most max_tokens in sequences of at most n_ctx.
+  Forward(std::shared_ptr<const Model> model, const CacheTypes& cache, size_t n_ctx, size_t max_tokens, int n_threads, Affinity affinity);
 
   /// Embedding, all layers and the output matrix: tokens (ids inside the vocabulary) of the segments one after another;
   /// logits [sum of n_out, n_vocab] in their order, which may be null when that is 0.
@@ -111,7 +111,8 @@ class Forward {
   void attend(size_t layer);
   void attend_task(size_t layer, const Attention& plan, size_t task, int thread);
   void merge_ranges(size_t layer, const Attention& plan);
-  void norm_rows(const Weight& gain, const float* x, size_t n, float* out);
+  void norm_rows(const Weight& gain, const Weight& bias, const float* x, size_t n, float* out);
+  void clamp_heads(size_t layer);
   /// x [n_out_, n_embd] += weight input + bias, by way of the norm `post` where there is one.
   void add_branch(const float* input, size_t n_cols, const Weight& weight, const Weight& bias, const Weight& post, float* x);
   /// Which of ropes_ a layer's is.
@@ -125,6 +126,7 @@ class Forward {
   ThreadPool pool_;
   // Of layers that see all positions, and where they are others, of those with a window.
   std::vector<Rope> ropes_;
+  std::vector<std::vector<float>> slopes_;  // with ALiBi, of each layer's heads
   const kernels::KernelTable* table_;
   const kernels::Kernels* key_kernels_;
   const kernels::Kernels* value_kernels_;
@@ -146,6 +148,7 @@ class Forward {
 
   AlignedBuffer<float> x_;          // [max_tokens, n_embd]  residual stream
   AlignedBuffer<float> normed_;     // [max_tokens, n_embd]
+  AlignedBuffer<float> mlp_input_;  // [max_tokens, n_embd]  where it is not the residual stream behind attention
   AlignedBuffer<float> q_;          // [max_tokens, max n_head * head_dim]
   AlignedBuffer<float> k_, v_;      // [max_tokens, max n_head_kv * head_dim]
   AlignedBuffer<float> attended_;   // [max_tokens, max n_head * head_dim]

@@ -39,7 +39,7 @@ Expected<std::shared_ptr<const Model>> Model::create(io::GgufFile file, std::opt
   for (const models::TensorSpec& spec : models::tensor_specs(*model->architecture_, model->hparams_)) {
     const io::GgufTensor& tensor = *model->file_.find(spec.gguf_name);
     WeightSet& set = spec.layer < 0 ? model->global_ : model->layers_[static_cast<size_t>(spec.layer)];
-    set[spec.rule->role] = model->bind(tensor);
+    set[spec.rule->role] = model->bind(tensor.rows(spec.gguf_row, spec.n_rows()));
   }
   return model;
 }
@@ -62,7 +62,7 @@ Weight Model::bind(const io::GgufTensor& tensor) {
 void Model::read_ahead() {
   std::vector<std::span<const std::byte>> order, layers, output;
   for (const models::TensorSpec& spec : models::tensor_specs(*architecture_, hparams_)) {
-    const io::GgufTensor& tensor = *file_.find(spec.gguf_name);
+    const io::GgufTensor tensor = file_.find(spec.gguf_name)->rows(spec.gguf_row, spec.n_rows());
     const auto data = tensor.data;
     if (tensor.shape.size() == 1) {
       order.push_back(data);  // bind() waits for them: not behind the whole file

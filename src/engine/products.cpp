@@ -124,10 +124,9 @@ void Products::finish(const Product& product, size_t begin, size_t n, float* til
   for (size_t t = 0; t < n_tokens_; ++t) {
     float* row = tile + t * stride;
     if (product.bias) table_.add(row, product.bias.floats() + begin, n);
-    if (product.up != nullptr) {
-      if (*product.up_bias) table_.add(up + t * stride, product.up_bias->floats() + begin, n);
-      table_.activate[static_cast<size_t>(product.activation)](row, up + t * stride, n);
-    }
+    float* up_row = product.up == nullptr ? nullptr : up + t * stride;
+    if (up_row != nullptr && *product.up_bias) table_.add(up_row, product.up_bias->floats() + begin, n);
+    if (product.activation) table_.activate[static_cast<size_t>(*product.activation)](row, up_row, n);
     float* y = product.y + t * product.weight.n_rows + begin;
     if (product.accumulate) {
       table_.add(y, row, n);

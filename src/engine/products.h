@@ -4,6 +4,7 @@
 
 #include <array>
 #include <initializer_list>
+#include <optional>
 #include <span>
 
 #include "base/aligned.h"
@@ -12,15 +13,15 @@
 
 namespace shoehorn::engine {
 
-/// y[t] = weight x[t] + bias for the tokens of the input; with `up`: activation(weight x + bias) * (up x + up_bias).
+/// y[t] = weight x[t] + bias for the tokens of the input; with `activation`: of that; with `up`, times (up x + up_bias).
 struct Product {
   const Weight& weight;
   const Weight& bias;               ///< may be empty
   float* y;                         ///< [n_tokens, weight.n_rows]
-  const Weight* up = nullptr;       ///< same shape as weight
+  const Weight* up = nullptr;       ///< same shape as weight; with an activation only
   const Weight* up_bias = nullptr;  ///< may be empty
   bool accumulate = false;          ///< y += instead of y =
-  Activation activation = Activation::kSilu;
+  std::optional<Activation> activation = {};
 };
 
 /// Sees what matrix products read.

@@ -28,7 +28,7 @@ Expected<Session> Session::create(std::shared_ptr<const Model> model, const Sess
   SHOEHORN_TRY(auto cache, KvCache::create(model->hparams(), n_ctx, cache_of(options, model->hparams())));
   const int n_threads = options.n_threads > 0 ? options.n_threads : default_thread_count();
   const size_t n_batch = std::min(std::max<size_t>(1, options.n_batch), n_ctx);
-  return Session(std::make_unique<Forward>(std::move(model), cache.types(), n_batch, n_threads, options.affinity),
+  return Session(std::make_unique<Forward>(std::move(model), cache.types(), n_ctx, n_batch, n_threads, options.affinity),
                  std::move(cache));
 }
 

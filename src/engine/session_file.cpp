@@ -52,6 +52,9 @@ uint64_t hash_of_model(const Model& model) {
 Header header_of(const Session& session) {
   Header out;
   out.model = hash_of_model(session.model());
+  // LongRoPE turns keys by how long the context may become.
+  const models::RopeScaling& scaling = session.model().hparams().rope_scaling;
+  if (scaling.type == models::RopeScalingType::kLongRope && session.n_ctx() > scaling.original_context) out.model = ~out.model;
   // Keys and values are of the weights with what is added to them.
   for (const ScaledAdapter& scaled : session.adapters()) {
     Fnv1a hash;

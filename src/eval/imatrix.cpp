@@ -30,10 +30,9 @@ class Collector : public engine::ProductObserver {
       : session_(session), before_(before) {
     const engine::Model& model = session.model();
     for (const models::TensorSpec& spec : models::tensor_specs(model.architecture(), model.hparams())) {
-      const io::GgufTensor& tensor = *model.file().find(spec.gguf_name);
-      const bool in_block = spec.layer >= 0 && tensor.shape.size() > 1;
-      if (in_block || (process_output && tensor.data.data() == model.output().data))
-        names_[tensor.data.data()] = tensor.name;
+      const auto* data = model.file().find(spec.gguf_name)->rows(spec.gguf_row, spec.n_rows()).data.data();
+      const bool in_block = spec.layer >= 0 && spec.shape.size() > 1;
+      if (in_block || (process_output && data == model.output().data)) names_[data] = spec.gguf_name;
     }
     session.observe(this);
   }

@@ -14,8 +14,9 @@ constexpr uint64_t kFaultAround = 64 << 10;
 
 uint64_t largest_layer(const engine::Model& model) {
   std::vector<uint64_t> bytes(model.hparams().n_layer);
-  for (const models::TensorSpec& spec : models::tensor_specs(model.architecture(), model.hparams())) {
-    if (spec.layer >= 0) bytes[static_cast<size_t>(spec.layer)] += model.file().find(spec.gguf_name)->data.size();
+  const auto specs = models::tensor_specs(model.architecture(), model.hparams());
+  for (const models::FileTensor& tensor : models::gguf_tensors(specs)) {
+    if (const int layer = tensor.parts.front().layer; layer >= 0) bytes[static_cast<size_t>(layer)] += model.file().find(tensor.name)->data.size();
   }
   return *std::ranges::max_element(bytes);
 }
@@ -63,10 +64,11 @@ LayerStream::LayerStream(engine::Session& session, size_t chunk_size, size_t n_c
   x_.reserve(n_chunks * chunk_size * model.hparams().n_embd);
   layers_.resize(model.hparams().n_layer);
   if (!let_go) return;
-  for (const models::TensorSpec& spec : models::tensor_specs(model.architecture(), model.hparams())) {
-    const io::GgufTensor* tensor = model.file().find(spec.gguf_name);
-    if (tensor->file != nullptr)
-      (spec.layer < 0 ? global_ : layers_[static_cast<size_t>(spec.layer)]).push_back(tensor);
+  const auto specs = models::tensor_specs(model.architecture(), model.hparams());
+  for (const models::FileTensor& stored : models::gguf_tensors(specs)) {
+    const io::GgufTensor* tensor = model.file().find(stored.name);
+    const int layer = stored.parts.front().layer;
+    if (tensor->file != nullptr) (layer < 0 ? global_ : layers_[static_cast<size_t>(layer)]).push_back(tensor);
   }
 }
 

@@ -77,7 +77,7 @@ Expected<std::shared_ptr<const engine::Model>> probe_model(const ProbeShape& sha
   h.n_layer = n_layer;
   h.head_dim = h.n_rot = shape.head_dim;
   h.n_ctx_train = 1 << 16;
-  h.rms_eps = 1e-5F;
+  h.norm_eps = 1e-5F;
   h.tied_embeddings = true;
   h.layers.assign(n_layer, {shape.n_head, shape.n_head_kv, shape.n_ff});
   const models::Architecture& llama = *models::find_architecture("llama");

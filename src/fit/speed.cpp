@@ -56,6 +56,10 @@ Speed::Speed(const Device& device, const convert::ModelSource& source, const std
     all.batch_s += rows * cols / rates.macs;
     if (tensor.name.ends_with("attn_k.weight") || tensor.name.ends_with("attn_v.weight"))
       all.last_batch_s += rows * cols / rates.macs;
+    if (tensor.name.ends_with("attn_qkv.weight")) {
+      const models::LayerShape& shape = h_.layers[static_cast<size_t>(layer)];
+      all.last_batch_s += 2.0 * shape.n_head_kv * h_.head_dim * cols / rates.macs;
+    }
   }
 }
 

@@ -136,15 +136,6 @@ Expected<Checkpoint> Checkpoint::open(const std::string& path) {
   return checkpoint;
 }
 
-Checkpoint Checkpoint::of(std::string path, std::vector<CheckpointTensor> tensors, std::shared_ptr<const void> owner) {
-  Checkpoint out;
-  out.path_ = std::move(path);
-  out.tensors_ = std::move(tensors);
-  out.owner_ = std::move(owner);
-  for (size_t i = 0; i < out.tensors_.size(); ++i) out.index_.emplace(out.tensors_[i].name, i);
-  return out;
-}
-
 const CheckpointTensor* Checkpoint::find(std::string_view name) const {
   const auto it = index_.find(name);
   return it == index_.end() ? nullptr : &tensors_[it->second];

@@ -26,8 +26,6 @@ class Checkpoint {
   /// Fails naming the file and the reason: missing shard, truncated header, overlapping or short ranges, unknown dtype
   /// ...
   static Expected<Checkpoint> open(const std::string& path);
-  /// Tensors that lie elsewhere; `owner` keeps them there. Names must be unique.
-  static Checkpoint of(std::string path, std::vector<CheckpointTensor> tensors, std::shared_ptr<const void> owner);
 
   const std::vector<CheckpointTensor>& tensors() const { return tensors_; }
   const CheckpointTensor* find(std::string_view name) const;
@@ -48,7 +46,6 @@ class Checkpoint {
   std::map<std::string, size_t, std::less<>> index_;
   std::vector<std::string> dropped_;
   std::optional<PickledModel> model_;
-  std::shared_ptr<const void> owner_;
 };
 
 }  // namespace shoehorn::io

@@ -17,11 +17,21 @@ struct CheckpointTensor {
   std::string name;  ///< canonical: no wrapper prefixes ("model.layers.0.mlp.up_proj.weight")
   DType dtype;
   std::vector<uint64_t> shape;       ///< slowest first, as safetensors and torch have it: [n_rows, n_cols]
-  std::span<const std::byte> data;   ///< row-major, contiguous; not necessarily aligned for its type
+  std::span<const std::byte> data;   ///< row-major, from the first row to the last one; not necessarily aligned for its type
   const MappedFile* file = nullptr;  ///< the mapping `data` lies in; nullptr when the Checkpoint owns a copy
+  /// > 0: the rows lie in runs of so many bytes, from the beginning of one to that of the next `stride_bytes`. 0: in one piece.
+  uint64_t run_bytes = 0, stride_bytes = 0;
 
   uint64_t n_elements() const;
+  /// n of its rows, which must be there; of a vector: elements. `run` > 0: in runs of so many, which begin every `stride` rows.
+  /// The tensor itself must be in one piece.
+  CheckpointTensor rows(uint64_t first, uint64_t n, uint64_t run = 0, uint64_t stride = 0) const;
+  /// What rows [first, first + n) lie in; of a vector: elements.
+  std::span<const std::byte> bytes_of(uint64_t first, uint64_t n) const;
 };
+
+/// Rows [first, first + n), of a vector elements, as they are, to out.
+void copy_rows(const CheckpointTensor& tensor, uint64_t first, uint64_t n, std::byte* out);
 
 /// Converts `count` elements starting at `first` to float; the tensor must be floating and the range inside it.
 void read_floats(const CheckpointTensor& tensor, uint64_t first, uint64_t count, float* out);

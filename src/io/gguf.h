@@ -68,6 +68,8 @@ struct GgufTensor {
   /// Product of all dimensions but the first.
   uint64_t n_rows() const;
   uint64_t n_elements() const { return n_cols() * n_rows(); }
+  /// Some of its rows, which must be there, as a matrix of their own; of a vector, whose type must not be one of blocks: elements.
+  GgufTensor rows(uint64_t first, uint64_t n) const;
 };
 
 /// An open GGUF, all parts of a split file together. Everything is checked on open: after that every tensor's data lies

@@ -173,6 +173,15 @@ std::optional<SplitName> parse_split_name(const std::string& path) {
 
 }  // namespace
 
+GgufTensor GgufTensor::rows(uint64_t first, uint64_t n) const {
+  GgufTensor out = *this;
+  const bool vector = shape.size() == 1;
+  const uint64_t row_bytes = data.size() / (vector ? n_cols() : n_rows());
+  out.shape = vector ? std::vector<uint64_t>{n} : std::vector<uint64_t>{n_cols(), n};
+  out.data = data.subspan(first * row_bytes, n * row_bytes);
+  return out;
+}
+
 uint64_t GgufTensor::n_rows() const {
   uint64_t n = 1;
   for (size_t i = 1; i < shape.size(); ++i) n *= shape[i];

@@ -11,7 +11,7 @@
 namespace shoehorn::io {
 
 /// What the names of an adapter's tensors begin with.
-inline constexpr const char* kPeftPrefix = "base_model.model.model.";
+inline constexpr const char* kPeftPrefix = "base_model.model.";
 
 struct PeftAdapter {
   int64_t rank = 0;
@@ -20,7 +20,7 @@ struct PeftAdapter {
   std::string weights_path;
   MappedFile file;  ///< that the tensors lie in
   std::map<std::string, StoredTensor, std::less<>>
-      tensors;  ///< by name without the prefix: "layers.0.self_attn.q_proj.lora_A.weight"
+      tensors;  ///< by name without the prefix: "model.layers.0.self_attn.q_proj.lora_A.weight"
 };
 
 /// Reads DIR. Every tensor is floating point and a lora_A [rank, n_in] or lora_B [n_out, rank], so that the rank is one

@@ -109,6 +109,8 @@ struct AttendArgs {
   float* scratch;            ///< KernelTable::attend_scratch(head_dim) floats, 64-byte aligned
   float softcap = 0;         ///< c > 0: a score s becomes c tanh(s / c) (Gemma 2, arXiv:2408.00118, section 2)
   size_t window = 0;         ///< > 0: a token sees so many positions, the last of them its own
+  /// [n_heads] ALiBi (Press et al. 2021, arXiv:2108.12409): a score loses so much for each position of distance; nullptr: nothing.
+  const float* slopes = nullptr;
 
   /// The positions that token t sees: [first_seen(t), n_past + t].
   size_t first_seen(size_t t) const {
@@ -129,7 +131,9 @@ struct KernelTable {
   void (*attend)(const AttendArgs&);
   /// out[i] = x[i] / sqrt(mean(x^2) + eps) * gain[i]; out may be x. Zhang & Sennrich 2019, arXiv:1910.07467.
   void (*rms_norm)(const float* x, const float* gain, size_t n, float eps, float* out);
-  /// gate[i] = f(gate[i]) * up[i], by Activation.
+  /// out[i] = (x[i] - mean(x)) / sqrt(var(x) + eps) * gain[i] + bias[i]; out may be x, bias nullptr. Ba et al. 2016, arXiv:1607.06450.
+  void (*layer_norm)(const float* x, const float* gain, const float* bias, size_t n, float eps, float* out);
+  /// gate[i] = f(gate[i]) * up[i], by Activation; up may be nullptr: f(gate[i]).
   void (*activate[kActivations])(float* gate, const float* up, size_t n);
   void (*add)(float* x, const float* y, size_t n);              ///< x[i] += y[i]
   hadamard::Operations<float> hadamard;                         ///< the steps of Hadamard transforms

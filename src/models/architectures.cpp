@@ -41,7 +41,9 @@ bool present(const TensorRule& rule, const Hparams& h) {
     case Presence::kAttentionBias: return h.attention_bias;
     case Presence::kAttentionOutputBias: return h.attention_output_bias;
     case Presence::kMlpBias: return h.mlp_bias;
+    case Presence::kNormBias: return h.norm_bias;
     case Presence::kLlama3Rope: return h.rope_scaling.type == RopeScalingType::kLlama3;
+    case Presence::kLongRope: return h.rope_scaling.type == RopeScalingType::kLongRope;
   }
   return false;
 }
@@ -115,8 +117,24 @@ bool is_gain(Role role) {
          role == Role::kAttnKNorm || role == Role::kAttnPostNorm || role == Role::kFfnPostNorm;
 }
 
+bool is_of_norm(Role role) { return is_gain(role) || role == Role::kAttnNormBias || role == Role::kFfnNormBias || role == Role::kOutputNormBias; }
+
+bool is_rope_divisors(Role role) { return role == Role::kRopeFreqs || role == Role::kRopeFactorsLong || role == Role::kRopeFactorsShort; }
+
+std::vector<float> rope_divisors(const Hparams& h, Role role) {
+  if (role == Role::kRopeFreqs) return llama3_rope_freqs(h);
+  return role == Role::kRopeFactorsLong ? h.rope_scaling.long_factors : h.rope_scaling.short_factors;
+}
+
 bool has_role(const Architecture& architecture, Role role) {
   return std::any_of(architecture.tensors.begin(), architecture.tensors.end(), [&](const TensorRule& rule) { return rule.role == role; });
+}
+
+bool can_rotate(const Architecture& architecture) { return architecture.norm == NormKind::kRms; }
+
+bool can_rotate_residual(const Architecture& architecture) {
+  return can_rotate(architecture) && has_role(architecture, Role::kOutput) && !has_role(architecture, Role::kAttnPostNorm) &&
+         !has_role(architecture, Role::kFfnPostNorm);
 }
 
 namespace {
@@ -157,6 +175,43 @@ std::string_view nearest_architecture(std::string_view name) {
   return nearest_of(known, name);
 }
 
+namespace {
+
+std::vector<FileTensor> file_tensors(std::span<const TensorSpec> specs, std::string TensorSpec::*name) {
+  std::vector<FileTensor> out;
+  for (size_t first = 0, end = 0; first < specs.size(); first = end) {
+    uint64_t n_rows = 0;
+    for (end = first; end < specs.size() && specs[end].*name == specs[first].*name; ++end) n_rows += specs[end].n_rows();
+    if ((specs[first].*name).empty()) continue;
+    out.push_back({specs[first].*name, specs[first].shape, specs.subspan(first, end - first)});
+    out.back().shape.back() = n_rows;
+  }
+  return out;
+}
+
+/// Where each one's rows begin among those of its name.
+void count_rows(std::vector<TensorSpec>& specs, uint32_t head_dim) {
+  for (size_t i = 1; i < specs.size(); ++i) {
+    const TensorSpec& before = specs[i - 1];
+    const bool by_heads = specs[i].rule->hf_rows == HfRows::kByHeads;
+    if (specs[i].gguf_name == before.gguf_name) specs[i].gguf_row = before.gguf_row + before.n_rows();
+    if (specs[i].hf_name == before.hf_name) specs[i].hf_row = before.hf_row + (by_heads ? head_dim : before.n_rows());
+  }
+  for (const FileTensor& tensor : hf_tensors(specs)) {
+    if (tensor.parts.front().rule->hf_rows != HfRows::kByHeads) continue;
+    for (const TensorSpec& part : tensor.parts) {
+      TensorSpec& spec = specs[static_cast<size_t>(&part - specs.data())];
+      spec.hf_run = head_dim;
+      spec.hf_stride = head_dim * tensor.parts.size();
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<FileTensor> gguf_tensors(std::span<const TensorSpec> specs) { return file_tensors(specs, &TensorSpec::gguf_name); }
+std::vector<FileTensor> hf_tensors(std::span<const TensorSpec> specs) { return file_tensors(specs, &TensorSpec::hf_name); }
+
 std::vector<TensorSpec> tensor_specs(const Architecture& architecture, const Hparams& h) {
   std::vector<TensorSpec> specs;
   for (const TensorRule& rule : architecture.tensors) {
@@ -169,18 +224,31 @@ std::vector<TensorSpec> tensor_specs(const Architecture& architecture, const Hpa
       if (in_layer && present(rule, h)) specs.push_back(make_spec(rule, h, static_cast<int>(layer)));
     }
   }
+  count_rows(specs, h.head_dim);
   return specs;
 }
 
 uint64_t count_parameters(const Architecture& architecture, const Hparams& hparams) {
   uint64_t total = 0;
   for (const TensorSpec& spec : tensor_specs(architecture, hparams)) {
-    if (spec.rule->role == Role::kRopeFreqs) continue;
+    if (is_rope_divisors(spec.rule->role)) continue;
     uint64_t n = 1;
     for (const uint64_t dim : spec.shape) n *= dim;
     total += n;
   }
   return total;
+}
+
+std::vector<float> alibi_slopes(uint32_t n_head, float max_bias) {
+  // Of the largest power of two that is not more, and those between them of twice as many for the rest.
+  uint32_t power = 1;
+  while (power * 2 <= n_head) power *= 2;
+  std::vector<float> slopes;
+  for (uint32_t i = 0; i < n_head; ++i) {
+    const double exponent = i < power ? (i + 1.0) / power : (2.0 * (i - power) + 1) / (2.0 * power);
+    slopes.push_back(static_cast<float>(std::exp2(-static_cast<double>(max_bias) * exponent)));
+  }
+  return slopes;
 }
 
 Status check_hparams(const Hparams& h) {
@@ -200,8 +268,10 @@ Status check_hparams(const Hparams& h) {
   if (h.layers.size() != h.n_layer) {
     return fail(ErrorCode::kInvalid, "{} layers are described, n_layer is {}", h.layers.size(), h.n_layer);
   }
-  if (!(h.rms_eps > 0 && h.rms_eps < 1)) return fail(ErrorCode::kInvalid, "rms_norm_eps is {}", h.rms_eps);
+  if (!(h.norm_eps > 0 && h.norm_eps < 1)) return fail(ErrorCode::kInvalid, "rms_norm_eps is {}", h.norm_eps);
   if (!(h.rope_theta >= 1 && h.rope_theta < 1e12f)) return fail(ErrorCode::kInvalid, "rope_theta is {}", h.rope_theta);
+  if (!(h.alibi_max_bias >= 0 && h.alibi_max_bias <= 64)) return fail(ErrorCode::kInvalid, "max_alibi_bias is {}", h.alibi_max_bias);
+  if (!(h.clamp_qkv >= 0)) return fail(ErrorCode::kInvalid, "clamp_kqv is {}", h.clamp_qkv);
   const RopeScaling& scaling = h.rope_scaling;
   if (scaling.type != RopeScalingType::kNone) {
     if (!(scaling.factor >= 1e-3f && scaling.factor < 1e6f)) {
@@ -210,6 +280,13 @@ Status check_hparams(const Hparams& h) {
     const bool needs_original = scaling.type != RopeScalingType::kLinear;
     if (needs_original && scaling.original_context == 0) {
       return fail(ErrorCode::kInvalid, "rope scaling needs original_max_position_embeddings");
+    }
+    if (scaling.type == RopeScalingType::kLongRope) {
+      for (const auto* factors : {&scaling.short_factors, &scaling.long_factors}) {
+        const bool usable = std::all_of(factors->begin(), factors->end(), [](float f) { return f >= 1e-3f && f < 1e6f; });
+        if (factors->size() != h.n_rot / 2 || !usable)
+          return fail(ErrorCode::kInvalid, "longrope has {} factors for {} pairs of elements, or some of no size", factors->size(), h.n_rot / 2);
+      }
     }
   }
   for (size_t i = 0; i < h.layers.size(); ++i) {

@@ -11,6 +11,9 @@ inline constexpr TensorRule kTokenEmbd{Role::kTokenEmbd, "token_embd.weight", "m
 inline constexpr TensorRule kOutputNorm{Role::kOutputNorm, "output_norm.weight", "model.norm.weight", Dim::kNone, Dim::kEmbd, Part::kGlobal};
 inline constexpr TensorRule kOutput{Role::kOutput, "output.weight", "lm_head.weight", Dim::kVocab, Dim::kEmbd, Part::kGlobal, Presence::kUntied};
 inline constexpr TensorRule kRopeFreqs{Role::kRopeFreqs, "rope_freqs.weight", "", Dim::kNone, Dim::kHalfRot, Part::kGlobal, Presence::kLlama3Rope};
+/// Divisors of LongRoPE, which a checkpoint has in its configuration.
+inline constexpr TensorRule kRopeFactorsLong{Role::kRopeFactorsLong, "rope_factors_long.weight", "", Dim::kNone, Dim::kHalfRot, Part::kGlobal, Presence::kLongRope};
+inline constexpr TensorRule kRopeFactorsShort{Role::kRopeFactorsShort, "rope_factors_short.weight", "", Dim::kNone, Dim::kHalfRot, Part::kGlobal, Presence::kLongRope};
 
 inline constexpr TensorRule kAttnNorm{Role::kAttnNorm, "blk.{}.attn_norm.weight", "model.layers.{}.input_layernorm.weight", Dim::kNone, Dim::kEmbd, Part::kAttention};
 inline constexpr TensorRule kAttnQ{Role::kAttnQ, "blk.{}.attn_q.weight", "model.layers.{}.self_attn.q_proj.weight", Dim::kQ, Dim::kEmbd, Part::kAttention, Presence::kAlways, RopeRows::kQ};
@@ -32,14 +35,29 @@ inline constexpr TensorRule kFfnGateBias{Role::kFfnGateBias, "blk.{}.ffn_gate.bi
 inline constexpr TensorRule kFfnUpBias{Role::kFfnUpBias, "blk.{}.ffn_up.bias", "model.layers.{}.mlp.up_proj.bias", Dim::kNone, Dim::kFf, Part::kMlp, Presence::kMlpBias};
 inline constexpr TensorRule kFfnDownBias{Role::kFfnDownBias, "blk.{}.ffn_down.bias", "model.layers.{}.mlp.down_proj.bias", Dim::kNone, Dim::kEmbd, Part::kMlp, Presence::kMlpBias};
 
+// LayerNorm has biases beside its gains. Hugging Face's names for them differ by architecture.
+inline constexpr TensorRule kOutputNormBias{Role::kOutputNormBias, "output_norm.bias", "", Dim::kNone, Dim::kEmbd, Part::kGlobal, Presence::kNormBias};
+inline constexpr TensorRule kAttnNormBias{Role::kAttnNormBias, "blk.{}.attn_norm.bias", "", Dim::kNone, Dim::kEmbd, Part::kAttention, Presence::kNormBias};
+inline constexpr TensorRule kFfnNormBias{Role::kFfnNormBias, "blk.{}.ffn_norm.bias", "", Dim::kNone, Dim::kEmbd, Part::kMlp, Presence::kNormBias};
+
 // Gemma 2 and 3: a norm before each part and one behind it, before the sum. Hugging Face's post_attention_layernorm is the one behind attention.
 inline constexpr TensorRule kAttnPostNorm{Role::kAttnPostNorm, "blk.{}.post_attention_norm.weight", "model.layers.{}.post_attention_layernorm.weight", Dim::kNone, Dim::kEmbd, Part::kAttention};
 inline constexpr TensorRule kFfnPreNorm{Role::kFfnNorm, "blk.{}.ffn_norm.weight", "model.layers.{}.pre_feedforward_layernorm.weight", Dim::kNone, Dim::kEmbd, Part::kMlp};
 inline constexpr TensorRule kFfnPostNorm{Role::kFfnPostNorm, "blk.{}.post_ffw_norm.weight", "model.layers.{}.post_feedforward_layernorm.weight", Dim::kNone, Dim::kEmbd, Part::kMlp};
 
+/// A rule under other names.
+constexpr TensorRule stored_as(TensorRule rule, const char* gguf_name, const char* hf_name, HfRows hf_rows = HfRows::kInOrder) {
+  rule.gguf_name = gguf_name;
+  rule.hf_name = hf_name;
+  rule.hf_rows = hf_rows;
+  return rule;
+}
+/// The same in a GGUF, in a checkpoint under another name.
+constexpr TensorRule hf_named(TensorRule rule, const char* hf_name) { return stored_as(rule, rule.gguf_name, hf_name); }
+
 /// A llama: every tensor that it can have.
 inline constexpr TensorRule kLlamaTensors[] = {
-    kRopeFreqs, kTokenEmbd, kOutputNorm, kOutput,
+    kRopeFreqs, kRopeFactorsLong, kRopeFactorsShort, kTokenEmbd, kOutputNorm, kOutput,
     kAttnNorm, kAttnQ, kAttnQBias, kAttnK, kAttnKBias, kAttnV, kAttnVBias, kAttnOutput, kAttnOutputBias,
     kFfnNorm, kFfnGate, kFfnGateBias, kFfnUp, kFfnUpBias, kFfnDown, kFfnDownBias,
 };

@@ -8,6 +8,10 @@
 namespace shoehorn::models {
 namespace {
 
+const char* epsilon_key(NormKind norm) {
+  return norm == NormKind::kLayer ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
+}
+
 constexpr const char* kTransformKey = "feed_forward_hadamard";
 
 Status read_rope_scaling(const GgufKeys& keys, RopeScaling& scaling) {
@@ -16,11 +20,11 @@ Status read_rope_scaling(const GgufKeys& keys, RopeScaling& scaling) {
     scaling.type = RopeScalingType::kLinear;
   } else if (type == "yarn") {
     scaling.type = RopeScalingType::kYarn;
-  } else if (type != "none") {
-    return fail(ErrorCode::kUnsupported, "rope scaling type \"{}\" is not supported (none, linear and yarn are)", type);
+  } else if (type != "none" && type != "longrope") {  // which is known by its tensors
+    return fail(ErrorCode::kUnsupported, "rope scaling type \"{}\" is not supported (none, linear, yarn and longrope are)", type);
   }
   scaling.factor = keys.float_or("rope.scaling.factor", 1);
-  if (type == "none") {
+  if (scaling.type == RopeScalingType::kNone) {
     // Old files state a linear factor without a type.
     const float linear = keys.float_or("rope.scale_linear", scaling.factor);
     if (linear != 1 && linear != 0) {
@@ -39,18 +43,19 @@ Status read_rope_scaling(const GgufKeys& keys, RopeScaling& scaling) {
 Status check_tensors(const io::GgufFile& file, const GgufModel& model) {
   std::set<std::string_view> wanted;
   const auto specs = tensor_specs(*model.architecture, model.hparams);
-  for (const TensorSpec& spec : specs) {
-    const io::GgufTensor* tensor = file.find(spec.gguf_name);
-    if (tensor == nullptr) return fail(ErrorCode::kInvalid, "tensor {} is missing", spec.gguf_name);
-    if (tensor->shape != spec.shape) {
-      return fail(ErrorCode::kInvalid, "tensor {} has shape [{}], expected [{}]", spec.gguf_name,
-                  fmt::join(tensor->shape, ", "), fmt::join(spec.shape, ", "));
+  const auto tensors = gguf_tensors(specs);
+  for (const FileTensor& expected : tensors) {
+    const io::GgufTensor* tensor = file.find(expected.name);
+    if (tensor == nullptr) return fail(ErrorCode::kInvalid, "tensor {} is missing", expected.name);
+    if (tensor->shape != expected.shape) {
+      return fail(ErrorCode::kInvalid, "tensor {} has shape [{}], expected [{}]", expected.name,
+                  fmt::join(tensor->shape, ", "), fmt::join(expected.shape, ", "));
     }
-    if (spec.shape.size() == 1 && quant::format(tensor->type).quantized) {
-      return fail(ErrorCode::kUnsupported, "tensor {}: vectors of type {} are not supported", spec.gguf_name,
+    if (expected.shape.size() == 1 && quant::format(tensor->type).quantized) {
+      return fail(ErrorCode::kUnsupported, "tensor {}: vectors of type {} are not supported", expected.name,
                   quant::format(tensor->type).name);
     }
-    wanted.insert(spec.gguf_name);
+    wanted.insert(expected.name);
   }
   for (const io::GgufTensor& tensor : file.tensors()) {
     // Files by others may repeat the frequencies in each block.
@@ -85,6 +90,17 @@ Status check_transforms(const io::GgufMetadata& metadata, const std::string& key
                   expected[i]);
   }
   return {};
+}
+
+Expected<std::vector<float>> read_divisors(const io::GgufFile& file, const char* name, const Hparams& h) {
+  const io::GgufTensor* tensor = file.find(name);
+  if (tensor == nullptr) return fail(ErrorCode::kInvalid, "tensor {} is missing", name);
+  const quant::Format& format = quant::format(tensor->type);
+  if (tensor->n_elements() != h.n_rot / 2 || format.quantized)
+    return fail(ErrorCode::kInvalid, "tensor {} has {} elements of type {}, expected {} of no blocks", name, tensor->n_elements(), format.name, h.n_rot / 2);
+  std::vector<float> out(tensor->n_elements());
+  format.decode(tensor->data.data(), out.data(), out.size());
+  return out;
 }
 
 Expected<GgufModel> read_model(const io::GgufFile& file) {
@@ -139,7 +155,8 @@ Expected<GgufModel> read_model(const io::GgufFile& file) {
     return fail(ErrorCode::kUnsupported, "value heads of {} beside key heads of {} are not supported", value_length, h.head_dim);
   }
   SHOEHORN_TRY(h.n_rot, keys.uint_or("rope.dimension_count", h.head_dim));
-  h.rms_eps = keys.float_or("attention.layer_norm_rms_epsilon", 0);
+  h.norm = model.architecture->norm;
+  h.norm_eps = keys.float_or(epsilon_key(h.norm), 0);
   h.rope_theta = keys.float_or("rope.freq_base", 10000);
   SHOEHORN_RETURN_IF_ERROR(read_rope_scaling(keys, h.rope_scaling));
   if (h.rope_scaling.type == RopeScalingType::kYarn && h.rope_scaling.original_context == 0) {
@@ -148,13 +165,20 @@ Expected<GgufModel> read_model(const io::GgufFile& file) {
 
   h.tied_embeddings = file.find("output.weight") == nullptr;
   for (const io::GgufTensor& tensor : file.tensors()) {
-    if (tensor.name.ends_with(".attn_q.bias")) h.attention_bias = true;
+    if (tensor.name.ends_with(".attn_q.bias") || tensor.name.ends_with(".attn_qkv.bias")) h.attention_bias = true;
     if (tensor.name.ends_with(".attn_output.bias")) h.attention_output_bias = true;
     if (tensor.name.ends_with(".ffn_up.bias")) h.mlp_bias = true;
+    if (tensor.name == "output_norm.bias") h.norm_bias = true;
   }
   if (file.find("rope_freqs.weight") != nullptr) {
     // The divisors themselves are in the tensor; what they were made from is not in the file and not needed.
     if (h.rope_scaling.type == RopeScalingType::kNone) h.rope_scaling.type = RopeScalingType::kLlama3;
+    if (h.rope_scaling.original_context == 0) h.rope_scaling.original_context = h.n_ctx_train;
+  }
+  if (file.find("rope_factors_short.weight") != nullptr) {
+    h.rope_scaling.type = RopeScalingType::kLongRope;
+    SHOEHORN_TRY(h.rope_scaling.short_factors, read_divisors(file, "rope_factors_short.weight", h));
+    SHOEHORN_TRY(h.rope_scaling.long_factors, read_divisors(file, "rope_factors_long.weight", h));
     if (h.rope_scaling.original_context == 0) h.rope_scaling.original_context = h.n_ctx_train;
   }
   h.activation = model.architecture->activation;
@@ -194,7 +218,7 @@ void write_gguf_hparams(const Architecture& architecture, const Hparams& h, io::
   set_per_layer("attention.head_count", &LayerShape::n_head);
   set_per_layer("attention.head_count_kv", &LayerShape::n_head_kv);
   set("rope.freq_base", h.rope_theta);
-  set("attention.layer_norm_rms_epsilon", h.rms_eps);
+  set(epsilon_key(h.norm), h.norm_eps);
   set("attention.key_length", h.head_dim);
   set("attention.value_length", h.head_dim);
   set("vocab_size", h.n_vocab);
@@ -206,9 +230,12 @@ void write_gguf_hparams(const Architecture& architecture, const Hparams& h, io::
     set("rope.scaling.type", std::string(scaling.type == RopeScalingType::kLinear ? "linear" : "yarn"));
     set("rope.scaling.factor", scaling.factor);
   }
-  if (scaling.type == RopeScalingType::kYarn) {
+  if (scaling.type == RopeScalingType::kLongRope) set("rope.scaling.type", std::string("longrope"));
+  if (scaling.type == RopeScalingType::kYarn || scaling.type == RopeScalingType::kLongRope) {
     set("rope.scaling.original_context_length", scaling.original_context);
     set("rope.scaling.attn_factor", scaling.attn_factor);
+  }
+  if (scaling.type == RopeScalingType::kYarn) {
     set("rope.scaling.yarn_beta_fast", scaling.beta_fast);
     set("rope.scaling.yarn_beta_slow", scaling.beta_slow);
   }

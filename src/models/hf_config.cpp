@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <utility>
 
 #include "models/keys.h"
 
@@ -84,7 +85,28 @@ Expected<std::vector<LayerShape>> deci_layers(const Json& blocks, uint32_t n_lay
   return layers;
 }
 
-Expected<RopeScaling> parse_rope_scaling(const Json& scaling, uint32_t n_ctx_train) {
+Expected<std::vector<float>> parse_factors(const Json& scaling, const char* key) {
+  const Json* list = find(scaling, key);
+  if (list == nullptr || !list->is_array() || !std::all_of(list->begin(), list->end(), [](const Json& f) { return f.is_number(); }))
+    return fail(ErrorCode::kInvalid, "rope_scaling has no list of numbers {}", key);
+  return list->get<std::vector<float>>();
+}
+
+/// LongRoPE as transformers has it: `config` says the original context, and the magnitude follows from it where it is not said.
+Status parse_longrope(const Json& config, const Json& scaling, uint32_t n_ctx_train, RopeScaling& out) {
+  out.type = RopeScalingType::kLongRope;
+  SHOEHORN_TRY(out.long_factors, parse_factors(scaling, "long_factor"));
+  SHOEHORN_TRY(out.short_factors, parse_factors(scaling, "short_factor"));
+  SHOEHORN_TRY(out.original_context, config_uint(scaling, "original_max_position_embeddings", 0));
+  SHOEHORN_TRY(out.original_context, config_uint(config, "original_max_position_embeddings", out.original_context));
+  SHOEHORN_TRY(out.attn_factor, config_float(scaling, "attention_factor", 0));
+  if (out.attn_factor != 0 || out.original_context < 2) return {};
+  const double stretched = static_cast<double>(n_ctx_train) / out.original_context;
+  out.attn_factor = stretched <= 1 ? 1 : static_cast<float>(std::sqrt(1 + std::log(stretched) / std::log(out.original_context)));
+  return {};
+}
+
+Expected<RopeScaling> parse_rope_scaling(const Json& config, const Json& scaling, uint32_t n_ctx_train) {
   if (!scaling.is_object()) return fail(ErrorCode::kInvalid, "rope_scaling is {}, expected an object", scaling.dump());
   RopeScaling out;
   const auto type = json_or<std::string>(scaling, "rope_type", json_or<std::string>(scaling, "type", "default"));
@@ -95,8 +117,11 @@ Expected<RopeScaling> parse_rope_scaling(const Json& scaling, uint32_t n_ctx_tra
     out.type = RopeScalingType::kYarn;
   } else if (type == "llama3") {
     out.type = RopeScalingType::kLlama3;
+  } else if (type == "longrope" || type == "su") {
+    SHOEHORN_RETURN_IF_ERROR(parse_longrope(config, scaling, n_ctx_train, out));
+    return out;
   } else {
-    return fail(ErrorCode::kUnsupported, "rope scaling type \"{}\" is not supported (linear, yarn and llama3 are)", type);
+    return fail(ErrorCode::kUnsupported, "rope scaling type \"{}\" is not supported (linear, yarn, llama3 and longrope are)", type);
   }
   SHOEHORN_TRY(out.factor, config_float(scaling, "factor", 1));
   SHOEHORN_TRY(out.original_context, config_uint(scaling, "original_max_position_embeddings",
@@ -117,7 +142,7 @@ Expected<RopeScaling> parse_rope_scaling(const Json& scaling, uint32_t n_ctx_tra
 
 /// Names that transformers has for it; gemma's first configurations say "gelu" where its code computed the approximation.
 Expected<Activation> parse_activation(const Json& config, Activation activation) {
-  static constexpr std::string_view kNames[kActivations][2] = {{"silu", "swish"}, {"gelu_pytorch_tanh", "gelu"}};
+  static constexpr std::string_view kNames[kActivations][2] = {{"silu", "swish"}, {"gelu_pytorch_tanh", "gelu"}, {"gelu", "gelu"}, {"relu2", "relu2"}};
   const auto& known = kNames[static_cast<size_t>(activation)];
   for (const char* key : {"hidden_activation", "hidden_act"}) {
     if (find(config, key) == nullptr) continue;
@@ -173,15 +198,17 @@ Expected<ModelConfig> read_model_config(const std::string& directory) {
   return config;
 }
 
-Expected<ModelConfig> parse_model_config(const Json& config) {
-  if (!config.is_object()) return fail(ErrorCode::kInvalid, "expected a JSON object");
-  if (const Json* quantization = find(config, "quantization_config")) {
+Expected<ModelConfig> parse_model_config(const Json& stated) {
+  if (!stated.is_object()) return fail(ErrorCode::kInvalid, "expected a JSON object");
+  if (const Json* quantization = find(stated, "quantization_config")) {
     return fail(ErrorCode::kUnsupported, "the checkpoint is already quantized ({}); start from the original weights",
                 json_or<std::string>(*quantization, "quant_method", "unknown method"));
   }
   ModelConfig out;
   Hparams& h = out.hparams;
-  SHOEHORN_TRY(const Architecture* architecture, find_config_architecture(config, out.hf_architecture, h.ffn_hadamard));
+  SHOEHORN_TRY(const Architecture* architecture, find_config_architecture(stated, out.hf_architecture, h.ffn_hadamard));
+  const bool has_own_names = architecture->own_keys != nullptr && architecture->own_keys->standard != nullptr;
+  const Json config = has_own_names ? architecture->own_keys->standard(stated) : stated;
   out.torch_dtype = json_or<std::string>(config, "torch_dtype", json_or<std::string>(config, "dtype", ""));
 
   SHOEHORN_TRY(h.n_vocab, required_uint(config, "vocab_size"));
@@ -191,7 +218,7 @@ Expected<ModelConfig> parse_model_config(const Json& config) {
     return fail(ErrorCode::kInvalid, "num_hidden_layers is {}, expected 1 to {}", h.n_layer, kMaxLayers);
   }
   SHOEHORN_TRY(h.n_ctx_train, config_uint(config, "max_position_embeddings", 2048));
-  SHOEHORN_TRY(h.rms_eps, config_float(config, "rms_norm_eps", 1e-6f));
+  SHOEHORN_TRY(h.norm_eps, config_float(config, "rms_norm_eps", 1e-6f));
   SHOEHORN_TRY(h.activation, parse_activation(config, architecture->activation));
 
   SHOEHORN_TRY(const auto n_heads, per_layer(config, "num_attention_heads", h.n_layer));
@@ -225,7 +252,7 @@ Expected<ModelConfig> parse_model_config(const Json& config) {
   const Json* scaling = find(config, "rope_scaling");
   if (scaling == nullptr) scaling = parameters;
   if (scaling != nullptr) {
-    SHOEHORN_TRY(h.rope_scaling, parse_rope_scaling(*scaling, h.n_ctx_train));
+    SHOEHORN_TRY(h.rope_scaling, parse_rope_scaling(config, *scaling, h.n_ctx_train));
   }
   h.tied_embeddings = json_or(config, "tie_word_embeddings", architecture->default_tied);
   if (!h.tied_embeddings && !has_role(*architecture, Role::kOutput)) {
@@ -240,19 +267,27 @@ Expected<ModelConfig> parse_model_config(const Json& config) {
     SHOEHORN_TRY(out.sliding_window, config_uint(config, "sliding_window", 0));
   }
 
+  h.norm = architecture->norm;
   if (architecture->complete != nullptr) architecture->complete(h);
   if (architecture->own_keys != nullptr) SHOEHORN_RETURN_IF_ERROR(architecture->own_keys->from_config(config, h));
   if (h.window > 0) out.sliding_window = 0;  // is computed
   SHOEHORN_RETURN_IF_ERROR(check_hparams(h));
-  const bool jagged = !h.uniform();
+  // What only the jagged architecture's readers take: layers of different shapes, and where it says so missing heads.
+  const bool headless = architecture->whole_heads && h.layers[0].n_head * h.head_dim != h.n_embd;
+  const bool jagged = !h.uniform() || headless;
   if (jagged && architecture->jagged_as == nullptr) {
-    return fail(ErrorCode::kUnsupported, "{} with layers of different shapes cannot be written as a GGUF that others read",
-                out.hf_architecture);
+    return fail(ErrorCode::kUnsupported, "{} with {} cannot be written as a GGUF that others read", out.hf_architecture,
+                headless ? "heads that do not make up the width of the model" : "layers of different shapes");
   }
   if (jagged && h.layers[0].n_head == 0) {
     return fail(ErrorCode::kUnsupported, "layer 0 has no attention; a jagged GGUF needs it there");
   }
   out.architecture = jagged ? find_architecture(architecture->jagged_as) : architecture;
+  if (out.architecture != architecture && h.window > 0) {
+    // Its GGUF has no key for a window.
+    out.sliding_window = std::exchange(h.window, 0);
+    for (LayerShape& layer : h.layers) layer.attention.windowed = false;
+  }
   if (out.architecture->rope != RopeType::kNorm || out.architecture == architecture) return out;
   // Stock readers size deci's q bias by n_embd.
   for (const LayerShape& layer : h.layers) {

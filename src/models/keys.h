@@ -36,6 +36,7 @@ class GgufKeys {
   float float_or(const char* key, float fallback) const {
     return static_cast<float>(metadata_.get_float(name(key)).value_or(fallback));
   }
+  bool bool_or(const char* key, bool fallback) const { return metadata_.get_bool(name(key)).value_or(fallback); }
   std::string string_or(const char* key, const char* fallback) const {
     const std::string* value = metadata_.get_string(name(key));
     return value == nullptr ? fallback : *value;
@@ -75,6 +76,10 @@ struct OwnKeys {
   Status (*from_config)(const Json& config, Hparams& hparams);
   Status (*from_gguf)(const GgufKeys& keys, Hparams& hparams);
   void (*to_gguf)(const Hparams& hparams, SetGgufKey set);
+  /// The configuration with the keys that all others have, from those that this architecture has in their place; nullptr: it has them.
+  Json (*standard)(Json config) = nullptr;
+  /// Back: the architecture's own keys of what may have been changed, and no others.
+  void (*own)(const Hparams& hparams, Json& config) = nullptr;
 };
 
 }  // namespace shoehorn::models

@@ -17,17 +17,23 @@ namespace shoehorn::models {
 /// Hugging Face stores every model for NEOX; a NORM file has its q and k rows permuted accordingly.
 enum class RopeType { kNorm, kNeox };
 
-enum class RopeScalingType { kNone, kLinear, kYarn, kLlama3 };
+enum class RopeScalingType { kNone, kLinear, kYarn, kLlama3, kLongRope };
 
 struct RopeScaling {
   RopeScalingType type = RopeScalingType::kNone;
   float factor = 1;                    ///< context is stretched by this
-  uint32_t original_context = 0;       ///< context length before stretching (yarn, llama3)
+  uint32_t original_context = 0;       ///< context length before stretching (yarn, llama3, longrope)
   float low_freq_factor = 1;           ///< llama3
   float high_freq_factor = 4;          ///< llama3
-  float attn_factor = 1;               ///< yarn: multiplies the magnitude on top of YaRN's own 0.1 ln(factor) + 1
+  float attn_factor = 1;               ///< multiplies the magnitude, with yarn on top of its own 0.1 ln(factor) + 1
   float beta_fast = 32, beta_slow = 1; ///< yarn: rotations over the original context where the ramp ends and begins
+  /// longrope, [n_rot / 2]: divisors of the frequencies in contexts up to the original one, and in longer ones.
+  std::vector<float> short_factors = {}, long_factors = {};
 };
+
+/// How an architecture norms what its parts read: by the root mean square (Zhang & Sennrich 2019, arXiv:1910.07467), or by mean and
+/// standard deviation (Ba et al. 2016, arXiv:1607.06450), with biases too.
+enum class NormKind { kRms, kLayer };
 
 /// What the attention of a block sees, whatever its dimensions.
 struct AttentionKind {
@@ -50,11 +56,16 @@ struct Hparams {
   uint32_t head_dim = 0;        ///< elements of one q, k or v head
   uint32_t n_rot = 0;           ///< leading elements of a head that are rotated
   uint32_t n_ctx_train = 0;
-  float rms_eps = 0;
+  float norm_eps = 0;
   float rope_theta = 10000;
   RopeScaling rope_scaling;
+  NormKind norm = NormKind::kRms;
+  bool norm_bias = false;        ///< norms have biases
+  bool parallel_residual = false;///< the MLP reads what attention reads, not its sum
+  float alibi_max_bias = 0;      ///< > 0: ALiBi instead of RoPE, whose steepest slope is 2^(-this / n_head) (Press et al. 2021, arXiv:2108.12409)
+  float clamp_qkv = 0;           ///< > 0: q, k and v are cut off at +-this
   float embedding_scale = 1;     ///< what the token embedding gives is multiplied with it
-  Activation activation = Activation::kSilu;  ///< of the MLP's gate
+  Activation activation = Activation::kSilu;  ///< of the MLP
   float attention_scale = 0;     ///< what scores are multiplied with; 0: 1 / sqrt(head_dim)
   float attention_softcap = 0;   ///< c > 0: a score s becomes c tanh(s / c) (Gemma 2, arXiv:2408.00118)
   float output_softcap = 0;      ///< the same of logits
@@ -79,10 +90,10 @@ struct Hparams {
 
 /// What a tensor is for.
 enum class Role {
-  kTokenEmbd, kOutputNorm, kOutput, kRopeFreqs,
-  kAttnNorm, kAttnQ, kAttnK, kAttnV, kAttnOutput, kAttnQBias, kAttnKBias, kAttnVBias, kAttnOutputBias, kAttnQNorm, kAttnKNorm,
+  kTokenEmbd, kOutputNorm, kOutputNormBias, kOutput, kRopeFreqs, kRopeFactorsLong, kRopeFactorsShort,
+  kAttnNorm, kAttnNormBias, kAttnQ, kAttnK, kAttnV, kAttnOutput, kAttnQBias, kAttnKBias, kAttnVBias, kAttnOutputBias, kAttnQNorm, kAttnKNorm,
   kAttnPostNorm,
-  kFfnNorm, kFfnGate, kFfnUp, kFfnDown, kFfnGateBias, kFfnUpBias, kFfnDownBias, kFfnPostNorm,
+  kFfnNorm, kFfnNormBias, kFfnGate, kFfnUp, kFfnDown, kFfnGateBias, kFfnUpBias, kFfnDownBias, kFfnPostNorm,
 };
 inline constexpr size_t kRoleCount = static_cast<size_t>(Role::kFfnPostNorm) + 1;
 
@@ -96,7 +107,9 @@ enum class Presence {
   kAttentionBias,   ///< only with Hparams::attention_bias
   kAttentionOutputBias,
   kMlpBias,
+  kNormBias,
   kLlama3Rope,      ///< only with llama3 rope scaling; computed, not stored in checkpoints
+  kLongRope,        ///< only with longrope scaling; from the configuration
 };
 
 /// Which part of a block a tensor belongs to: a layer without attention (MLP) has none of that part.
@@ -105,6 +118,14 @@ enum class Part { kGlobal, kAttention, kMlp };
 /// Heads whose rows are interleaved for NORM rope when the file uses it.
 enum class RopeRows { kNone, kQ, kK };
 
+/// How the rows of rules with one name lie in a checkpoint.
+enum class HfRows {
+  kInOrder,   ///< those of one rule behind those of the other
+  kByHeads,   ///< the rows of a head of each rule behind one another, then the next head's
+};
+
+/// Rules one behind the other with the same name are that tensor's rows (of a vector: elements), one behind the other: Phi-3's
+/// qkv_proj is three rules.
 struct TensorRule {
   Role role;
   const char* gguf_name;   ///< "blk.{}.attn_q.weight", {} is the layer
@@ -113,6 +134,7 @@ struct TensorRule {
   Part part;
   Presence presence = Presence::kAlways;
   RopeRows rope_rows = RopeRows::kNone;
+  HfRows hf_rows = HfRows::kInOrder;
 };
 
 struct OwnKeys;  // models/keys.h
@@ -133,6 +155,9 @@ struct Architecture {
   /// Checkpoints store the norms' gains less this; a GGUF has the gains themselves.
   float gain_offset = 0;
   Activation activation = Activation::kSilu;
+  NormKind norm = NormKind::kRms;
+  /// Stock readers take q for as wide as the residual stream: with fewer heads a model is written as `jagged_as`, or not at all.
+  bool whole_heads = false;
   /// What follows from the architecture and the dimensions alone; nullptr: nothing does.
   void (*complete)(Hparams& hparams) = nullptr;
   /// Keys of config.json and GGUF beyond those that all have; nullptr: there are none.
@@ -160,29 +185,62 @@ std::string gguf_name(const Architecture& architecture, const Hparams& hparams);
 /// A tensor rule's name in a layer: `pattern` with the number for "{}".
 std::string with_layer(std::string_view pattern, int layer);
 
-/// One tensor of a concrete model.
+/// One tensor of a concrete model: what a file has under its name, or some rows of it.
 struct TensorSpec {
   const TensorRule* rule;
   int layer;                      ///< -1 for global tensors
   std::string gguf_name, hf_name;
   std::vector<uint64_t> shape;    ///< fastest first: [n_cols, n_rows] or [n]
+  uint64_t gguf_row = 0, hf_row = 0;  ///< the first of its rows (of a vector: elements) among those under the name
+  /// With HfRows::kByHeads: its rows lie in runs of hf_run, hf_stride from one's beginning to the next one's. 0: in one piece.
+  uint64_t hf_run = 0, hf_stride = 0;
+
+  /// Of a vector: its elements.
+  uint64_t n_rows() const { return shape.back(); }
+};
+
+/// A tensor as a file has it.
+struct FileTensor {
+  std::string name;
+  std::vector<uint64_t> shape;         ///< fastest first
+  std::span<const TensorSpec> parts;   ///< whose rows lie one behind the other
 };
 
 /// True for the gains of norms.
 bool is_gain(Role role);
+/// True for what norms are made of: gains and biases.
+bool is_of_norm(Role role);
 
 /// True when the architecture has a tensor of this role at all.
 bool has_role(const Architecture& architecture, Role role);
 
+/// Whether rotations (compress/rotate) can be folded into weights at all: RMSNorm commutes with them, LayerNorm does not.
+bool can_rotate(const Architecture& architecture);
+/// Whether that of the residual stream (R1) can: norms' gains are folded into what follows, the last one's into an output matrix of
+/// its own; gains behind a part have nothing that follows.
+bool can_rotate_residual(const Architecture& architecture);
+
 /// Every tensor a model of these dimensions has, in file order.
 std::vector<TensorSpec> tensor_specs(const Architecture& architecture, const Hparams& hparams);
 
-/// Number of parameters: all stored tensors but rope_freqs.
+/// The tensors that a GGUF has of these, or a checkpoint; they must outlive the result.
+std::vector<FileTensor> gguf_tensors(std::span<const TensorSpec> specs);
+std::vector<FileTensor> hf_tensors(std::span<const TensorSpec> specs);
+
+/// True for what a GGUF has as a tensor and a checkpoint in its configuration: divisors of rope's frequencies.
+bool is_rope_divisors(Role role);
+/// That tensor's values.
+std::vector<float> rope_divisors(const Hparams& hparams, Role role);
+
+/// Number of parameters: all stored tensors but rope's divisors.
 uint64_t count_parameters(const Architecture& architecture, const Hparams& hparams);
 
 /// Refuses dimensions that no model has or that do not fit together (0 layers, heads not divisible, odd head_dim, a
 /// Hadamard transform of odd n_ff ...).
 Status check_hparams(const Hparams& hparams);
+
+/// [n_head] What each head's scores lose for a position of distance, with ALiBi.
+std::vector<float> alibi_slopes(uint32_t n_head, float max_bias);
 
 /// The rope_freqs tensor of llama3 scaling: [n_rot / 2] divisors of the base frequencies.
 /// Source: Llama 3.1 reference code, apply_scaling; transformers modeling_rope_utils _compute_llama3_parameters.

@@ -19,8 +19,11 @@ double yarn_extrapolation(const Hparams& h, double i) {
 
 }  // namespace
 
-RopeFrequencies rope_frequencies(const Hparams& h, const float* freq_divisors) {
+RopeFrequencies rope_frequencies(const Hparams& h, const float* freq_divisors, uint64_t n_ctx) {
   const RopeScaling& scaling = h.rope_scaling;
+  if (scaling.type == RopeScalingType::kLongRope) {
+    freq_divisors = (n_ctx > scaling.original_context ? scaling.long_factors : scaling.short_factors).data();
+  }
   const double factor = static_cast<double>(scaling.factor);
   RopeFrequencies out;
   for (uint32_t i = 0; i < h.n_rot / 2; ++i) {
@@ -36,15 +39,16 @@ RopeFrequencies rope_frequencies(const Hparams& h, const float* freq_divisors) {
   if (scaling.type == RopeScalingType::kYarn) {
     out.magnitude = static_cast<double>(scaling.attn_factor) * (1 + 0.1 * std::log(factor));
   }
+  if (scaling.type == RopeScalingType::kLongRope) out.magnitude = static_cast<double>(scaling.attn_factor);
   return out;
 }
 
-RopeFrequencies window_rope_frequencies(const Hparams& hparams, const float* freq_divisors) {
-  if (hparams.window_rope_theta == 0) return rope_frequencies(hparams, freq_divisors);
+RopeFrequencies window_rope_frequencies(const Hparams& hparams, const float* freq_divisors, uint64_t n_ctx) {
+  if (hparams.window_rope_theta == 0) return rope_frequencies(hparams, freq_divisors, n_ctx);
   Hparams h = hparams;
   h.rope_theta = hparams.window_rope_theta;
   h.rope_scaling = {};
-  return rope_frequencies(h, nullptr);
+  return rope_frequencies(h, nullptr, n_ctx);
 }
 
 }  // namespace shoehorn::models

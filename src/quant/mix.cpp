@@ -21,7 +21,7 @@ constexpr Alias kAliases[] = {
 };
 
 /// What a tensor does in the model, as far as rules care.
-enum class Role { token_embd, output, attn_q, attn_k, attn_v, attn_output, ffn_gate, ffn_up, ffn_down, other };
+enum class Role { token_embd, output, attn_q, attn_k, attn_v, attn_qkv, attn_output, ffn_gate, ffn_up, ffn_down, other };
 
 /// Where a tensor stands among those of its role.
 struct Place {
@@ -73,6 +73,7 @@ Role role_of(std::string_view name) {
   if (name.ends_with("attn_q.weight")) return Role::attn_q;
   if (name.ends_with("attn_k.weight")) return Role::attn_k;
   if (name.ends_with("attn_v.weight")) return Role::attn_v;
+  if (name.ends_with("attn_qkv.weight")) return Role::attn_qkv;
   if (name.ends_with("attn_output.weight")) return Role::attn_output;
   if (name.find("ffn_gate") != std::string_view::npos) return Role::ffn_gate;
   if (name.find("ffn_up") != std::string_view::npos) return Role::ffn_up;

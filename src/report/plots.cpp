@@ -251,7 +251,7 @@ std::vector<HeatMap> sensitivity_maps(const Run& run) {
       if (std::ranges::find(columns, matrix) == columns.end() && columns.size() < 32) columns.push_back(matrix);
     }
     // In the order in which a layer has them, whatever the record's order is.
-    static const std::vector<std::string> kOrder = {"attn_q",   "attn_k", "attn_v",  "attn_output",
+    static const std::vector<std::string> kOrder = {"attn_q",   "attn_k", "attn_v",  "attn_qkv", "attn_output",
                                                     "ffn_gate", "ffn_up", "ffn_down"};
     std::ranges::stable_sort(columns, {},
                              [](const std::string& name) { return std::ranges::find(kOrder, name) - kOrder.begin(); });

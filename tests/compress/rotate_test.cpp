@@ -88,15 +88,11 @@ at::Tensor logits_of(const BlockLoader& loader, const Rotations* rotations) {
   return model.logits(head, x)[0];
 }
 
-/// R1 wants an output matrix to fold gains into, and no gains behind a part.
-bool has_r1(const models::Architecture& architecture) {
-  return models::has_role(architecture, Role::kOutput) && !models::has_role(architecture, Role::kAttnPostNorm);
-}
-
 /// Models that rotations must leave as they are.
 std::vector<std::pair<std::string, Json>> shapes() {
   std::vector<std::pair<std::string, Json>> out;
   for (const models::Architecture* architecture : models::architectures()) {
+    if (!models::can_rotate(*architecture)) continue;
     for (const std::string_view name : architecture->hf_architectures) {
       out.emplace_back(name, test::as_architecture(test::tiny_config(), name));
     }
@@ -150,7 +146,7 @@ TEST(Fusion, LeavesTheLogitsInDoublePrecision) {
     for (const RotationKind kind : {RotationKind::kHadamard, RotationKind::kOrthogonal}) {
       for (int which = 1; which < 8; ++which) {
         const bool r1 = (which & 1) != 0, r2 = (which & 2) != 0, r4 = (which & 4) != 0;
-        if (r1 && !has_r1(loader.architecture())) continue;
+        if (r1 && !models::can_rotate_residual(loader.architecture())) continue;
         const auto rotations = random_rotations(loader.hparams(), {.r1 = r1, .r2 = r2, .r4 = r4, .kind = kind, .seed = 3});
         ASSERT_TRUE(rotations.has_value()) << rotations.error().message;
         EXPECT_LT(worst(logits_of(loader, &*rotations), expected), 1e-8) << name << ", R1 " << r1 << ", R2 " << r2 << ", R4 " << r4;
@@ -176,6 +172,19 @@ std::vector<float> engine_logits(const std::string& directory) {
   return {logits->begin(), logits->end()};
 }
 
+TEST(Rotate, LayerNormIsRefused) {
+  for (const char* name : {"GPTNeoXForCausalLM", "MPTForCausalLM"}) {
+    NoProgress progress;
+    RotateOptions options;
+    options.model = test::make_tiny_checkpoint(test::as_architecture(test::tiny_config(), name)).directory;
+    options.out = test::temp_dir() + "/rotated";
+    options.rotations = {.r1 = false, .r2 = true};
+    const auto refused = rotate(options, progress);
+    ASSERT_FALSE(refused.has_value());
+    EXPECT_NE(refused.error().message.find("LayerNorm"), std::string::npos) << refused.error().message;
+  }
+}
+
 TEST(Rotate, WritesACheckpointThatTheEngineComputesTheSameWith) {
   for (const auto& [name, config] : shapes()) {
     const auto checkpoint = test::make_tiny_checkpoint(config);
@@ -189,7 +198,7 @@ TEST(Rotate, WritesACheckpointThatTheEngineComputesTheSameWith) {
     options.result_dtype = "f32";
     options.rotations.r4 = r4;
     const bool tied = config.value("tie_word_embeddings", false);
-    const bool r1 = has_r1(*opened(checkpoint.directory).config.architecture);
+    const bool r1 = models::can_rotate_residual(*opened(checkpoint.directory).config.architecture);
     if (!r1) {
       const auto refused = rotate(options, progress);
       ASSERT_FALSE(refused.has_value()) << name;

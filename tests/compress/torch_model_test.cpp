@@ -54,8 +54,8 @@ void expect_parity(const Json& config) {
   }
   EXPECT_GT(expected.abs().max().item<double>(), 0.5);
   EXPECT_LT(worst_difference(torch_logits(checkpoint.directory, tokens, {at::kCPU, at::kFloat}), expected), 1e-4);
-  // rms_norm_eps and theta are floats in the model's description: doubles agree to that.
-  EXPECT_LT(worst_difference(torch_logits(checkpoint.directory, tokens, {at::kCPU, at::kDouble}), expected), 1e-6);
+  // rms_norm_eps, theta and LongRoPE's magnitude are floats in the model's description: doubles agree to that.
+  EXPECT_LT(worst_difference(torch_logits(checkpoint.directory, tokens, {at::kCPU, at::kDouble}), expected), 3e-6);
   const double scale = expected.abs().max().item<double>();
   EXPECT_LT(worst_difference(torch_logits(checkpoint.directory, tokens, {at::kCPU, at::kBFloat16}), expected), 0.1 * scale);
   const auto engine = engine_logits(checkpoint.directory, tokens);

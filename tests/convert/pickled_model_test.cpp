@@ -49,7 +49,7 @@ void expect_same_gguf(const std::string& in_a, const std::string& in_b) {
   EXPECT_EQ(model_a->architecture, model_b->architecture);
   EXPECT_EQ(model_a->hparams.layers, model_b->hparams.layers);
   EXPECT_EQ(model_a->hparams.head_dim, model_b->hparams.head_dim);
-  EXPECT_EQ(model_a->hparams.rms_eps, model_b->hparams.rms_eps);
+  EXPECT_EQ(model_a->hparams.norm_eps, model_b->hparams.norm_eps);
   EXPECT_EQ(model_a->hparams.rope_theta, model_b->hparams.rope_theta);
   EXPECT_EQ(model_a->hparams.n_ctx_train, model_b->hparams.n_ctx_train);
 }

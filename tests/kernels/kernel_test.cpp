@@ -176,9 +176,11 @@ TEST_P(EveryKernel, AttendEqualsSoftmaxTimesValues) {
     size_t n_tokens, n_heads, head_dim, n_past;
     float softcap = 0;
     size_t window = 0;
+    bool sloped = false;
   };
   for (const Shape& s : {Shape{1, 4, 64, 0}, {1, 1, 64, 200}, {3, 3, 128, 70}, {40, 4, 64, 30}, {17, 2, 256, 0}, {2, 1, 8, 5}, {5, 2, 80, 63},
-                         {3, 2, 64, 70, 2.5f, 0}, {40, 4, 64, 150, 0, 33}, {1, 2, 64, 300, 3, 150}, {30, 1, 64, 0, 0, 7}}) {
+                         {3, 2, 64, 70, 2.5f, 0}, {40, 4, 64, 150, 0, 33}, {1, 2, 64, 300, 3, 150}, {30, 1, 64, 0, 0, 7},
+                         {20, 3, 64, 90, 0, 0, true}, {1, 2, 64, 300, 3, 150, true}, {5, 1, 80, 40, 0, 0, true}}) {
     if (s.head_dim % format->block_size != 0) continue;
     const size_t n_positions = s.n_past + s.n_tokens, rows = s.n_tokens * s.n_heads, width = s.n_heads * s.head_dim;
     const Rows keys(*format, n_positions, s.head_dim, 5), values(*format, n_positions, s.head_dim, 6);
@@ -186,6 +188,8 @@ TEST_P(EveryKernel, AttendEqualsSoftmaxTimesValues) {
     std::vector<float> out(s.n_tokens * width), max(rows), sum(rows);
     Aligned scratch(table->attend_scratch(s.head_dim) * sizeof(float));
     const float scale = 0.3f;
+    std::vector<float> slopes;
+    for (size_t h = 0; h < s.n_heads; ++h) slopes.push_back(0.05f * static_cast<float>(h + 1));
     const bool rounds_queries = format->type == quant::Type::Q8_0 && kernels->scores != nullptr;
     for (const size_t split : {n_positions, n_positions / 2}) {
       std::vector<float> merged(s.n_tokens * width), total(rows);
@@ -193,7 +197,7 @@ TEST_P(EveryKernel, AttendEqualsSoftmaxTimesValues) {
         table->attend({q.data(), width, s.n_tokens, s.n_heads, s.head_dim, keys.bytes.data(), values.bytes.data(), keys.stride,
                        values.stride, kernels, kernels, s.n_past, first,
                        std::min(n_positions, first + std::max<size_t>(1, split)), scale, out.data(), width, max.data(), sum.data(),
-                       scratch.floats(), s.softcap, s.window});
+                       scratch.floats(), s.softcap, s.window, s.sloped ? slopes.data() : nullptr});
         for (size_t r = 0; r < rows; ++r) {
           if (sum[r] == 0) continue;  // a range of which the token sees nothing
           const float share = sum[r] * std::exp(max[r]);
@@ -212,6 +216,7 @@ TEST_P(EveryKernel, AttendEqualsSoftmaxTimesValues) {
             for (size_t d = 0; d < s.head_dim; ++d) score += static_cast<double>(query[d] * keys.decoded[p * s.head_dim + d]);
             score *= static_cast<double>(scale);
             if (s.softcap > 0) score = static_cast<double>(s.softcap) * std::tanh(score / static_cast<double>(s.softcap));
+            if (s.sloped) score -= static_cast<double>(slopes[h]) * static_cast<double>(n_seen - 1 - p);
             const double weight = std::exp(score);
             weights += weight;
             for (size_t d = 0; d < s.head_dim; ++d) expected[d] += weight * static_cast<double>(values.decoded[p * s.head_dim + d]);
@@ -251,6 +256,8 @@ double activated(Activation activation, double x) {
   switch (activation) {
     case Activation::kSilu: return x / (1 + std::exp(-x));
     case Activation::kGeluTanh: return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case Activation::kGelu: return 0.5 * x * std::erfc(-x / std::sqrt(2));
+    case Activation::kRelu2: return x > 0 ? x * x : 0;
   }
   return NAN;
 }
@@ -269,14 +276,32 @@ TEST_P(EverySet, ElementwiseOperationsEqualTheirFormulas) {
       const double expected = static_cast<double>(x[i]) * scale * static_cast<double>(gain[i]);
       ASSERT_NEAR(out[i], expected, 2e-6 * std::abs(expected) + 1e-9);
     }
-    for (size_t a = 0; a < kActivations; ++a) {
-      auto gate = x;
-      table->activate[a](gate.data(), gain.data(), n);
+    double sum = 0, spread = 0;
+    for (const float v : x) sum += static_cast<double>(v);
+    const double mean = sum / static_cast<double>(n);
+    for (const float v : x) spread += (static_cast<double>(v) - mean) * (static_cast<double>(v) - mean);
+    const double deviation = std::sqrt(spread / static_cast<double>(n) + 1e-5);
+    const auto bias = random_floats(n, 3);
+    for (const float* shift : {bias.data(), static_cast<const float*>(nullptr)}) {
+      table->layer_norm(x.data(), gain.data(), shift, n, 1e-5f, out.data());
       for (size_t i = 0; i < n; ++i) {
-        const double g = static_cast<double>(x[i]), expected = activated(static_cast<Activation>(a), g) * static_cast<double>(gain[i]);
-        // Where 1 + tanh cancels, its own rounding is what is left.
-        const double least = static_cast<Activation>(a) == Activation::kGeluTanh ? 1e-7 * std::abs(g * static_cast<double>(gain[i])) : 1e-30;
-        ASSERT_NEAR(gate[i], expected, 2e-6 * std::abs(expected) + least) << a << ", " << g;
+        const double normed = (static_cast<double>(x[i]) - mean) / deviation;
+        const double expected = normed * static_cast<double>(gain[i]) + (shift == nullptr ? 0 : static_cast<double>(shift[i]));
+        // With one element nothing is left of it but what the mean was rounded by.
+        ASSERT_NEAR(out[i], expected, n == 1 ? 1e-2 : 1e-5 * (std::abs(expected) + 1)) << i << " of " << n;
+      }
+    }
+    for (size_t a = 0; a < kActivations; ++a) {
+      for (const bool gated : {true, false}) {
+        auto gate = x;
+        table->activate[a](gate.data(), gated ? gain.data() : nullptr, n);
+        for (size_t i = 0; i < n; ++i) {
+          const double g = static_cast<double>(x[i]), up = gated ? static_cast<double>(gain[i]) : 1;
+          const double expected = activated(static_cast<Activation>(a), g) * up;
+          // Where 1 + tanh or 1 + erf cancels, its own rounding is what is left.
+          const bool cancels = static_cast<Activation>(a) == Activation::kGeluTanh || static_cast<Activation>(a) == Activation::kGelu;
+          ASSERT_NEAR(gate[i], expected, 2e-6 * std::abs(expected) + (cancels ? 1.5e-7 * std::abs(g * up) : 1e-30)) << a << ", " << g;
+        }
       }
     }
     auto total = x;

@@ -5,6 +5,7 @@
 
 #include "models/gguf_hparams.h"
 #include "models/hf_config.h"
+#include "models/rope.h"
 #include "support/support.h"
 
 namespace shoehorn::models {
@@ -74,7 +75,9 @@ TEST(ModelConfig, ErrorsNameKeyAndValue) {
   expect_error("architectures", Json::array(), "architectures");
   expect_error("hidden_act", "gelu", "gelu");
   expect_error("quantization_config", {{"quant_method", "gptq"}}, "gptq");
-  expect_error("rope_scaling", {{"rope_type", "longrope"}}, "longrope");
+  expect_error("rope_scaling", {{"rope_type", "longrope"}}, "long_factor");
+  expect_error("rope_scaling", {{"rope_type", "longrope"}, {"long_factor", {1, 2}}, {"short_factor", {1, 2}}, {"original_max_position_embeddings", 64}},
+               "2 factors for 64 pairs");
   expect_error("rope_scaling", {{"rope_type", "dynamic"}, {"factor", 2}}, "dynamic");
   expect_error("rms_norm_eps", 0, "rms_norm_eps");
   expect_error("head_dim", 127, "n_rot");
@@ -140,8 +143,52 @@ TEST(TensorSpecs, AreUniqueAndCoverTheReferenceFile) {
   ASSERT_EXPECTED(const auto model, read_gguf_model(file));
   EXPECT_EQ(count_parameters(*model.architecture, model.hparams), 9703680u);
   std::set<std::string> names;
-  for (const TensorSpec& spec : tensor_specs(*model.architecture, model.hparams)) EXPECT_TRUE(names.insert(spec.gguf_name).second);
+  const auto specs = tensor_specs(*model.architecture, model.hparams);
+  for (const FileTensor& tensor : gguf_tensors(specs)) EXPECT_TRUE(names.insert(tensor.name).second);
   EXPECT_EQ(names.size(), file.tensors().size());
+}
+
+TEST(TensorSpecs, RulesOfOneNameAreItsRows) {
+  Json config = {{"architectures", {"Phi3ForCausalLM"}}, {"vocab_size", 50}, {"hidden_size", 32}, {"num_hidden_layers", 1}, {"num_attention_heads", 4},
+                 {"num_key_value_heads", 2}, {"intermediate_size", 24}, {"max_position_embeddings", 64}};
+  ASSERT_EXPECTED(const auto phi3, parse_model_config(config));
+  const auto specs = tensor_specs(*phi3.architecture, phi3.hparams);
+  const auto gguf = gguf_tensors(specs), hf = hf_tensors(specs);
+  const auto named = [](const std::vector<FileTensor>& tensors, std::string_view name) {
+    const auto found = std::find_if(tensors.begin(), tensors.end(), [&](const FileTensor& t) { return t.name == name; });
+    return found == tensors.end() ? FileTensor() : *found;
+  };
+  const FileTensor qkv = named(gguf, "blk.0.attn_qkv.weight");
+  EXPECT_EQ(qkv.shape, (std::vector<uint64_t>{32, 64}));
+  ASSERT_EQ(qkv.parts.size(), 3u);
+  EXPECT_EQ(qkv.parts[0].rule->role, Role::kAttnQ);
+  EXPECT_EQ(qkv.parts[1].gguf_row, 32u);
+  EXPECT_EQ(qkv.parts[2].gguf_row, 48u);
+  EXPECT_EQ(qkv.parts[2].n_rows(), 16u);
+  EXPECT_EQ(named(hf, "model.layers.0.mlp.gate_up_proj.weight").shape, (std::vector<uint64_t>{32, 48}));
+  EXPECT_EQ(gguf.size(), 3u + 6u);
+
+  // Heads that do not make up n_embd, and layers of their own widths: as others read them.
+  config["head_dim"] = 4;
+  ASSERT_EXPECTED(const auto narrow, parse_model_config(config));
+  EXPECT_STREQ(narrow.architecture->name, "deci");
+
+  config["architectures"] = {"GPTNeoXForCausalLM"};
+  config["head_dim"] = 8;
+  config["num_key_value_heads"] = 4;
+  config["rotary_pct"] = 0.5;
+  ASSERT_EXPECTED(const auto neox, parse_model_config(config));
+  EXPECT_EQ(neox.hparams.n_rot, 4u);
+  const auto by_heads = tensor_specs(*neox.architecture, neox.hparams);
+  for (const TensorSpec& spec : by_heads) {
+    if (spec.rule->role != Role::kAttnV) continue;
+    EXPECT_EQ(spec.hf_row, 16u);
+    EXPECT_EQ(spec.hf_run, 8u);
+    EXPECT_EQ(spec.hf_stride, 24u);
+    EXPECT_EQ(spec.gguf_row, 64u);
+  }
+  config["head_dim"] = 4;
+  EXPECT_NE(parse_model_config(config).error().message.find("heads that do not make up"), std::string::npos);
 }
 
 /// Dimensions of a small model of this architecture, jagged where it can be.
@@ -152,11 +199,15 @@ Hparams small(const Architecture& architecture) {
   h.n_layer = 2;
   h.head_dim = h.n_rot = 8;
   h.n_ctx_train = 128;
-  h.rms_eps = 1e-5f;
+  h.norm_eps = 1e-5f;
   h.rope_theta = 12345;
   h.layers = {{4, 2, 96}, {4, 2, 96}};
   h.attention_bias = architecture.default_attention_bias;
   if (std::string_view(architecture.name).starts_with("gemma") && architecture.own_keys != nullptr) h.window = 16, h.attention_softcap = 5, h.output_softcap = 6;
+  h.norm = architecture.norm;
+  if (architecture.norm == NormKind::kLayer) architecture.complete(h);
+  h.attention_output_bias = h.attention_bias && has_role(architecture, Role::kAttnOutputBias);
+  if (architecture.name == std::string_view("mpt")) h.alibi_max_bias = 4, h.clamp_qkv = 6;
   h.tied_embeddings = !has_role(architecture, Role::kOutput);
   if (architecture.per_layer_keys) h.layers[1] = {0, 0, 64};
   h.rope_scaling = {.type = RopeScalingType::kYarn, .factor = 4, .original_context = 32};
@@ -171,12 +222,14 @@ Expected<io::GgufFile> write_zeros(const Architecture& architecture, const Hpara
   write_gguf_hparams(architecture, h, writer.metadata());
   if (change) change(writer.metadata());
   const auto specs = tensor_specs(architecture, h);
-  for (const TensorSpec& spec : specs) SHOEHORN_RETURN_IF_ERROR(writer.add_tensor(spec.gguf_name, quant::Type::F32, spec.shape));
+  for (const FileTensor& tensor : gguf_tensors(specs)) SHOEHORN_RETURN_IF_ERROR(writer.add_tensor(tensor.name, quant::Type::F32, tensor.shape));
   SHOEHORN_RETURN_IF_ERROR(writer.begin(path));
   for (const TensorSpec& spec : specs) {
     uint64_t n = 1;
     for (const uint64_t dim : spec.shape) n *= dim;
-    SHOEHORN_RETURN_IF_ERROR(writer.append(std::vector<std::byte>(n * 4)));
+    std::vector<float> values(n);
+    if (is_rope_divisors(spec.rule->role)) values = rope_divisors(h, spec.rule->role);
+    SHOEHORN_RETURN_IF_ERROR(writer.append(std::as_bytes(std::span(values))));
   }
   SHOEHORN_RETURN_IF_ERROR(writer.commit());
   return io::GgufFile::open(path);
@@ -237,15 +290,47 @@ TEST(GgufHparams, RoundTripForEveryArchitecture) {
     EXPECT_EQ(model.architecture, architecture);
     EXPECT_EQ(model.hparams.window, h.window);
     EXPECT_EQ(model.hparams.layers[0].attention.windowed, h.window > 0);
-    std::vector<LayerShape> widths = model.hparams.layers;
-    for (LayerShape& layer : widths) layer.attention = {};
-    EXPECT_EQ(widths, h.layers);
+    std::vector<LayerShape> widths = model.hparams.layers, expected = h.layers;
+    for (auto* layers : {&widths, &expected}) {
+      for (LayerShape& layer : *layers) layer.attention = {};
+    }
+    EXPECT_EQ(widths, expected);
+    EXPECT_EQ(model.hparams.norm, h.norm);
+    EXPECT_EQ(model.hparams.norm_bias, h.norm_bias);
+    EXPECT_EQ(model.hparams.mlp_bias, h.mlp_bias);
+    EXPECT_EQ(model.hparams.alibi_max_bias, h.alibi_max_bias);
+    EXPECT_EQ(model.hparams.clamp_qkv, h.clamp_qkv);
+    EXPECT_EQ(model.hparams.parallel_residual, h.parallel_residual);
     EXPECT_EQ(model.hparams.rope_theta, h.rope_theta);
     EXPECT_EQ(model.hparams.n_vocab, h.n_vocab);
     EXPECT_EQ(model.hparams.attention_bias, h.attention_bias);
     EXPECT_EQ(model.hparams.rope_scaling.type, RopeScalingType::kYarn);
     EXPECT_EQ(model.hparams.rope_scaling.original_context, 32u);
   }
+}
+
+TEST(GgufHparams, LongRopeIsInTensors) {
+  const Architecture& phi3 = *find_architecture("phi3");
+  Hparams h = small(phi3);
+  h.rope_scaling = {.type = RopeScalingType::kLongRope, .original_context = 32, .attn_factor = 1.25f, .short_factors = {1, 1, 1.5f, 2}, .long_factors = {1, 2, 4, 9}};
+  ASSERT_EXPECTED(const auto file, write_zeros(phi3, h));
+  ASSERT_NE(file.find("rope_factors_long.weight"), nullptr);
+  ASSERT_EXPECTED(const auto model, read_gguf_model(file));
+  const RopeScaling& read = model.hparams.rope_scaling;
+  EXPECT_EQ(read.type, RopeScalingType::kLongRope);
+  EXPECT_EQ(read.short_factors, h.rope_scaling.short_factors);
+  EXPECT_EQ(read.long_factors, h.rope_scaling.long_factors);
+  EXPECT_EQ(read.attn_factor, 1.25f);
+  EXPECT_EQ(read.original_context, 32u);
+  // The context that there is room for decides, and not how much of it is used.
+  const double base = std::pow(12345.0, -6.0 / 8);
+  EXPECT_NEAR(rope_frequencies(model.hparams, nullptr, 32).per_pair[3], base / 2, 1e-9);
+  EXPECT_NEAR(rope_frequencies(model.hparams, nullptr, 33).per_pair[3], base / 9, 1e-9);
+  EXPECT_EQ(rope_frequencies(model.hparams, nullptr, 33).magnitude, 1.25);
+
+  h.rope_scaling.long_factors[2] = 0;
+  ASSERT_EXPECTED(const auto broken, write_zeros(phi3, h));
+  EXPECT_FALSE(read_gguf_model(broken).has_value());
 }
 
 }  // namespace

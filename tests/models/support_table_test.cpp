@@ -15,9 +15,8 @@ std::string names_of(const Architecture& architecture) {
 
 std::string row(const Architecture& a) {
   const char* prune = a.jagged_as != nullptr ? "each layer for itself" : "all layers alike";
-  // R1 folds gains into the output matrix, and does not commute with gains behind a part (compress/rotate).
-  const bool r1 = has_role(a, Role::kOutput) && !has_role(a, Role::kAttnPostNorm) && !has_role(a, Role::kFfnPostNorm);
-  return fmt::format("| `{}` | {} | yes | yes | {} | yes | {} | yes |\n", a.name, names_of(a), prune, r1 ? "R1, R2, R4" : "R2, R4");
+  const char* rotate = can_rotate_residual(a) ? "R1, R2, R4" : can_rotate(a) ? "R2, R4" : "no";
+  return fmt::format("| `{}` | {} | yes | yes | {} | yes | {} | yes |\n", a.name, names_of(a), prune, rotate);
 }
 
 TEST(SupportTable, OfTheReadmeIsThatOfTheTables) {

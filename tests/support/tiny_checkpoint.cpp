@@ -28,17 +28,69 @@ std::string byte_char(int byte) {
   return {static_cast<char>(0xc0 | (code >> 6)), static_cast<char>(0x80 | (code & 63))};
 }
 
+using Weights = std::map<std::string, std::vector<float>>;
+
+/// Rows [first, first + n) of every `stride` rows, as many times as there are; a row has n_cols elements.
+std::vector<float> some_rows(const std::vector<float>& all, size_t first, size_t n, size_t stride, size_t n_cols) {
+  std::vector<float> out;
+  for (size_t begin = first; begin < all.size() / n_cols; begin += stride)
+    out.insert(out.end(), all.begin() + static_cast<long>(begin * n_cols), all.begin() + static_cast<long>((begin + n) * n_cols));
+  return out;
+}
+
+/// The weights of any architecture under the names that llama has, matrices of several projections taken apart: as the modeling code in
+/// transformers (and MosaicML's, for MPT) does it.
+Weights under_llama_names(const Weights& weights, const Hparams& h) {
+  static const std::pair<const char*, const char*> kNames[] = {
+      {"gpt_neox.embed_in.", "model.embed_tokens."}, {"gpt_neox.final_layer_norm.", "model.norm."}, {"embed_out.", "lm_head."},
+      {"gpt_neox.layers.", "model.layers."}, {"attention.query_key_value.", "self_attn.per_head."}, {"attention.dense.", "self_attn.o_proj."},
+      {"dense_h_to_4h.", "up_proj."}, {"dense_4h_to_h.", "down_proj."},
+      {"transformer.wte.", "model.embed_tokens."}, {"transformer.norm_f.", "model.norm."}, {"transformer.blocks.", "model.layers."},
+      {"norm_1.", "input_layernorm."}, {"norm_2.", "post_attention_layernorm."}, {"attn.Wqkv.", "self_attn.qkv_proj."}, {"attn.out_proj.", "self_attn.o_proj."},
+      {"ffn.up_proj.", "mlp.up_proj."}, {"ffn.down_proj.", "mlp.down_proj."}};
+  Weights out;
+  for (const auto& [stored, values] : weights) {
+    std::string name = stored;
+    for (const auto& [theirs, ours] : kNames) {
+      const size_t at = name.find(theirs);
+      if (at != std::string::npos && (at == 0 || name[at - 1] == '.')) name.replace(at, std::string(theirs).size(), ours);
+    }
+    const auto put = [&](const char* group, const char* part, std::vector<float> rows) {
+      std::string split = name;
+      out[split.replace(split.find(group), std::string(group).size(), part)] = std::move(rows);
+    };
+    const size_t n_cols = name.ends_with(".bias") ? 1 : h.n_embd, n = values.size() / n_cols;
+    if (name.find("per_head") != std::string::npos) {
+      for (size_t i = 0; i < 3; ++i) put("per_head", (const char*[]){"q_proj", "k_proj", "v_proj"}[i], some_rows(values, i * h.head_dim, h.head_dim, 3 * h.head_dim, n_cols));
+    } else if (name.find("qkv_proj") != std::string::npos) {
+      const auto& shape = h.layers[static_cast<size_t>(std::stoi(name.substr(13)))];
+      const size_t n_q = shape.n_head * h.head_dim, n_kv = shape.n_head_kv * h.head_dim;
+      put("qkv_proj", "q_proj", some_rows(values, 0, n_q, n, n_cols));
+      put("qkv_proj", "k_proj", some_rows(values, n_q, n_kv, n, n_cols));
+      put("qkv_proj", "v_proj", some_rows(values, n_q + n_kv, n_kv, n, n_cols));
+    } else if (name.find("gate_up_proj") != std::string::npos) {
+      put("gate_up_proj", "gate_proj", some_rows(values, 0, n / 2, n, n_cols));
+      put("gate_up_proj", "up_proj", some_rows(values, n / 2, n / 2, n, n_cols));
+    } else {
+      out[name] = values;
+    }
+  }
+  return out;
+}
+
 class PlainModel {
  public:
-  PlainModel(const TinyCheckpoint& checkpoint, InputSquares* squares) : checkpoint_(checkpoint), squares_(squares) {
+  PlainModel(const TinyCheckpoint& checkpoint, InputSquares* squares) : squares_(squares) {
     auto config = models::parse_model_config(checkpoint.config);
     if (!config) std::abort();
     h_ = config->hparams;
+    weights_ = under_llama_names(checkpoint.weights, h_);
     gain_offset_ = static_cast<double>(config->architecture->gain_offset);
   }
 
-  std::vector<Row> forward(const std::vector<int>& tokens) const {
+  std::vector<Row> forward(const std::vector<int>& tokens) {
     const size_t n = tokens.size();
+    n_tokens_ = n;
     std::vector<Row> x(n);
     for (size_t t = 0; t < n; ++t) {
       x[t].resize(h_.n_embd);
@@ -47,8 +99,9 @@ class PlainModel {
     }
     for (size_t layer = 0; layer < h_.n_layer; ++layer) {
       const std::string p = "model.layers." + std::to_string(layer) + ".";
+      const std::vector<Row> before = x;
       if (h_.layers[layer].n_head > 0) attention(p, h_.layers[layer], x);
-      if (h_.layers[layer].n_ff > 0) mlp(p, x);
+      if (h_.layers[layer].n_ff > 0) mlp(p, h_.parallel_residual ? before : std::vector<Row>(x), x);
     }
     std::vector<Row> logits;
     for (const Row& row : x) {
@@ -59,23 +112,44 @@ class PlainModel {
   }
 
  private:
-  const std::vector<float>& weight(const std::string& name) const { return checkpoint_.weights.at(name); }
+  const std::vector<float>& weight(const std::string& name) const { return weights_.at(name); }
+
+  Row clamped(Row x) const {
+    const auto limit = static_cast<double>(h_.clamp_qkv);
+    for (double& v : x) v = limit > 0 ? std::clamp(v, -limit, limit) : v;
+    return x;
+  }
 
   static double capped(double x, float cap) { return cap > 0 ? static_cast<double>(cap) * std::tanh(x / static_cast<double>(cap)) : x; }
 
   /// Gemma 2 and later have norms behind each part, and other names for those before the MLP.
-  bool post_norms(const std::string& p) const { return checkpoint_.weights.contains(p + "post_feedforward_layernorm.weight"); }
+  bool post_norms(const std::string& p) const { return weights_.contains(p + "post_feedforward_layernorm.weight"); }
+
+  Row layer_norm(const std::string& name, const Row& x) const {
+    const auto n = static_cast<double>(x.size());
+    double mean = 0, variance = 0;
+    for (const double v : x) mean += v / n;
+    for (const double v : x) variance += (v - mean) * (v - mean) / n;
+    const auto bias = weights_.find(name.substr(0, name.rfind('.')) + ".bias");
+    Row out;
+    for (size_t i = 0; i < x.size(); ++i) {
+      out.push_back((x[i] - mean) / std::sqrt(variance + static_cast<double>(h_.norm_eps)) * static_cast<double>(weight(name)[i]));
+      if (bias != weights_.end()) out.back() += static_cast<double>(bias->second[i]);
+    }
+    return out;
+  }
 
   Row norm(const std::string& name, const Row& x) const {
+    if (h_.norm == models::NormKind::kLayer) return layer_norm(name, x);
     double sum = 0;
     for (const double v : x) sum += v * v;
-    const double scale = 1 / std::sqrt(sum / static_cast<double>(x.size()) + static_cast<double>(h_.rms_eps));
+    const double scale = 1 / std::sqrt(sum / static_cast<double>(x.size()) + static_cast<double>(h_.norm_eps));
     Row out;
     for (size_t i = 0; i < x.size(); ++i) out.push_back(x[i] * scale * (static_cast<double>(weight(name)[i]) + gain_offset_));
     return out;
   }
 
-  Row norm_if(const std::string& name, const Row& x) const { return checkpoint_.weights.contains(name) ? norm(name, x) : x; }
+  Row norm_if(const std::string& name, const Row& x) const { return weights_.contains(name) ? norm(name, x) : x; }
 
   Row linear(const std::string& name, const Row& x) const {
     const auto& w = weight(name + ".weight");
@@ -84,10 +158,10 @@ class PlainModel {
       sums.resize(x.size());
       for (size_t c = 0; c < x.size(); ++c) sums[c] += x[c] * x[c];
     }
-    const auto bias = checkpoint_.weights.find(name + ".bias");
+    const auto bias = weights_.find(name + ".bias");
     Row out(w.size() / x.size());
     for (size_t r = 0; r < out.size(); ++r) {
-      out[r] = bias == checkpoint_.weights.end() ? 0 : static_cast<double>(bias->second[r]);
+      out[r] = bias == weights_.end() ? 0 : static_cast<double>(bias->second[r]);
       for (size_t c = 0; c < x.size(); ++c) out[r] += static_cast<double>(w[r * x.size() + c]) * x[c];
     }
     return out;
@@ -102,6 +176,11 @@ class PlainModel {
     switch (s.type) {
       case models::RopeScalingType::kNone: return {f, 1};
       case models::RopeScalingType::kLinear: return {f / factor, 1};
+      case models::RopeScalingType::kLongRope: {
+        const auto& factors = n_tokens_ > s.original_context ? s.long_factors : s.short_factors;
+        const double stretched = static_cast<double>(h_.n_ctx_train) / s.original_context;
+        return {f / static_cast<double>(factors[i]), std::sqrt(1 + std::log(stretched) / std::log(s.original_context))};
+      }
       case models::RopeScalingType::kLlama3: return {f / static_cast<double>(models::llama3_rope_freqs(h_)[i]), 1};
       case models::RopeScalingType::kYarn: break;
     }
@@ -127,12 +206,12 @@ class PlainModel {
     std::vector<Row> q(n), k(n), v(n);
     for (size_t t = 0; t < n; ++t) {
       const Row normed = norm_if(p + "input_layernorm.weight", x[t]);
-      q[t] = linear(p + "self_attn.q_proj", normed);
-      k[t] = linear(p + "self_attn.k_proj", normed);
-      v[t] = linear(p + "self_attn.v_proj", normed);
+      q[t] = clamped(linear(p + "self_attn.q_proj", normed));
+      k[t] = clamped(linear(p + "self_attn.k_proj", normed));
+      v[t] = clamped(linear(p + "self_attn.v_proj", normed));
       for (auto* heads : {&q[t], &k[t]}) {
         const std::string norm_name = p + "self_attn." + (heads == &q[t] ? "q" : "k") + "_norm.weight";
-        const bool has_norm = checkpoint_.weights.contains(norm_name), per_head = has_norm && weight(norm_name).size() == d;
+        const bool has_norm = weights_.contains(norm_name), per_head = has_norm && weight(norm_name).size() == d;
         if (has_norm && !per_head) *heads = norm(norm_name, *heads);
         for (size_t i = 0; i < heads->size(); i += d) {
           if (per_head) {
@@ -154,7 +233,9 @@ class PlainModel {
         for (size_t u = first; u <= t; ++u) {
           double dot = 0;
           for (size_t i = 0; i < d; ++i) dot += q[t][head * d + i] * k[u][kv * d + i];
-          scores[u] = std::exp(capped(dot * scale, h_.attention_softcap));
+          double score = capped(dot * scale, h_.attention_softcap);
+          if (h_.alibi_max_bias > 0) score -= slope(head, shape.n_head) * static_cast<double>(t - u);
+          scores[u] = std::exp(score);
           total += scores[u];
         }
         for (size_t u = first; u <= t; ++u) {
@@ -167,30 +248,48 @@ class PlainModel {
     }
   }
 
+  /// As MosaicML's code has them: of twice as many heads every other one first, where the heads are no power of two.
+  double slope(size_t head, size_t n_head) const {
+    size_t power = 1;
+    while (power < n_head) power *= 2;
+    size_t m = head + 1;
+    if (power != n_head) m = head < power / 2 ? 2 * (head + 1) : 2 * (head - power / 2) + 1;
+    return std::pow(2.0, -static_cast<double>(m) * static_cast<double>(h_.alibi_max_bias) / static_cast<double>(power));
+  }
+
   double activated(double x) const {
     switch (h_.activation) {
       case Activation::kSilu: return x / (1 + std::exp(-x));
       case Activation::kGeluTanh: return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+      case Activation::kGelu: return 0.5 * x * (1 + std::erf(x / std::sqrt(2)));
+      case Activation::kRelu2: return x > 0 ? x * x : 0;
     }
     return NAN;
   }
 
-  void mlp(const std::string& p, std::vector<Row>& x) const {
-    for (Row& row : x) {
-      const Row normed = post_norms(p) ? norm_if(p + "pre_feedforward_layernorm.weight", row) : norm(p + "post_attention_layernorm.weight", row);
-      Row gate = linear(p + "mlp.gate_proj", normed);
-      const Row up = linear(p + "mlp.up_proj", normed);
-      for (size_t i = 0; i < gate.size(); ++i) gate[i] = activated(gate[i]) * up[i];
+  /// Adds to x what the MLP makes of `input`.
+  void mlp(const std::string& p, const std::vector<Row>& input, std::vector<Row>& x) const {
+    const bool gated = weights_.contains(p + "mlp.gate_proj.weight");
+    for (size_t t = 0; t < x.size(); ++t) {
+      Row& row = x[t];
+      const Row normed = post_norms(p) ? norm_if(p + "pre_feedforward_layernorm.weight", input[t]) : norm(p + "post_attention_layernorm.weight", input[t]);
+      Row gate = linear(p + (gated ? "mlp.gate_proj" : "mlp.up_proj"), normed);
+      for (double& g : gate) g = activated(g);
+      if (gated) {
+        const Row up = linear(p + "mlp.up_proj", normed);
+        for (size_t i = 0; i < gate.size(); ++i) gate[i] *= up[i];
+      }
       Row down = linear(p + "mlp.down_proj", gate);
       if (post_norms(p)) down = norm(p + "post_feedforward_layernorm.weight", down);
       for (size_t i = 0; i < down.size(); ++i) row[i] += down[i];
     }
   }
 
-  const TinyCheckpoint& checkpoint_;
+  std::map<std::string, std::vector<float>> weights_;
   InputSquares* squares_;
   Hparams h_;
   double gain_offset_ = 0;
+  size_t n_tokens_ = 0;
 };
 
 }  // namespace
@@ -206,15 +305,37 @@ Json as_architecture(Json config, std::string_view name) {
   const models::Architecture* architecture = models::find_hf_architecture(name);
   if (architecture == nullptr) std::abort();
   config["architectures"] = {name};
+  const int head_dim = config["head_dim"];
+  if (architecture->whole_heads && architecture->jagged_as == nullptr) {
+    config["num_attention_heads"] = config["num_key_value_heads"] = config["hidden_size"].get<int>() / head_dim;
+  }
   if (!models::has_role(*architecture, Role::kOutput)) config["tie_word_embeddings"] = true;
   if (name == "Gemma2ForCausalLM") config["attn_logit_softcapping"] = 3.0, config["final_logit_softcapping"] = 4.0;
   if (name.starts_with("Gemma") && name != "GemmaForCausalLM") {
     config["sliding_window"] = 6;
     config["query_pre_attn_scalar"] = config["head_dim"];
   }
+  if (name == "Phi3ForCausalLM") {
+    config["partial_rotary_factor"] = 0.75;
+    config["original_max_position_embeddings"] = 8;
+    config["sliding_window"] = 7;
+    Json shorter = Json::array(), longer = Json::array();
+    for (int i = 0; i < head_dim * 3 / 8; ++i) shorter.push_back(1 + 0.1 * i), longer.push_back(1 + 0.5 * i * i);
+    config["rope_scaling"] = {{"type", "longrope"}, {"short_factor", shorter}, {"long_factor", longer}};
+  }
   if (name == "SmolLM3ForCausalLM") config["num_hidden_layers"] = 5;
   if (name == "Gemma3ForCausalLM") config["num_hidden_layers"] = 7, config["rope_theta"] = 1e6;
-  config["hidden_act"] = architecture->activation == Activation::kGeluTanh ? "gelu_pytorch_tanh" : "silu";
+  static constexpr const char* kActivationNames[kActivations] = {"silu", "gelu_pytorch_tanh", "gelu", "relu2"};
+  config["hidden_act"] = kActivationNames[static_cast<size_t>(architecture->activation)];
+  if (name == "GPTNeoXForCausalLM") {
+    config["rotary_pct"] = 0.5;
+  }
+  if (name == "MPTForCausalLM" || name == "MptForCausalLM") {
+    config["num_attention_heads"] = config["num_key_value_heads"] = 6;  // no power of two
+    config["hidden_size"] = 6 * head_dim;
+    config["no_bias"] = name == "MPTForCausalLM";
+    config["attn_config"] = {{"alibi", true}, {"clip_qkv", 1.5}, {"attn_impl", "torch"}};
+  }
   return config;
 }
 
@@ -249,13 +370,13 @@ TinyCheckpoint make_tiny_checkpoint(const Json& config, uint32_t seed) {
   if (!parsed) std::abort();
   std::mt19937 random(seed);
   std::normal_distribution<float> normal(0, 1);
-  for (const models::TensorSpec& spec : models::tensor_specs(*parsed->architecture, parsed->hparams)) {
-    if (spec.hf_name.empty()) continue;
+  const auto specs = models::tensor_specs(*parsed->architecture, parsed->hparams);
+  for (const models::FileTensor& tensor : models::hf_tensors(specs)) {
     uint64_t n = 1;
-    for (const uint64_t dim : spec.shape) n *= dim;
-    std::vector<float>& values = out.weights[spec.hf_name];
-    const bool gain = models::is_gain(spec.rule->role);
-    const float scale = spec.shape.size() == 2 ? 1.5f / std::sqrt(static_cast<float>(spec.shape[0])) : 0.3f;
+    for (const uint64_t dim : tensor.shape) n *= dim;
+    std::vector<float>& values = out.weights[tensor.name];
+    const bool gain = models::is_gain(tensor.parts.front().rule->role);
+    const float scale = tensor.shape.size() == 2 ? 1.5f / std::sqrt(static_cast<float>(tensor.shape[0])) : 0.3f;
     for (uint64_t i = 0; i < n; ++i) values.push_back((gain ? 1 - parsed->architecture->gain_offset : 0.0f) + scale * normal(random));
   }
   out.directory = write_checkpoint(out);
@@ -271,10 +392,10 @@ std::string write_checkpoint(const TinyCheckpoint& checkpoint) {
   write_text(directory + "/tokenizer_config.json", R"({"bos_token": "<|begin|>", "eos_token": "<|end|>", "add_bos_token": true})");
   io::SafetensorsWriter writer;
   std::vector<const std::vector<float>*> order;
-  for (const models::TensorSpec& spec : models::tensor_specs(*parsed->architecture, parsed->hparams)) {
-    if (spec.hf_name.empty()) continue;
-    if (!writer.add_tensor(spec.hf_name, io::DType::F32, {spec.shape.rbegin(), spec.shape.rend()})) std::abort();
-    order.push_back(&checkpoint.weights.at(spec.hf_name));
+  const auto specs = models::tensor_specs(*parsed->architecture, parsed->hparams);
+  for (const models::FileTensor& tensor : models::hf_tensors(specs)) {
+    if (!writer.add_tensor(tensor.name, io::DType::F32, {tensor.shape.rbegin(), tensor.shape.rend()})) std::abort();
+    order.push_back(&checkpoint.weights.at(tensor.name));
   }
   if (!writer.begin(directory)) std::abort();
   for (const auto* values : order) {

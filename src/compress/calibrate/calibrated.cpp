@@ -70,8 +70,7 @@ Expected<Plan> make_plan(const CalibratedOptions& o, const BlockLoader& loader, 
   const uint64_t head = loader.head_bytes();
   uint64_t encoded = 0, largest = 0;
   double rounding = 0;
-  size_t embedding = 0;
-  find_tensor(source, -1, models::Role::kTokenEmbd, &embedding);
+  const size_t embedding = find_rows(source, -1, models::Role::kTokenEmbd).index;
   for (size_t i = 0; i < types.size(); ++i) {
     const convert::SourceTensor& tensor = source.tensors()[i];
     const uint64_t bytes = tensor.n_rows() * quant::row_bytes(quant::format(types[i]), tensor.n_cols());

@@ -1,5 +1,6 @@
 #include "compress/calibrate/quantizer.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -24,24 +25,36 @@ std::string state_name(size_t layer) { return fmt::format("block-{:05}", layer);
 struct Readers {
   std::vector<Role> roles;
   Role feeder;
-  bool mlp;
+
+  /// Those that a block has: it may lack a half, or the gate.
+  std::vector<Role> in(const TensorSet& weights) const {
+    std::vector<Role> out;
+    std::ranges::copy_if(roles, std::back_inserter(out), [&](Role role) { return weights[role].defined(); });
+    return out;
+  }
 };
-const Readers kReaders[] = {{{Role::kAttnQ, Role::kAttnK, Role::kAttnV}, Role::kAttnNorm, false},
-                            {{Role::kAttnOutput}, Role::kAttnV, false},
-                            {{Role::kFfnGate, Role::kFfnUp}, Role::kFfnNorm, true},
-                            {{Role::kFfnDown}, Role::kFfnUp, true}};
+const Readers kReaders[] = {{{Role::kAttnQ, Role::kAttnK, Role::kAttnV}, Role::kAttnNorm},
+                            {{Role::kAttnOutput}, Role::kAttnV},
+                            {{Role::kFfnGate, Role::kFfnUp}, Role::kFfnNorm},
+                            {{Role::kFfnDown}, Role::kFfnUp}};
 
 /// Vectors that scaling changes.
-const std::vector<Role> kScaledOfAttention = {Role::kAttnNorm, Role::kAttnVBias};
-const std::vector<Role> kScaledOfMlp = {Role::kFfnNorm, Role::kFfnUpBias};
+const std::vector<Role> kScaledVectors = {Role::kAttnNorm, Role::kAttnNormBias, Role::kAttnVBias,
+                                          Role::kFfnNorm, Role::kFfnNormBias, Role::kFfnUpBias};
 
-/// Takes the attention's or the MLP's tensors out of a block: what is replaced there is in memory no longer.
-TensorSet take_half(TensorSet& weights, bool mlp) {
+/// What is quantized before the block's activations go on: one half after the other, or both where they read the same.
+struct Halves {
+  bool attention, mlp;
+  bool has(bool of_mlp) const { return of_mlp ? mlp : attention; }
+};
+
+/// Takes these tensors out of a block: what is replaced there is in memory no longer.
+TensorSet take(TensorSet& weights, Halves halves) {
   TensorSet part;
   part.attention = weights.attention;
   for (size_t i = 0; i < models::kRoleCount; ++i) {
     const Role role = static_cast<Role>(i);
-    if ((role >= Role::kFfnNorm) == mlp) part[role] = std::exchange(weights[role], at::Tensor());
+    if (halves.has(role >= Role::kFfnNorm)) part[role] = std::exchange(weights[role], at::Tensor());
   }
   return part;
 }
@@ -81,15 +94,13 @@ class Quantizer {
   }
 
  private:
-  struct Wanted {
-    const convert::SourceTensor* tensor = nullptr;
+  struct Wanted : RoleRows {
     const quant::Format* format = nullptr;
   };
 
   Wanted find(int layer, Role role) const {
-    size_t index = 0;
-    const auto* tensor = find_tensor(source_, layer, role, &index);
-    return tensor == nullptr ? Wanted() : Wanted{tensor, &quant::format(task_.types[index])};
+    const RoleRows rows = find_rows(source_, layer, role);
+    return {rows, rows.tensor == nullptr ? nullptr : &quant::format(task_.types[rows.index])};
   }
 
   Expected<std::optional<Saved>> load(const std::string& name) const { return work_.load(task_.generation + name); }
@@ -116,13 +127,14 @@ class Quantizer {
     return encode(w, moments == nullptr ? at::Tensor() : moments->h.diagonal().contiguous(), format);
   }
 
-  /// A tensor's blocks [n_rows, row_bytes], in the file's order of rows, and what other types would lose. `scaled`: its
-  /// weights in Hugging Face's order when they are not the source's any more.
+  /// Blocks [n_rows, row_bytes], in the file's order of rows, and what other types would lose. Rows of one tensor come one
+  /// behind the other. `scaled`: the weights in Hugging Face's order when they are not the source's any more.
   Status quantize(const Wanted& wanted, Role role, const SecondMoments* moments, const at::Tensor& scaled,
                   Saved& saved) const {
     const convert::SourceTensor& tensor = *wanted.tensor;
-    const uint64_t n_rows = tensor.n_rows();
+    const uint64_t n_rows = wanted.n;
     std::vector<at::Tensor> parts;
+    if (wanted.first > 0) parts.push_back(saved.tensors.at(tensor.name));
     const at::Tensor in_order = scaled.defined() ? permuted(source_, role, scaled) : at::Tensor();
     for (uint64_t first = 0; first < n_rows; first += kRowsAtOnce) {
       if (progress_.cancelled()) return fail(ErrorCode::kCancelled, "stopped");
@@ -131,8 +143,8 @@ class Quantizer {
       if (in_order.defined()) {
         w = in_order.narrow(0, static_cast<int64_t>(first), static_cast<int64_t>(n)).to(at::kFloat).contiguous();
       } else {
-        SHOEHORN_TRY(w, read(tensor, first, n));
-        tensor.release(first, n);
+        SHOEHORN_TRY(w, read(tensor, wanted.first + first, n));
+        tensor.release(wanted.first + first, n);
       }
       parts.push_back(quantize_some(w, moments, *wanted.format));
       progress_.advance(n * tensor.n_cols());
@@ -140,23 +152,29 @@ class Quantizer {
     saved.tensors[tensor.name] = at::cat(parts);
     if (task_.candidates.empty()) return {};
     const uint64_t n_sample = std::min<uint64_t>(kSampleRows, n_rows);
-    SHOEHORN_TRY(const at::Tensor w, read(tensor, 0, n_sample, n_rows / n_sample));
-    Json errors = Json::object();
+    SHOEHORN_TRY(const at::Tensor w, read(tensor, wanted.first, n_sample, n_rows / n_sample));
+    Json& errors = saved.facts[kErrors][tensor.name];
+    if (errors.is_null()) errors = Json::object();
     for (const quant::Type type : task_.candidates) {
       const quant::Format& format = quant::format(type);
       if (tensor.n_cols() % format.block_size != 0) continue;
       const at::Tensor blocks = quantize_some(w, moments, format);
       const at::Tensor off = decode(blocks.data_ptr<uint8_t>(), format, w.size(0), w.size(1)) - w;
       const at::Tensor weighted = moments == nullptr ? off : at::mm(off, moments->h);
-      errors[format.name] = (weighted * off).sum(at::kDouble).item<double>();
+      errors[format.name] = json_or(errors, format.name, 0.0) + (weighted * off).sum(at::kDouble).item<double>();
     }
-    saved.facts[kErrors][tensor.name] = std::move(errors);
     return {};
+  }
+
+  /// A vector as divide() leaves it.
+  static at::Tensor saved_vector(const RoleRows& rows, const Saved& saved) {
+    const at::Tensor& bytes = saved.tensors.at(rows.tensor->name);
+    return bytes.view({-1}).view(at::kFloat).narrow(0, static_cast<int64_t>(rows.first), static_cast<int64_t>(rows.n));
   }
 
   at::Tensor decoded(const Wanted& wanted, const Saved& saved) const {
     const at::Tensor& blocks = saved.tensors.at(wanted.tensor->name);
-    return decode(blocks.data_ptr<uint8_t>(), *wanted.format, blocks.size(0),
+    return decode(blocks.data_ptr<uint8_t>() + static_cast<int64_t>(wanted.first) * blocks.size(1), *wanted.format, static_cast<int64_t>(wanted.n),
                   static_cast<int64_t>(wanted.tensor->n_cols()));
   }
 
@@ -211,29 +229,33 @@ class Quantizer {
     stream_.loader().expect(layer + 1);
     SHOEHORN_TRY(const auto before, load(state_name(layer)));
     Saved saved = before.value_or(Saved());
-    for (const bool mlp : {false, true}) {
-      if (!weights[mlp ? Role::kFfnDown : Role::kAttnQ].defined()) continue;
-      TensorSet part = take_half(weights, mlp), scaled;
+    const bool together = stream_.loader().hparams().parallel_residual;
+    const std::vector<Halves> steps = together ? std::vector<Halves>{{true, true}} : std::vector<Halves>{{true, false}, {false, true}};
+    for (const Halves halves : steps) {
+      TensorSet part = take(weights, halves), scaled;
+      if (!part[Role::kFfnDown].defined() && !part[Role::kAttnQ].defined()) continue;
       if (task_.rounding == Rounding::kScaled) {
-        if (!before) SHOEHORN_RETURN_IF_ERROR(scale(static_cast<int>(layer), mlp, current, part, scaled, saved));
-        for (const Role role : mlp ? kScaledOfMlp : kScaledOfAttention) {
+        if (!before) SHOEHORN_RETURN_IF_ERROR(scale(static_cast<int>(layer), current, part, scaled, saved));
+        for (const Role role : kScaledVectors) {
+          if (!part[role].defined()) continue;
           const Wanted wanted = find(static_cast<int>(layer), role);
           if (wanted.tensor == nullptr || !saved.tensors.contains(wanted.tensor->name)) continue;
-          part[role] = decoded(wanted, saved)[0].to(stream_.loader().options(role));
+          part[role] = saved_vector(wanted, saved).to(stream_.loader().options(role));
         }
       }
       for (const Readers& readers : kReaders) {
-        if (readers.mlp != mlp) continue;
+        const std::vector<Role> roles = readers.in(part);
+        if (roles.empty()) continue;
         SecondMoments moments;
         if (!before) {
-          auto found = moments_of(part, current, readers.roles.front());
+          auto found = moments_of(part, current, roles.front());
           if (!found) return annotate(found.error(), fmt::format("block {}", layer));
           moments = std::move(*found);
         }
-        for (const Role role : readers.roles) {
+        for (const Role role : roles) {
           const Wanted wanted = find(static_cast<int>(layer), role);
           if (before) {
-            progress_.advance(wanted.tensor->n_cols() * wanted.tensor->n_rows());
+            progress_.advance(wanted.tensor->n_cols() * wanted.n);
           } else {
             SHOEHORN_RETURN_IF_ERROR(quantize(wanted, role, &moments, scaled[role], saved));
           }
@@ -250,19 +272,22 @@ class Quantizer {
 
   /// Scales the columns of half a block's matrices, and what feeds them the other way: `scaled` gets the matrices that
   /// are not the source's any more, `saved` the vectors. `part` takes part in both.
-  Status scale(int layer, bool mlp, const Boundary& current, TensorSet& part, TensorSet& scaled, Saved& saved) {
+  Status scale(int layer, const Boundary& current, TensorSet& part, TensorSet& scaled, Saved& saved) {
     for (const Readers& readers : kReaders) {
-      if (readers.mlp != mlp) continue;
-      // Behind a transform no column of the input is a row of what feeds it.
-      if (readers.feeder == Role::kFfnUp && source_.hparams().ffn_hadamard) continue;
+      // Behind a transform no column of the input is a row of what feeds it; without a gate it is no linear function of it.
+      if (readers.feeder == Role::kFfnUp && (source_.hparams().ffn_hadamard || !part[Role::kFfnGate].defined())) continue;
+      // Where v is cut off its rows cannot be scaled.
+      if (readers.feeder == Role::kAttnV && source_.hparams().clamp_qkv > 0) continue;
       if (!part[readers.feeder].defined()) continue;  // no norm before this part
-      auto moments = moments_of(part, current, readers.roles.front());
+      const std::vector<Role> roles = readers.in(part);
+      if (roles.empty()) continue;
+      auto moments = moments_of(part, current, roles.front());
       if (!moments) return annotate(moments.error(), fmt::format("block {}", layer));
       std::vector<ScaledReader> matrices;
-      for (const Role role : readers.roles) matrices.push_back({part[role], find(layer, role).format});
+      for (const Role role : roles) matrices.push_back({part[role], find(layer, role).format});
       const at::Tensor shared = readers.roles.front() == Role::kAttnOutput ? value_rows(part) : at::Tensor();
       const at::Tensor s = search_scales(matrices, *moments, shared);
-      for (const Role role : readers.roles) part[role] = scaled[role] = part[role] * s.to(part[role].scalar_type());
+      for (const Role role : roles) part[role] = scaled[role] = part[role] * s.to(part[role].scalar_type());
       // The norm's gain, or the rows of the matrix (and its bias) that the input is linear in.
       if (readers.feeder == Role::kAttnV || readers.feeder == Role::kFfnUp) {
         at::Tensor of_row = s;
@@ -272,19 +297,24 @@ class Quantizer {
         divide(layer, bias_of(readers.feeder), of_row, part, saved);
       } else {
         divide(layer, readers.feeder, s, part, saved);
+        divide(layer, bias_of(readers.feeder), s, part, saved);
       }
     }
     return {};
   }
 
-  /// A vector that is stored as F32.
+  /// A vector that is stored as F32, whole, whatever part of it this role is.
   void divide(int layer, Role role, const at::Tensor& s, TensorSet& part, Saved& saved) const {
     if (!part[role].defined()) return;
     part[role] = part[role] / s.to(part[role].scalar_type());
-    const at::Tensor values = part[role].to(at::kFloat).contiguous();
-    at::Tensor bytes = at::empty({1, values.numel() * 4}, at::kByte);
-    std::memcpy(bytes.data_ptr(), values.data_ptr(), static_cast<size_t>(bytes.numel()));
-    saved.tensors[find(layer, role).tensor->name] = bytes;
+    const RoleRows rows = find_rows(source_, layer, role);
+    at::Tensor& bytes = saved.tensors[rows.tensor->name];
+    if (!bytes.defined()) {
+      at::Tensor whole = at::empty({static_cast<int64_t>(rows.tensor->n_cols())}, at::kFloat);
+      rows.tensor->read(0, 1, whole.data_ptr<float>());
+      bytes = whole.view(at::kByte).view({1, -1});
+    }
+    saved_vector(rows, saved).copy_(part[role]);
   }
 
   /// For each column of the attention's output matrix the row of v that it reads.
@@ -300,11 +330,14 @@ class Quantizer {
     if (wanted.tensor == nullptr) return {};
     SHOEHORN_TRY(const auto before, load(kHeadState));
     if (before) return {};
-    const at::Tensor gain = stream_.loader().gain(-1, Role::kOutputNorm).to(stream_.model().compute().wide_options());
+    TensorSet norm;
+    norm[Role::kOutputNorm] = stream_.loader().gain(-1, Role::kOutputNorm).to(stream_.model().compute().wide_options());
+    if (const at::Tensor bias = stream_.loader().stored(-1, Role::kOutputNormBias); bias.defined())
+      norm[Role::kOutputNormBias] = bias.to(stream_.model().compute().wide_options());
     at::Tensor gram;
     for (const auto slot : last) {
       SHOEHORN_TRY(const at::Tensor x, stream_.get(slot));
-      add(stream_.model().rms_norm(x, gain), gram);
+      add(stream_.model().norm(x, norm, Role::kOutputNorm), gram);
     }
     const auto moments = moments_of(gram);
     if (!moments) return annotate(moments.error(), "the output matrix");
@@ -322,15 +355,14 @@ class Quantizer {
 
 }  // namespace
 
-const convert::SourceTensor* find_tensor(const convert::ModelSource& source, int layer, Role role, size_t* index) {
-  for (const models::TensorRule& rule : source.architecture().tensors) {
-    if (rule.role != role) continue;
-    const std::string name = models::with_layer(rule.gguf_name, layer);
-    for (*index = 0; *index < source.tensors().size(); ++*index) {
-      if (source.tensors()[*index].name == name) return &source.tensors()[*index];
+RoleRows find_rows(const convert::ModelSource& source, int layer, Role role) {
+  for (const models::TensorSpec& spec : models::tensor_specs(source.architecture(), source.hparams())) {
+    if (spec.layer != layer || spec.rule->role != role) continue;
+    for (size_t i = 0; i < source.tensors().size(); ++i) {
+      if (source.tensors()[i].name == spec.gguf_name) return {&source.tensors()[i], i, spec.gguf_row, spec.n_rows()};
     }
   }
-  return nullptr;
+  return {};
 }
 
 at::Tensor look_up(const at::Tensor& table, const at::Tensor& ids, float scale, const Compute& compute) {
@@ -370,13 +402,15 @@ std::span<const std::byte> QuantizedModel::blocks(const std::string& name) const
 }
 
 at::Tensor QuantizedModel::values(int layer, Role role) const {
-  size_t index = 0;
-  const auto* tensor = find_tensor(*task_->source, layer, role, &index);
-  const auto bytes = tensor == nullptr ? std::span<const std::byte>() : blocks(tensor->name);
+  const RoleRows rows = find_rows(*task_->source, layer, role);
+  const auto bytes = rows.tensor == nullptr ? std::span<const std::byte>() : blocks(rows.tensor->name);
   if (bytes.empty()) return {};
-  const at::Tensor values = decode(reinterpret_cast<const uint8_t*>(bytes.data()), quant::format(task_->types[index]),
-                                   static_cast<int64_t>(tensor->n_rows()), static_cast<int64_t>(tensor->n_cols()));
-  return tensor->shape.size() == 1 ? values[0] : unpermuted(*task_->source, role, values);
+  const quant::Format& format = quant::format(task_->types[rows.index]);
+  const bool vector = rows.tensor->shape.size() == 1;
+  const uint64_t n_cols = vector ? rows.n : rows.tensor->n_cols();
+  const at::Tensor values = decode(reinterpret_cast<const uint8_t*>(bytes.data()) + rows.first * quant::row_bytes(format, vector ? 1 : n_cols), format,
+                                   static_cast<int64_t>(vector ? 1 : rows.n), static_cast<int64_t>(n_cols));
+  return vector ? values[0] : unpermuted(*task_->source, role, values);
 }
 
 }  // namespace shoehorn::compress

@@ -61,9 +61,13 @@ class QuantizedModel {
   Errors errors_;
 };
 
-/// The source's tensor of a role and its place, nullptr when the model has none.
-const convert::SourceTensor* find_tensor(const convert::ModelSource& source, int layer, models::Role role,
-                                         size_t* index);
+/// What the source has of a role.
+struct RoleRows {
+  const convert::SourceTensor* tensor = nullptr;  ///< nullptr: nothing
+  size_t index = 0;                               ///< of the tensor
+  uint64_t first = 0, n = 0;                      ///< its rows; of a vector: elements
+};
+RoleRows find_rows(const convert::ModelSource& source, int layer, models::Role role);
 
 /// The activations that an embedding table [n_vocab, n_embd] gives for ids [n_samples, n_tokens], times a scale, as BlockStream's.
 at::Tensor look_up(const at::Tensor& table, const at::Tensor& ids, float scale, const Compute& compute);

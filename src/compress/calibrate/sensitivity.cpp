@@ -43,9 +43,8 @@ class Measurement {
 
  private:
   std::string name_of(int layer, Role role) const {
-    size_t index = 0;
-    const auto* tensor = find_tensor(source_, layer, role, &index);
-    return tensor == nullptr ? "" : tensor->name;
+    const RoleRows rows = find_rows(source_, layer, role);
+    return rows.tensor == nullptr ? "" : rows.tensor->name;
   }
 
   Expected<Boundary> step(const TensorSet& weights, Boundary& in, bool keep) {
@@ -85,12 +84,15 @@ class Measurement {
     for (size_t i = 1; i < travellers_.size(); ++i) {
       SHOEHORN_TRY(travellers_[i].at, step(quantized, travellers_[i].at, false));
     }
+    std::vector<std::pair<std::string, TensorSet>> as_before;  // for each tensor of the file the block with it as it was
     for (const Role role : kMatrices) {
       if (!each_ || !weights[role].defined()) continue;
-      TensorSet one = quantized;
-      one[role] = weights[role];
+      if (const std::string name = name_of(layer, role); as_before.empty() || as_before.back().first != name) as_before.emplace_back(name, quantized);
+      as_before.back().second[role] = weights[role];
+    }
+    for (const auto& [name, one] : as_before) {
       SHOEHORN_TRY(Boundary out, step(one, travellers_.front().at, true));
-      travellers_.push_back({name_of(layer, role), std::move(out)});
+      travellers_.push_back({name, std::move(out)});
     }
     SHOEHORN_TRY(travellers_.front().at, step(quantized, travellers_.front().at, false));
     return {};

@@ -22,8 +22,8 @@ at::Tensor plain(const at::Tensor& tensor) { return tensor.detach().to(at::kCPU)
 }  // namespace
 
 Status write_peft(const LoraAdapter& adapter, const std::string& base_model, const std::string& directory) {
-  Json modules = Json::array();
-  for (const Role role : adapter.settings().targets) modules.push_back(projection_name(role));
+  std::set<std::string> modules;
+  for (const auto& [where, pair] : adapter.pairs()) modules.insert(pair.module.substr(pair.module.rfind('.') + 1));
   const Json config = {{"peft_type", "LORA"},
                        {"task_type", "CAUSAL_LM"},
                        {"base_model_name_or_path", base_model},
@@ -57,10 +57,10 @@ Expected<LoraAdapter> read_peft(const std::string& directory, const BlockLoader&
   settings.alpha = file.alpha;
   settings.dropout = file.dropout;
   std::set<Role> roles;
-  for (const auto& [name, tensor] : file.tensors) {
-    for (const Role role : {Role::kAttnQ, Role::kAttnK, Role::kAttnV, Role::kAttnOutput, Role::kFfnGate, Role::kFfnUp, Role::kFfnDown}) {
-      if (name.find(std::string(".") + std::string(projection_name(role)) + ".lora_") != std::string::npos) roles.insert(role);
-    }
+  for (const auto& [spec, stored] : model.checkpoint().tensors) {
+    const Role role = spec.rule->role;
+    const std::string module = spec.hf_name.substr(0, spec.hf_name.rfind('.'));
+    if (!projection_name(role).empty() && file.tensors.contains(module + ".lora_A.weight")) roles.insert(role);
   }
   settings.targets.assign(roles.begin(), roles.end());
   LoraAdapter adapter(model, settings, 0, compute);
@@ -100,19 +100,27 @@ Status write_adapter_gguf(const LoraAdapter& adapter, const BlockLoader& model, 
   writer.set("adapter.type", std::string("lora"));
   writer.set("adapter.lora.alpha", static_cast<float>(adapter.settings().alpha));
   std::vector<at::Tensor> order;
-  for (const models::TensorSpec& spec : models::tensor_specs(architecture, h)) {
-    const auto pair = adapter.pairs().find({spec.layer, spec.rule->role});
-    if (pair == adapter.pairs().end()) continue;
-    at::Tensor a = plain(pair->second.a), b = plain(pair->second.b);
-    if (architecture.rope == models::RopeType::kNorm && spec.rule->rope_rows != models::RopeRows::kNone) {
-      std::vector<int64_t> rows;
-      for (int64_t row = 0; row < b.size(0); ++row) {
-        rows.push_back(static_cast<int64_t>(convert::hf_row(static_cast<uint64_t>(row), h.head_dim, h.n_rot)));
+  const auto specs = models::tensor_specs(architecture, h);
+  for (const models::FileTensor& matrix : models::gguf_tensors(specs)) {
+    std::vector<at::Tensor> b_parts;
+    at::Tensor a;
+    for (const models::TensorSpec& spec : matrix.parts) {
+      const LoraAdapter::Rows trained = adapter.rows(spec.layer, spec.rule->role);
+      if (trained.pair == nullptr) continue;
+      a = plain(trained.pair->a);
+      at::Tensor b = plain(trained.b());
+      if (architecture.rope == models::RopeType::kNorm && spec.rule->rope_rows != models::RopeRows::kNone) {
+        std::vector<int64_t> rows;
+        for (int64_t row = 0; row < b.size(0); ++row) {
+          rows.push_back(static_cast<int64_t>(convert::hf_row(static_cast<uint64_t>(row), h.head_dim, h.n_rot)));
+        }
+        b = b.index_select(0, at::tensor(rows, at::kLong));
       }
-      b = b.index_select(0, at::tensor(rows, at::kLong));
+      b_parts.push_back(b);
     }
-    for (const auto& [suffix, tensor] : {std::pair<const char*, at::Tensor>{".lora_a", a}, {".lora_b", b}}) {
-      SHOEHORN_RETURN_IF_ERROR(writer.add_tensor(spec.gguf_name + suffix, quant::Type::F32,
+    if (b_parts.empty()) continue;
+    for (const auto& [suffix, tensor] : {std::pair<const char*, at::Tensor>{".lora_a", a}, {".lora_b", at::cat(b_parts).contiguous()}}) {
+      SHOEHORN_RETURN_IF_ERROR(writer.add_tensor(matrix.name + suffix, quant::Type::F32,
                                                  {static_cast<uint64_t>(tensor.size(1)), static_cast<uint64_t>(tensor.size(0))}));
       order.push_back(tensor);
     }

@@ -22,9 +22,23 @@ uint64_t mix(uint64_t x) {
   return x ^ (x >> 31);
 }
 
-std::string projection_module(Role role) {
-  const bool attention = role == Role::kAttnQ || role == Role::kAttnK || role == Role::kAttnV || role == Role::kAttnOutput;
-  return (attention ? "self_attn." : "mlp.") + std::string(projection_name(role));
+/// The projections of one layer that are the rows of one matrix, in their order.
+struct Module {
+  std::string name;
+  std::vector<const convert::OpenedCheckpoint::Tensor*> parts;
+};
+
+std::vector<Module> modules_of(const BlockLoader& loader, int layer) {
+  std::vector<Module> out;
+  for (const auto& [role, projection] : kProjections) {
+    for (const auto& tensor : loader.checkpoint().tensors) {
+      if (tensor.spec.layer != layer || tensor.spec.rule->role != role) continue;
+      const std::string name = tensor.spec.hf_name.substr(0, tensor.spec.hf_name.rfind('.'));
+      if (out.empty() || out.back().name != name) out.push_back({name, {}});
+      out.back().parts.push_back(&tensor);
+    }
+  }
+  return out;
 }
 
 }  // namespace
@@ -52,17 +66,27 @@ Expected<std::vector<Role>> parse_projections(const std::vector<std::string>& na
 LoraAdapter::LoraAdapter(const BlockLoader& loader, const LoraSettings& settings, uint64_t seed, const Compute& compute)
     : settings_(settings) {
   std::mt19937_64 random(mix(seed));
-  const auto has = [](const std::vector<Role>& roles, Role role) { return std::ranges::find(roles, role) != roles.end(); };
   for (int layer = 0; layer < static_cast<int>(loader.hparams().n_layer); ++layer) {
-    for (const auto& [role, name] : kProjections) {
-      const io::CheckpointTensor* weight = loader.find(layer, role);
-      if (weight == nullptr) continue;
-      const auto n_out = static_cast<int64_t>(weight->shape[0]), n_in = static_cast<int64_t>(weight->shape[1]);
-      if (has(settings.full, role)) {
-        pairs_[{layer, role}].delta = at::zeros({n_out, n_in}, compute.wide_options()).requires_grad_(true);
+    for (const Module& module : modules_of(loader, layer)) {
+      const Role first = module.parts.front()->spec.rule->role;
+      const auto asked_for = [&](const std::vector<Role>& roles) {
+        return std::ranges::any_of(module.parts, [&](const auto* part) { return std::ranges::find(roles, part->spec.rule->role) != roles.end(); });
+      };
+      const bool full = asked_for(settings.full);
+      if (!full && !asked_for(settings.targets)) continue;
+      int64_t n_out = 0;
+      for (const auto* part : module.parts) {
+        const auto n = static_cast<int64_t>(part->spec.n_rows());
+        places_[{layer, part->spec.rule->role}] = {first, n_out, n};
+        n_out += n;
+      }
+      const auto n_in = static_cast<int64_t>(module.parts.front()->spec.shape[0]);
+      LoraPair& pair = pairs_[{layer, first}];
+      pair.module = module.name;
+      if (full) {
+        pair.delta = at::zeros({n_out, n_in}, compute.wide_options()).requires_grad_(true);
         continue;
       }
-      if (!has(settings.targets, role)) continue;
       at::Tensor a = at::empty({settings.rank, n_in}, at::kFloat);
       const float bound = 1 / std::sqrt(static_cast<float>(n_in));
       float* value = a.data_ptr<float>();
@@ -70,7 +94,6 @@ LoraAdapter::LoraAdapter(const BlockLoader& loader, const LoraSettings& settings
         // 24 random bits: the same float on every machine.
         value[i] = (static_cast<float>(random() >> 40) * 0x1p-23f - 1) * bound;
       }
-      LoraPair& pair = pairs_[{layer, role}];
       pair.a = a.to(compute.wide_options()).requires_grad_(true);
       pair.b = at::zeros({n_out, settings.rank}, compute.wide_options()).requires_grad_(true);
     }
@@ -104,43 +127,48 @@ std::vector<at::Tensor> LoraAdapter::parameters() const {
   return out;
 }
 
+LoraAdapter::Rows LoraAdapter::rows(int layer, Role role) const {
+  const auto place = places_.find({layer, role});
+  if (place == places_.end()) return {};
+  return {&pairs_.at({layer, place->second.module}), place->second.first, place->second.n};
+}
+
 Projection LoraAdapter::projection(int layer, const TensorSet& weights, const DropoutDraw& draw) const {
   return [this, layer, &weights, draw](Role role, const at::Tensor& x) {
     const at::Tensor y = project(weights, role, x);
-    const auto pair = pairs_.find({layer, role});
-    if (pair == pairs_.end()) return y;
-    if (pair->second.delta.defined()) return y + at::linear(x, pair->second.delta.to(x.scalar_type()));
+    const Rows trained = rows(layer, role);
+    if (trained.pair == nullptr) return y;
+    if (trained.pair->delta.defined()) return y + at::linear(x, trained.delta().to(x.scalar_type()));
     at::Tensor input = x;
     if (draw.training && settings_.dropout > 0) {
-      const uint64_t where = mix(draw.seed) ^ mix(draw.step * 4099 + draw.micro_batch) ^ mix(static_cast<uint64_t>(layer) * 64 + static_cast<uint64_t>(role) + (uint64_t{1} << 40));
+      const uint64_t where = mix(draw.seed) ^ mix(draw.step * 4099 + draw.micro_batch) ^ mix(static_cast<uint64_t>(layer) * 64 + static_cast<uint64_t>(places_.at({layer, role}).module) + (uint64_t{1} << 40));
       at::Generator generator = at::detail::createCPUGenerator(where);
       at::Tensor mask = at::empty(x.sizes(), at::TensorOptions().dtype(at::kFloat)).bernoulli_(1 - settings_.dropout, generator);
       input = x * (mask / (1 - settings_.dropout)).to(x.options());
     }
-    const at::Tensor inner = at::linear(input, pair->second.a.to(x.scalar_type()));
-    return y + at::linear(inner, pair->second.b.to(x.scalar_type())) * scale();
+    const at::Tensor inner = at::linear(input, trained.pair->a.to(x.scalar_type()));
+    return y + at::linear(inner, trained.b().to(x.scalar_type())) * scale();
   };
 }
 
 at::Tensor LoraAdapter::merged(int layer, Role role, const at::Tensor& weight) const {
-  const auto pair = pairs_.find({layer, role});
-  if (pair == pairs_.end()) return weight;
+  const Rows trained = rows(layer, role);
+  if (trained.pair == nullptr) return weight;
   at::NoGradGuard no_gradient;
-  const LoraPair& p = pair->second;
-  if (p.delta.defined()) return weight.to(p.delta.options()) + p.delta;
-  return at::addmm(weight.to(p.a.options()), p.b, p.a, 1, scale());
+  const LoraPair& p = *trained.pair;
+  if (p.delta.defined()) return weight.to(p.delta.options()) + trained.delta();
+  return at::addmm(weight.to(p.a.options()), trained.b(), p.a, 1, scale());
 }
 
 NamedTensors LoraAdapter::named() const {
   NamedTensors out;
   for (const auto& [where, pair] : pairs_) {
-    const std::string module = fmt::format("layers.{}.{}", where.first, projection_module(where.second));
     if (pair.delta.defined()) {
-      out[module + ".delta"] = pair.delta.detach();
+      out[pair.module + ".delta"] = pair.delta.detach();
       continue;
     }
-    out[module + ".lora_A.weight"] = pair.a.detach();
-    out[module + ".lora_B.weight"] = pair.b.detach();
+    out[pair.module + ".lora_A.weight"] = pair.a.detach();
+    out[pair.module + ".lora_B.weight"] = pair.b.detach();
   }
   return out;
 }

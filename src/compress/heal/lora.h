@@ -23,8 +23,10 @@ std::string_view projection_name(models::Role role);
 /// The roles of names; fails naming one that there is not.
 Expected<std::vector<models::Role>> parse_projections(const std::vector<std::string>& names);
 
-/// What is trained of one projection, in single precision (double where that is computed in).
+/// What is trained of one module of Hugging Face's, in single precision (double where that is computed in). A module is a projection, or
+/// several that are the rows of one matrix there (Phi-3's qkv_proj): it is trained whole when one of them is asked for.
 struct LoraPair {
+  std::string module;  ///< "model.layers.0.self_attn.q_proj"
   at::Tensor a;      ///< [rank, n_in]
   at::Tensor b;      ///< [n_out, rank]
   at::Tensor delta;  ///< [n_out, n_in], in place of a and b where the full rank is trained
@@ -49,9 +51,18 @@ class LoraAdapter {
   double scale() const { return settings_.alpha / static_cast<double>(settings_.rank); }
   int64_t n_parameters() const;
 
-  /// Pairs by layer and role, in order.
+  /// Pairs by layer and their module's first role, in order.
   std::map<std::pair<int, models::Role>, LoraPair>& pairs() { return pairs_; }
   const std::map<std::pair<int, models::Role>, LoraPair>& pairs() const { return pairs_; }
+  /// What is trained of one projection.
+  struct Rows {
+    const LoraPair* pair = nullptr;  ///< nullptr: nothing
+    int64_t first = 0, n = 0;        ///< its rows of b, or of delta
+
+    at::Tensor b() const { return pair->b.narrow(0, first, n); }
+    at::Tensor delta() const { return pair->delta.narrow(0, first, n); }
+  };
+  Rows rows(int layer, models::Role role) const;
   /// The tensors of one layer in a fixed order, as leaves that want gradients.
   std::vector<at::Tensor> parameters(int layer) const;
   /// All of them, layer by layer.
@@ -66,13 +77,19 @@ class LoraAdapter {
   /// True when every projection is of low rank: what adapter files can hold.
   bool low_rank() const { return settings_.full.empty(); }
 
-  /// Tensors under PEFT's names without its prefix ("layers.0.self_attn.q_proj.lora_A.weight"); differences of full rank end in
-  /// ".delta".
+  /// Tensors under PEFT's names without its prefix ("model.layers.0.self_attn.q_proj.lora_A.weight"); differences of full rank end
+  /// in ".delta".
   NamedTensors named() const;
 
  private:
   LoraSettings settings_;
+  /// A projection's rows of a module.
+  struct Place {
+    models::Role module;
+    int64_t first, n;
+  };
   std::map<std::pair<int, models::Role>, LoraPair> pairs_;
+  std::map<std::pair<int, models::Role>, Place> places_;
 };
 
 }  // namespace shoehorn::compress

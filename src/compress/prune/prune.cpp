@@ -151,7 +151,7 @@ Status check_expressible(const PruneOptions& o, const Plan& plan, const convert:
     model.attention_bias |= plan.method->adds_bias && target->output == Role::kAttnOutput;
     model.mlp_bias |= plan.method->adds_bias && target->output == Role::kFfnDown;
   }
-  const auto parsed = models::parse_model_config(changed_config(checkpoint.config_json, model.hparams(checkpoint.config.hparams)));
+  const auto parsed = models::parse_model_config(changed_config(checkpoint.config_json, *checkpoint.config.architecture, model.hparams(checkpoint.config.hparams)));
   if (parsed) return {};
   return fail(ErrorCode::kUnsupported, "{}; prune all layers to one width instead (--layers 0-{}{})", parsed.error().message,
               checkpoint.config.hparams.n_layer - 1, o.search_widths ? ", --widths uniform" : "");

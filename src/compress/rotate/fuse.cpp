@@ -116,7 +116,12 @@ at::Tensor Fusion::operator()(int layer, Role role, const at::Tensor& stored) co
     case Role::kAttnPostNorm:
     case Role::kFfnPostNorm:
     case Role::kFfnGateBias:
+    case Role::kAttnNormBias:
+    case Role::kFfnNormBias:
+    case Role::kOutputNormBias:
     case Role::kRopeFreqs:
+    case Role::kRopeFactorsLong:
+    case Role::kRopeFactorsShort:
       return w;  // behind or before what is rotated
   }
   return w;

@@ -35,13 +35,15 @@ Expected<RotateReport> rotate(const RotateOptions& options, Progress& progress) 
     const models::Hparams& h = loader.hparams();
     if (r.r4 && h.ffn_hadamard)
       return fail(ErrorCode::kUnsupported, "{}: what its down_proj reads is rotated already", options.model);
-    if (r.r1 && models::has_role(loader.architecture(), models::Role::kAttnPostNorm)) {
-      return fail(ErrorCode::kUnsupported, "{}: {} has norms behind attention and MLP, whose gains R1 does not commute with; --rotations r2 leaves it out",
+    if (!models::can_rotate(loader.architecture())) {
+      return fail(ErrorCode::kUnsupported, "{}: {} has LayerNorm, which does not commute with rotations; only models with RMSNorm are rotated",
                   options.model, loader.architecture().name);
     }
-    if (r.r1 && !models::has_role(loader.architecture(), models::Role::kOutput)) {
-      return fail(ErrorCode::kUnsupported, "{}: R1 unties the output matrix from the embedding, and {} has none of its own; --rotations r2 leaves it out",
-                  options.model, loader.architecture().name);
+    if (r.r1 && !models::can_rotate_residual(loader.architecture())) {
+      const bool tied = !models::has_role(loader.architecture(), models::Role::kOutput);
+      return fail(ErrorCode::kUnsupported, "{}: {}; --rotations r2 leaves it out", options.model,
+                  tied ? fmt::format("R1 unties the output matrix from the embedding, and {} has none of its own", loader.architecture().name)
+                       : fmt::format("{} has norms behind attention and MLP, whose gains R1 does not commute with", loader.architecture().name));
     }
     SHOEHORN_TRY(Rotations rotations, random_rotations(h, r));
     const Peers alone;

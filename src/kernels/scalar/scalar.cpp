@@ -79,6 +79,7 @@ void attend(const AttendArgs& a) {
         a.key->expand(a.keys + p * a.key_stride, a.head_dim, a.scratch);
         float score = a.scale * dot(q, a.scratch, a.head_dim);
         if (a.softcap > 0) score = a.softcap * std::tanh(score / a.softcap);
+        if (a.slopes != nullptr) score -= a.slopes[h] * static_cast<float>(visible - 1 - p);
         const float new_max = score > max ? score : max, shrink = std::exp(max - new_max), share = std::exp(score - new_max);
         a.value->expand(a.values + p * a.value_stride, a.head_dim, a.scratch);
         for (size_t d = 0; d < a.head_dim; ++d) out[d] = out[d] * shrink + a.scratch[d] * share;
@@ -99,16 +100,28 @@ void rms_norm(const float* x, const float* gain, size_t n, float eps, float* out
   for (size_t i = 0; i < n; ++i) out[i] = x[i] * scale * gain[i];
 }
 
-void silu(float* gate, const float* up, size_t n) {
-  for (size_t i = 0; i < n; ++i) gate[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
+void layer_norm(const float* x, const float* gain, const float* bias, size_t n, float eps, float* out) {
+  double sum = 0, squares = 0;
+  for (size_t i = 0; i < n; ++i) sum += static_cast<double>(x[i]);
+  const double mean = sum / static_cast<double>(n);
+  for (size_t i = 0; i < n; ++i) squares += (static_cast<double>(x[i]) - mean) * (static_cast<double>(x[i]) - mean);
+  const double scale = 1 / std::sqrt(squares / static_cast<double>(n) + static_cast<double>(eps));
+  for (size_t i = 0; i < n; ++i) {
+    out[i] = static_cast<float>((static_cast<double>(x[i]) - mean) * scale) * gain[i] + (bias == nullptr ? 0 : bias[i]);
+  }
 }
 
-void gelu_tanh(float* gate, const float* up, size_t n) {
+float silu(float x) { return x / (1 + std::exp(-x)); }
+float gelu_tanh(float x) {
   constexpr float kRoot = 0.797884561f;  // sqrt(2 / pi)
-  for (size_t i = 0; i < n; ++i) {
-    const float g = gate[i];
-    gate[i] = 0.5f * g * (1 + std::tanh(kRoot * (g + 0.044715f * g * g * g))) * up[i];
-  }
+  return 0.5f * x * (1 + std::tanh(kRoot * (x + 0.044715f * x * x * x)));
+}
+float gelu(float x) { return 0.5f * x * std::erfc(-0.707106781f * x); }
+float relu2(float x) { return x > 0 ? x * x : 0; }
+
+template <float (*kFunction)(float)>
+void activate(float* gate, const float* up, size_t n) {
+  for (size_t i = 0; i < n; ++i) gate[i] = kFunction(gate[i]) * (up == nullptr ? 1 : up[i]);
 }
 
 void add(float* x, const float* y, size_t n) {
@@ -154,7 +167,8 @@ constexpr KernelTable kTable = {
     .attend_scratch = attend_scratch,
     .attend = attend,
     .rms_norm = rms_norm,
-    .activate = {silu, gelu_tanh},
+    .layer_norm = layer_norm,
+    .activate = {activate<silu>, activate<gelu_tanh>, activate<gelu>, activate<relu2>},
     .add = add,
     .hadamard = {},
     .spin = spin,

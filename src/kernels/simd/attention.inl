@@ -63,6 +63,11 @@ SHOEHORN_INLINE void bound_scores(float* scores, float cap) {
   }
 }
 
+/// Adds slope * (first + p) to score p.
+SHOEHORN_INLINE void slope_scores(float* scores, float slope, float first) {
+  for (size_t p = 0; p < kPositions; ++p) scores[p] += slope * (first + static_cast<float>(p));
+}
+
 /// Rows [first_row, first_row + n_rows) of the tokens x heads rows of `a`.
 void attend_rows(const AttendArgs& a, size_t first_row, size_t n_rows) {
   const size_t head = a.head_dim, width = padded_head(head);
@@ -116,6 +121,7 @@ void attend_rows(const AttendArgs& a, size_t first_row, size_t n_rows) {
       const size_t visible = a.n_past + token_of(r) + 1;
       const size_t seen = visible <= p0 ? 0 : visible - p0 < n ? visible - p0 : n;
       if (a.softcap > 0) bound_scores(s, a.softcap);
+      if (a.slopes != nullptr) slope_scores(s, a.slopes[head_of(r)], static_cast<float>(p0) - static_cast<float>(visible - 1));
       for (size_t p = seen; p < kPositions; ++p) s[p] = kMinusInfinity;
       for (size_t p = p0; p < a.first_seen(token_of(r)) && p < p0 + kPositions; ++p) s[p - p0] = kMinusInfinity;
       const float shrink = soften(s, max[r], sums[r]);

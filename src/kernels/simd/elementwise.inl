@@ -56,19 +56,69 @@ void rms_norm(const float* x, const float* gain, size_t n, float eps, float* out
 /// x / (1 + exp(-y)). For y below -87 it is 0 to float precision whatever the bound, for x of the size of y.
 SHOEHORN_INLINE F32 times_sigmoid(F32 x, F32 y) { return x / (exponential(-larger(y, splat(-87.0f))) + 1.0f); }
 
-void silu(float* gate, const float* up, size_t n) {
+void layer_norm(const float* x, const float* gain, const float* bias, size_t n, float eps, float* out) {
+  F32 sums[2] = {}, squares[2] = {};
+  size_t turn = 0;
+  for_registers(n, [&](size_t i, size_t count) SHOEHORN_LAMBDA { sums[turn ^= 1] += load_some(x + i, count); });
+  const float mean = sum(sums[0] + sums[1]) / static_cast<float>(n);
   for_registers(n, [&](size_t i, size_t count) SHOEHORN_LAMBDA {
-    const F32 g = load_some(gate + i, count);
-    store_some(gate + i, times_sigmoid(g, g) * load_some(up + i, count), count);
+    F32 v = load_some(x + i, count) - mean;
+    if (count < kLanes) {  // what was padded with zeros is none
+      float lanes[kLanes] = {};
+      store_some(lanes, v, count);
+      v = load<F32>(lanes);
+    }
+    squares[turn ^= 1] += v * v;
   });
+  const float scale = 1 / __builtin_sqrtf(sum(squares[0] + squares[1]) / static_cast<float>(n) + eps);
+  for_registers(n, [&](size_t i, size_t count) SHOEHORN_LAMBDA {
+    F32 value = (load_some(x + i, count) - mean) * scale * load_some(gain + i, count);
+    if (bias != nullptr) value += load_some(bias + i, count);
+    store_some(out + i, value, count);
+  });
+}
+
+/// function(gate) * up, or function(gate) where up is nullptr.
+template <class Function>
+SHOEHORN_INLINE void activate(float* gate, const float* up, size_t n, const Function& function) {
+  if (up == nullptr) {
+    for_registers(n, [&](size_t i, size_t count) SHOEHORN_LAMBDA { store_some(gate + i, function(load_some(gate + i, count)), count); });
+    return;
+  }
+  for_registers(n, [&](size_t i, size_t count) SHOEHORN_LAMBDA {
+    store_some(gate + i, function(load_some(gate + i, count)) * load_some(up + i, count), count);
+  });
+}
+
+void silu(float* gate, const float* up, size_t n) {
+  activate(gate, up, n, [](F32 x) SHOEHORN_LAMBDA { return times_sigmoid(x, x); });
 }
 
 /// (1 + tanh(y)) / 2 = 1 / (1 + exp(-2 y))
 void gelu_tanh(float* gate, const float* up, size_t n) {
-  for_registers(n, [&](size_t i, size_t count) SHOEHORN_LAMBDA {
-    const F32 g = load_some(gate + i, count);
-    const F32 twice_y = g * (g * g * 0.0713548162726f + 1.5957691216057f);
-    store_some(gate + i, times_sigmoid(g, twice_y) * load_some(up + i, count), count);
+  activate(gate, up, n, [](F32 x) SHOEHORN_LAMBDA { return times_sigmoid(x, x * (x * x * 0.0713548162726f + 1.5957691216057f)); });
+}
+
+/// x/2 erfc(-x / sqrt(2)), erfc(|z|) = p(t) exp(-z^2) with t = 1 / (1 + 0.3275911 |z|) to 1.5e-7 (Abramowitz & Stegun 7.1.26).
+void gelu(float* gate, const float* up, size_t n) {
+  activate(gate, up, n, [](F32 x) SHOEHORN_LAMBDA {
+    const F32 size = larger(x, -x), z = size * 0.707106781f;
+    const F32 t = 1.0f / (z * 0.3275911f + 1.0f);
+    F32 p = splat(1.061405429f);
+    p = multiply_add(p, t, splat(-1.453152027f));
+    p = multiply_add(p, t, splat(1.421413741f));
+    p = multiply_add(p, t, splat(-0.284496736f));
+    p = multiply_add(p, t, splat(0.254829592f));
+    const F32 tail = p * t * exponential(-(z * z));  // erfc(|z|)
+    // x/2 erfc(-z): for x > 0 it is x - x/2 erfc(z), for x < 0 x/2 erfc(|z|).
+    return larger(x, splat(0.0f)) - size * tail * 0.5f;
+  });
+}
+
+void relu2(float* gate, const float* up, size_t n) {
+  activate(gate, up, n, [](F32 x) SHOEHORN_LAMBDA {
+    const F32 positive = larger(x, splat(0.0f));
+    return positive * positive;
   });
 }
 

@@ -14,16 +14,20 @@ std::vector<int64_t> sizes_of(const io::CheckpointTensor& tensor) { return {tens
 
 /// The tensor in its own type where torch has it, else as floats.
 at::Tensor copy_out(const io::CheckpointTensor& tensor) {
-  const at::ScalarType dtype = torch_dtype(tensor.dtype);
+  const at::ScalarType dtype = tensor.packed != nullptr ? at::kFloat : torch_dtype(tensor.dtype);
   at::Tensor out = at::empty(sizes_of(tensor), dtype);
-  if (io_dtype(dtype) == tensor.dtype) {
+  const auto n_rows = static_cast<int64_t>(tensor.shape.front()), n_cols = out.numel() / n_rows;
+  if (tensor.packed == nullptr && io_dtype(dtype) == tensor.dtype) {
     auto* to = static_cast<std::byte*>(out.data_ptr());
-    const auto n_rows = static_cast<int64_t>(tensor.shape.front()), row_bytes = out.numel() / n_rows * static_cast<int64_t>(out.element_size());
+    const int64_t row_bytes = n_cols * static_cast<int64_t>(out.element_size());
     at::parallel_for(0, n_rows, std::max<int64_t>(1, (int64_t{1} << 22) / row_bytes), [&](int64_t begin, int64_t end) {
       io::copy_rows(tensor, static_cast<uint64_t>(begin), static_cast<uint64_t>(end - begin), to + begin * row_bytes);
     });
   } else {
-    io::read_floats(tensor, 0, tensor.n_elements(), out.data_ptr<float>());
+    auto* to = out.data_ptr<float>();
+    at::parallel_for(0, n_rows, std::max<int64_t>(1, (int64_t{1} << 20) / n_cols), [&](int64_t begin, int64_t end) {
+      io::read_floats(tensor, static_cast<uint64_t>(begin * n_cols), static_cast<uint64_t>((end - begin) * n_cols), to + begin * n_cols);
+    });
   }
   if (tensor.file != nullptr) tensor.file->release(tensor.data);
   return out;

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 #include <future>
+#include <mutex>
 #include <regex>
 
 #include "convert/row_stream.h"
@@ -144,6 +145,18 @@ Status encode_rows(const SourceTensor& tensor, uint64_t first, uint64_t count, c
   return {};
 }
 
+/// Rows [first, first + count) of a tensor whose numbers the type holds as they are.
+Status copy_same(const SourceTensor& tensor, uint64_t first, uint64_t count, uint64_t row_bytes, ThreadPool& pool, std::byte* out) {
+  std::mutex mutex;
+  Status result;
+  pool.parallel_for(count, 16, [&](size_t begin, size_t end, int) {
+    const Status status = tensor.same->encode(first + begin, end - begin, out + begin * row_bytes);
+    const std::lock_guard lock(mutex);
+    if (!status && result) result = status;
+  });
+  return result;
+}
+
 }  // namespace
 
 Expected<TypeOverride> parse_type_override(const std::string& text) {
@@ -232,7 +245,9 @@ Expected<OutputReport> write_gguf(const ModelSource& source, const std::string& 
     const auto written = for_each_chunk(tensor, progress, [&](uint64_t first, uint64_t count) -> Status {
       const uint64_t row_bytes = quant::row_bytes(to, tensor.n_cols());
       encoded.resize(count * row_bytes);
-      if (ready.empty()) {
+      if (ready.empty() && tensor.same && tensor.same->type == to.type) {
+        SHOEHORN_RETURN_IF_ERROR(copy_same(tensor, first, count, row_bytes, pool, encoded.data()));
+      } else if (ready.empty()) {
         SHOEHORN_RETURN_IF_ERROR(encode_rows(tensor, first, count, to, columns, pool, encoded.data()));
       } else {
         std::ranges::copy(ready.subspan(first * row_bytes, count * row_bytes), encoded.begin());

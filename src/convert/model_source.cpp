@@ -26,7 +26,7 @@ std::optional<quant::Type> gguf_type(io::DType dtype) {
 }
 
 SourceTensor computed(const TensorSpec& spec, std::vector<float> values) {
-  SourceTensor tensor{spec.gguf_name, spec.gguf_name, spec.shape, "F32", std::nullopt, {}, nullptr, false, {}, {}, {}};
+  SourceTensor tensor{spec.gguf_name, spec.gguf_name, spec.shape, "F32", std::nullopt, {}, nullptr, {}, false, {}, {}, {}};
   const uint64_t n_cols = tensor.n_cols();
   tensor.read = [values = std::move(values), n_cols](uint64_t first, uint64_t count, float* out) {
     std::copy_n(values.begin() + static_cast<std::ptrdiff_t>(first * n_cols), count * n_cols, out);
@@ -65,12 +65,13 @@ SourceTensor gain_tensor(const TensorSpec& spec, const io::CheckpointTensor& sou
 /// The checkpoint's bytes must outlive it.
 SourceTensor from_checkpoint_tensor(const TensorSpec& spec, const io::CheckpointTensor& source, bool permute, uint64_t head_dim,
                                     uint64_t n_rot) {
-  SourceTensor tensor{spec.gguf_name, source.name, spec.shape, io::dtype_info(source.dtype).name, std::nullopt, source.data, source.file, permute, {}, {}, {}};
+  SourceTensor tensor{spec.gguf_name, source.name, spec.shape, io::dtype_info(source.dtype).name, std::nullopt, source.data, source.file, {}, permute, {}, {}, {}};
   const bool vector = spec.shape.size() == 1;
   const uint64_t n_cols = tensor.n_cols();
-  if (source.run_bytes > 0) tensor.data = {};
+  const bool in_one_piece = source.run == 0 && source.packed == nullptr;
+  if (!in_one_piece) tensor.data = {};
   if (!permute) {
-    if (source.run_bytes == 0) tensor.type = gguf_type(source.dtype);
+    if (in_one_piece) tensor.type = gguf_type(source.dtype);
     tensor.read = [source, n_cols](uint64_t first, uint64_t count, float* out) {
       io::read_floats(source, first * n_cols, count * n_cols, out);
     };
@@ -84,6 +85,32 @@ SourceTensor from_checkpoint_tensor(const TensorSpec& spec, const io::Checkpoint
         io::read_floats(source, hf_row(first + r, head_dim, n_rot) * n_cols, n_cols, out + r * n_cols);
       }
     };
+  }
+  if (const auto type = source.packed == nullptr ? std::nullopt : source.packed->same_as()) {
+    const uint64_t row_bytes = quant::row_bytes(quant::format(*type), n_cols);
+    tensor.same = {*type, [source, permute, head_dim, n_rot, row_bytes](uint64_t first, uint64_t count, std::byte* out) -> Status {
+                     for (uint64_t r = first; r < first + count; ++r, out += row_bytes) {
+                       const uint64_t row = permute ? hf_row(r, head_dim, n_rot) : r;
+                       SHOEHORN_RETURN_IF_ERROR(source.packed->encode(source.packed_row + source.place_of(row), 1, out));
+                     }
+                     return {};
+                   }};
+  }
+  if (source.packed != nullptr) {
+    tensor.stored_as = fmt::format("packed {}", tensor.stored_as);
+    // Its rows lie across all of what is stored: it is fetched and let go of as a whole.
+    const auto for_parts = [source](void (MappedFile::*what)(std::span<const std::byte>) const) {
+      for (const io::StoredTensor& part : source.packed->parts()) {
+        if (part.file != nullptr) (part.file->*what)(part.data);
+      }
+    };
+    tensor.expect = [for_parts](uint64_t first, uint64_t) {
+      if (first == 0) for_parts(&MappedFile::expect);
+    };
+    tensor.release = [for_parts, n_rows = tensor.n_rows()](uint64_t first, uint64_t count) {
+      if (first + count == n_rows) for_parts(&MappedFile::release);
+    };
+    return tensor;
   }
   // A vector is one row.
   const auto place = [source, vector](uint64_t first, uint64_t count) {
@@ -113,6 +140,7 @@ SourceTensor joined(const models::FileTensor& whole, std::vector<SourceTensor> p
     tensor.data = adjacent ? std::span(tensor.data.data(), tensor.data.size() + part.data.size()) : std::span<const std::byte>();
   }
   const bool vector = whole.shape.size() == 1;
+  const bool all_same = std::all_of(parts.begin(), parts.end(), [&](const SourceTensor& part) { return part.same && part.same->type == parts.front().same->type; });
   const auto shared = std::make_shared<const std::vector<SourceTensor>>(std::move(parts));
   // Calls visit(part, its first row, rows, rows before them) for each part that has rows of [first, first + count).
   const auto for_each = [shared](uint64_t first, uint64_t count, auto&& visit) {
@@ -123,6 +151,18 @@ SourceTensor joined(const models::FileTensor& whole, std::vector<SourceTensor> p
       begin = end;
     }
   };
+  tensor.same.reset();
+  if (all_same) {
+    const quant::Type type = shared->front().same->type;
+    const uint64_t row_bytes = quant::row_bytes(quant::format(type), tensor.n_cols());
+    tensor.same = {type, [for_each, row_bytes](uint64_t first, uint64_t count, std::byte* out) -> Status {
+                     Status status;
+                     for_each(first, count, [&](const SourceTensor& part, uint64_t row, uint64_t n, uint64_t before) {
+                       if (status) status = part.same->encode(row, n, out + before * row_bytes);
+                     });
+                     return status;
+                   }};
+  }
   if (vector) {
     tensor.read = [shared](uint64_t, uint64_t, float* out) {
       for (const SourceTensor& part : *shared) {
@@ -203,7 +243,7 @@ ModelSource ModelSource::outline(const models::Architecture& architecture, const
   for (const auto& [key, value] : metadata.entries()) out.metadata_.set(key, value);
   const auto specs = models::tensor_specs(architecture, out.hparams_);
   for (const models::FileTensor& tensor : models::gguf_tensors(specs)) {
-    out.tensors_.push_back({tensor.name, tensor.name, tensor.shape, "", std::nullopt, {}, nullptr, false, {}, {}, {}});
+    out.tensors_.push_back({tensor.name, tensor.name, tensor.shape, "", std::nullopt, {}, nullptr, {}, false, {}, {}, {}});
   }
   return out;
 }
@@ -223,7 +263,7 @@ Expected<ModelSource> ModelSource::from_file(const std::string& path) {
   for (const io::GgufTensor& source : file->tensors()) {
     const quant::Format& format = quant::format(source.type);
     const uint64_t n_cols = source.n_cols(), row_bytes = quant::row_bytes(format, n_cols);
-    SourceTensor tensor{source.name, source.name, source.shape, format.name, source.type, source.data, source.file, false, {}, {}, {}};
+    SourceTensor tensor{source.name, source.name, source.shape, format.name, source.type, source.data, source.file, {}, false, {}, {}, {}};
     tensor.read = [&source, &format, n_cols, row_bytes](uint64_t first, uint64_t count, float* out_rows) {
       format.decode(source.data.data() + first * row_bytes, out_rows, count * n_cols);
     };

@@ -22,6 +22,12 @@ struct SourceTensor {
   std::optional<quant::Type> type;     ///< the same as a GGUF type when the bytes at the source are in that type, unpermuted
   std::span<const std::byte> data;     ///< these bytes; empty for computed tensors
   const MappedFile* file = nullptr;    ///< where `data` is mapped; nullptr: in memory of the source's own
+  /// The GGUF type that holds the very same numbers although the bytes at the source are others, and rows in it; Thread-safe.
+  struct Same {
+    quant::Type type;
+    std::function<Status(uint64_t first, uint64_t count, std::byte* out)> encode;
+  };
+  std::optional<Same> same = {};
   bool interleaved = false;            ///< read() has the rows in NORM rope's order, `data` in Hugging Face's
 
   /// Rows [first, first + count) as floats, row-major, to out. Thread-safe.

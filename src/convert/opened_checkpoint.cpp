@@ -9,6 +9,8 @@
 namespace shoehorn::convert {
 namespace {
 
+constexpr uint64_t kMaxQuantizationBytes = uint64_t{1} << 20;
+
 Status check_tensor(const models::FileTensor& expected, const io::CheckpointTensor* stored, const std::string& directory) {
   if (stored == nullptr) return fail(ErrorCode::kInvalid, "{}: tensor {} is missing", directory, expected.name);
   const std::vector<uint64_t> shape(stored->shape.rbegin(), stored->shape.rend());
@@ -23,6 +25,34 @@ Status check_tensor(const models::FileTensor& expected, const io::CheckpointTens
   return {};
 }
 
+/// What AutoGPTQ and AutoAWQ said in a file of its own before it came to be in config.json.
+Status add_quantization(const std::string& directory, Json& config) {
+  if (!config.is_object() || !config.value("quantization_config", Json()).is_null()) return {};
+  for (const auto& [file, method] : {std::pair("/quantize_config.json", "gptq"), std::pair("/quant_config.json", "awq")}) {
+    std::error_code ignored;
+    if (!std::filesystem::exists(directory + file, ignored)) continue;
+    SHOEHORN_TRY(Json quantization, read_json(directory + file, kMaxQuantizationBytes));
+    if (!quantization.is_object()) return fail(ErrorCode::kInvalid, "{}{}: expected an object", directory, file);
+    quantization["quant_method"] = method;
+    config["quantization_config"] = std::move(quantization);
+    return {};
+  }
+  return {};
+}
+
+void note_packed(const io::Packing& packing, const io::Checkpoint& weights, Progress& progress) {
+  size_t n = 0, n_same = 0;
+  for (const io::CheckpointTensor& tensor : weights.tensors()) {
+    if (tensor.packed == nullptr) continue;
+    ++n;
+    if (tensor.packed->same_as()) ++n_same;
+  }
+  progress.note(fmt::format("{} matrices are quantized by {} already; {}", n, packing.method,
+                            n_same == n && n > 0 ? "Q4_0 has the very same numbers"
+                            : n_same > 0         ? fmt::format("of {} Q4_0 has the very same numbers, of the others no GGUF type has", n_same)
+                                                 : "no GGUF type has the very same numbers: another quantization rounds them once more"));
+}
+
 }  // namespace
 
 Expected<OpenedCheckpoint> open_checkpoint(const std::string& directory, Progress& progress) {
@@ -35,7 +65,10 @@ Expected<OpenedCheckpoint> open_checkpoint(const std::string& directory, Progres
   if (has_config) {
     SHOEHORN_TRY(out.config_json, models::read_config_json(directory));
   }
-  SHOEHORN_TRY(auto opened, io::Checkpoint::open(directory));
+  SHOEHORN_RETURN_IF_ERROR(add_quantization(directory, out.config_json));
+  auto packing = io::packed_config(out.config_json);
+  if (!packing) return annotate(packing.error(), config_path);
+  SHOEHORN_TRY(auto opened, io::Checkpoint::open(directory, *packing));
   out.weights = std::make_shared<const io::Checkpoint>(std::move(opened));
   if (const auto& model = out.weights->model()) {
     if (!has_config) {
@@ -59,6 +92,7 @@ Expected<OpenedCheckpoint> open_checkpoint(const std::string& directory, Progres
                               out.config.sliding_window));
   }
   for (const std::string& dropped : out.weights->dropped()) progress.note("dropped " + dropped);
+  if (packing->packing != nullptr) note_packed(*packing->packing, *out.weights, progress);
 
   std::set<std::string_view> used;
   const auto specs = models::tensor_specs(*out.config.architecture, h);

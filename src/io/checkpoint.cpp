@@ -82,7 +82,7 @@ Expected<std::string> choose(const std::string& path) {
 
 }  // namespace
 
-Expected<Checkpoint> Checkpoint::open(const std::string& path) {
+Expected<Checkpoint> Checkpoint::open(const std::string& path, const PackedConfig& packing) {
   SHOEHORN_TRY(const std::string chosen, choose(path));
   std::map<std::string, std::string> weight_map;
   std::set<std::string> paths;
@@ -123,9 +123,19 @@ Expected<Checkpoint> Checkpoint::open(const std::string& path) {
   }
   seen.clear();  // its views die with `stored`
 
+  std::vector<CheckpointTensor> unpacked;
+  if (packing.packing != nullptr) {
+    auto set = StoredSet::of(std::move(stored));
+    if (!set) return annotate(set.error(), path);
+    auto matrices = packing.packing->unpack(packing.quantization, *set);
+    if (!matrices) return annotate(matrices.error(), path);
+    unpacked = std::move(*matrices);
+    stored = std::move(*set).rest();
+  }
   auto clean = sanitize(std::move(stored));
   if (!clean) return annotate(clean.error(), path);
   checkpoint.tensors_ = std::move(clean->tensors);
+  std::move(unpacked.begin(), unpacked.end(), std::back_inserter(checkpoint.tensors_));
   checkpoint.owned_ = std::move(clean->owned);
   std::move(clean->dropped.begin(), clean->dropped.end(), std::back_inserter(checkpoint.dropped_));
   for (size_t i = 0; i < checkpoint.tensors_.size(); ++i) {

@@ -14,6 +14,7 @@
 #include "base/mapped_file.h"
 #include "base/status.h"
 #include "io/checkpoint_tensor.h"
+#include "io/packed.h"
 #include "io/pytorch_bin.h"
 
 namespace shoehorn::io {
@@ -25,7 +26,8 @@ class Checkpoint {
   /// Formats are told apart by content. What is renamed, dropped and copied: io/sanitize.h.
   /// Fails naming the file and the reason: missing shard, truncated header, overlapping or short ranges, unknown dtype
   /// ...
-  static Expected<Checkpoint> open(const std::string& path);
+  /// `packing`: how the configuration says that matrices are packed; without it packed ones are refused.
+  static Expected<Checkpoint> open(const std::string& path, const PackedConfig& packing = {});
 
   const std::vector<CheckpointTensor>& tensors() const { return tensors_; }
   const CheckpointTensor* find(std::string_view name) const;

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/checked.h"
+#include "io/packed.h"
 
 namespace shoehorn::io {
 
@@ -15,57 +16,79 @@ uint64_t CheckpointTensor::n_elements() const {
   return n;
 }
 
-CheckpointTensor CheckpointTensor::rows(uint64_t first, uint64_t n, uint64_t run, uint64_t stride) const {
+CheckpointTensor CheckpointTensor::rows(uint64_t first, uint64_t n, uint64_t new_run, uint64_t new_stride) const {
   CheckpointTensor out = *this;
-  const uint64_t row_bytes = data.size() / shape.front();
   out.shape.front() = n;
-  const bool whole = run == 0 || n <= run;
-  const uint64_t reach = whole ? n : (n / run - 1) * stride + run;
-  out.data = data.subspan(first * row_bytes, reach * row_bytes);
-  if (!whole) {
-    out.run_bytes = run * row_bytes;
-    out.stride_bytes = stride * row_bytes;
+  if (new_run > 0 && n > new_run) {
+    out.run = new_run;
+    out.stride = new_stride;
+  }
+  out.packed_row = packed_row + first;
+  if (packed == nullptr) {
+    const uint64_t row_bytes = data.size() / shape.front();
+    out.data = data.subspan(first * row_bytes, (out.place_of(n - 1) + 1) * row_bytes);
   }
   return out;
 }
 
 namespace {
 
-/// Calls visit(pointer, bytes) for bytes [begin, end) of the elements one behind the other, piece by piece.
+uint64_t elements_of_row(const CheckpointTensor& tensor) { return tensor.n_elements() / tensor.shape.front(); }
+
+/// Calls visit(first row where it lies, rows) for rows [first, first + n), run by run.
 template <class Visit>
-void for_each_run(const CheckpointTensor& tensor, uint64_t begin, uint64_t end, const Visit& visit) {
-  if (tensor.run_bytes == 0) return visit(tensor.data.data() + begin, end - begin);
-  while (begin < end) {
-    const uint64_t run = begin / tensor.run_bytes, within = begin % tensor.run_bytes, n = std::min(end - begin, tensor.run_bytes - within);
-    visit(tensor.data.data() + run * tensor.stride_bytes + within, n);
-    begin += n;
+void for_each_run(const CheckpointTensor& tensor, uint64_t first, uint64_t n, const Visit& visit) {
+  for (uint64_t row = first; row < first + n;) {
+    const uint64_t left = tensor.run == 0 ? n : tensor.run - row % tensor.run, some = std::min(left, first + n - row);
+    visit(tensor.place_of(row), some);
+    row += some;
   }
+}
+
+void read_rows(const CheckpointTensor& tensor, uint64_t first, uint64_t n, float* out) {
+  const uint64_t width = elements_of_row(tensor), row_bytes = width * dtype_info(tensor.dtype).bytes;
+  for_each_run(tensor, first, n, [&](uint64_t place, uint64_t count) {
+    if (tensor.packed != nullptr) {
+      tensor.packed->read(tensor.packed_row + place, count, out);
+    } else {
+      decode_floats(tensor.dtype, tensor.data.data() + place * row_bytes, count * width, out);
+    }
+    out += count * width;
+  });
 }
 
 }  // namespace
 
 std::span<const std::byte> CheckpointTensor::bytes_of(uint64_t first, uint64_t n) const {
-  if (n == 0) return {};
-  const uint64_t row_bytes = n_elements() / shape.front() * dtype_info(dtype).bytes;
-  const auto place = [&](uint64_t at) { return run_bytes == 0 ? at : at / run_bytes * stride_bytes + at % run_bytes; };
-  const uint64_t begin = place(first * row_bytes);
-  return data.subspan(begin, place((first + n - 1) * row_bytes) + row_bytes - begin);
+  if (n == 0 || packed != nullptr) return {};
+  const uint64_t row_bytes = elements_of_row(*this) * dtype_info(dtype).bytes;
+  return data.subspan(place_of(first) * row_bytes, (place_of(first + n - 1) + 1 - place_of(first)) * row_bytes);
 }
 
 void copy_rows(const CheckpointTensor& tensor, uint64_t first, uint64_t n, std::byte* out) {
-  const uint64_t row_bytes = tensor.n_elements() / tensor.shape.front() * dtype_info(tensor.dtype).bytes;
-  for_each_run(tensor, first * row_bytes, (first + n) * row_bytes, [&](const std::byte* from, uint64_t bytes) {
-    std::memcpy(out, from, bytes);
-    out += bytes;
+  const uint64_t width = elements_of_row(tensor), row_bytes = width * dtype_info(tensor.dtype).bytes;
+  if (tensor.packed != nullptr) {
+    std::vector<float> values(n * width);
+    read_rows(tensor, first, n, values.data());
+    return encode_floats(tensor.dtype, values.data(), values.size(), out);
+  }
+  for_each_run(tensor, first, n, [&](uint64_t place, uint64_t count) {
+    std::memcpy(out, tensor.data.data() + place * row_bytes, count * row_bytes);
+    out += count * row_bytes;
   });
 }
 
 void read_floats(const CheckpointTensor& tensor, uint64_t first, uint64_t count, float* out) {
-  const uint64_t bytes = dtype_info(tensor.dtype).bytes;
-  for_each_run(tensor, first * bytes, (first + count) * bytes, [&](const std::byte* from, uint64_t n) {
-    decode_floats(tensor.dtype, from, n / bytes, out);
-    out += n / bytes;
-  });
+  const uint64_t width = elements_of_row(tensor);
+  // Whole rows, which is what most ask for, or elements of some.
+  if (first % width == 0 && count % width == 0) return read_rows(tensor, first / width, count / width, out);
+  std::vector<float> row(width);
+  for (const uint64_t end = first + count; first < end;) {
+    read_rows(tensor, first / width, 1, row.data());
+    const uint64_t within = first % width, n = std::min(end - first, width - within);
+    out = std::copy_n(row.begin() + static_cast<std::ptrdiff_t>(within), n, out);
+    first += n;
+  }
 }
 
 std::optional<uint64_t> element_count(std::span<const uint64_t> shape) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -13,20 +14,29 @@
 
 namespace shoehorn::io {
 
+class PackedMatrix;  // io/packed.h
+
 struct CheckpointTensor {
   std::string name;  ///< canonical: no wrapper prefixes ("model.layers.0.mlp.up_proj.weight")
   DType dtype;
   std::vector<uint64_t> shape;       ///< slowest first, as safetensors and torch have it: [n_rows, n_cols]
-  std::span<const std::byte> data;   ///< row-major, from the first row to the last one; not necessarily aligned for its type
+  /// Row-major, from the first row to the last one; not necessarily aligned for its type. Empty where the matrix is packed.
+  std::span<const std::byte> data;
   const MappedFile* file = nullptr;  ///< the mapping `data` lies in; nullptr when the Checkpoint owns a copy
-  /// > 0: the rows lie in runs of so many bytes, from the beginning of one to that of the next `stride_bytes`. 0: in one piece.
-  uint64_t run_bytes = 0, stride_bytes = 0;
+  /// > 0: the rows lie in runs of so many, which begin every `stride` rows. 0: in one piece.
+  uint64_t run = 0, stride = 0;
+  /// What the rows are decoded from, of which `packed_row` is the first; `dtype` is then what they are about as exact as.
+  std::shared_ptr<const PackedMatrix> packed = nullptr;
+  uint64_t packed_row = 0;
+
+  /// Where a row lies, counted from the first one.
+  uint64_t place_of(uint64_t row) const { return run == 0 ? row : row / run * stride + row % run; }
 
   uint64_t n_elements() const;
   /// n of its rows, which must be there; of a vector: elements. `run` > 0: in runs of so many, which begin every `stride` rows.
   /// The tensor itself must be in one piece.
   CheckpointTensor rows(uint64_t first, uint64_t n, uint64_t run = 0, uint64_t stride = 0) const;
-  /// What rows [first, first + n) lie in; of a vector: elements.
+  /// What rows [first, first + n) lie in; of a vector: elements. Empty where the matrix is packed.
   std::span<const std::byte> bytes_of(uint64_t first, uint64_t n) const;
 };
 

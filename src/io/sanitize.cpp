@@ -54,16 +54,16 @@ const char* unreadable(std::string_view name, DType dtype, size_t n_dims) {
     return "an unmerged LoRA adapter; merge it first (peft: model.merge_and_unload())";
   }
   if (ends_with_any(name, {".qweight", ".qzeros", ".g_idx"})) {
-    return "a GPTQ or AWQ quantized checkpoint; give the unquantized model";
+    return "a GPTQ or AWQ quantized checkpoint, and no quantization_config says how";
   }
   if (contains_any(name, {".quant_state.", ".quant_map", ".absmax"}) || name.ends_with(".SCB")) {
-    return "a bitsandbytes quantized checkpoint; give the unquantized model";
+    return "a bitsandbytes quantized checkpoint, and no quantization_config says so";
   }
   if (ends_with_any(name, {".weight_scale", ".weight_scale_inv", ".weight_packed", ".input_scale"})) {
-    return "a scaled FP8 or packed checkpoint; give the unquantized model";
+    return "a scaled FP8 or packed checkpoint, and no quantization_config says how";
   }
   if (name.ends_with(".weight") && n_dims >= 2 && !dtype_info(dtype).floating) {
-    return "a weight of whole numbers; give the unquantized model";
+    return "a weight of whole numbers, and no quantization_config says what they stand for";
   }
   return nullptr;
 }

@@ -26,7 +26,7 @@ inline constexpr uint64_t kMaxOwnedBytes = uint64_t{4} << 30;
 /// - rotary tables, causal-mask buffers, optimizer state, pruners' buffers, scalars and integers are dropped;
 /// - W_orig with W_mask (torch.nn.utils.prune) becomes W = W_orig * W_mask; masks must be 0 or 1;
 /// - strided views are copied to contiguous memory.
-/// Refused, naming the tensor: quantized checkpoints (GPTQ, AWQ, bitsandbytes, scaled FP8), unmerged LoRA adapters,
+/// Refused, naming the tensor: what is left of quantized checkpoints (io/packed.h takes its own before), unmerged LoRA adapters,
 /// W_orig without a mask, two tensors with one name, copies beyond kMaxOwnedBytes.
 Expected<SanitizedTensors> sanitize(std::vector<StoredTensor> tensors);
 

@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "io/packed.h"
 #include "models/keys.h"
 
 namespace shoehorn::models {
@@ -200,10 +201,7 @@ Expected<ModelConfig> read_model_config(const std::string& directory) {
 
 Expected<ModelConfig> parse_model_config(const Json& stated) {
   if (!stated.is_object()) return fail(ErrorCode::kInvalid, "expected a JSON object");
-  if (const Json* quantization = find(stated, "quantization_config")) {
-    return fail(ErrorCode::kUnsupported, "the checkpoint is already quantized ({}); start from the original weights",
-                json_or<std::string>(*quantization, "quant_method", "unknown method"));
-  }
+  if (const auto packed = io::packed_config(stated); !packed) return tl::unexpected<Error>(packed.error());
   ModelConfig out;
   Hparams& h = out.hparams;
   SHOEHORN_TRY(const Architecture* architecture, find_config_architecture(stated, out.hf_architecture, h.ffn_hadamard));

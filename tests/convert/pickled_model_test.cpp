@@ -154,8 +154,8 @@ TEST(PickledModel, WhatDoesNotFitIsSaid) {
   fixture.config["rms_norm_eps"] = "small";
   expect_failure(fixture, "the pickled model's configuration: rms_norm_eps");
   fixture = as_object(checkpoint);
-  fixture.config["quantization_config"] = {{"quant_method", "bitsandbytes"}};
-  expect_failure(fixture, "already quantized (bitsandbytes)");
+  fixture.config["quantization_config"] = {{"quant_method", "aqlm"}};
+  expect_failure(fixture, "already quantized (aqlm)");
 
   const std::string bare = test::temp_dir();
   test::write_text(bare + "/pytorch_model.bin", test::model_file(as_object(checkpoint)).zip());

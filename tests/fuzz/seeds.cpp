@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <tuple>
 
 #include "engine/session_file.h"
 #include "fuzz/target.h"
@@ -187,6 +189,59 @@ std::string peft() {
   for (const auto& [name, shape] : tensors) must(writer.append(std::vector<std::byte>(shape[0] * shape[1] * 4)));
   must(writer.commit());
   return config.dump() + std::string(1, '\0') + read(path);
+}
+
+using PackedTensors = std::vector<std::tuple<const char*, io::DType, std::vector<uint64_t>>>;
+
+/// A quantized matrix of zeros, or of what `text` says.
+std::string packed(const char* config, const PackedTensors& tensors, const std::string& text = "") {
+  io::SafetensorsWriter writer;
+  for (const auto& [name, dtype, shape] : tensors) must(writer.add_tensor(std::string("m") + name, dtype, shape));
+  const std::string path = test::temp_dir() + "/packed.safetensors";
+  must(writer.begin_file(path));
+  for (const auto& [name, dtype, shape] : tensors) {
+    uint64_t n = io::dtype_info(dtype).bytes;
+    for (const uint64_t extent : shape) n *= extent;
+    std::vector<std::byte> bytes(n);
+    const bool is_state = std::string_view(name).find("quant_state") != std::string_view::npos;
+    if (is_state) std::memcpy(bytes.data(), text.data(), std::min<size_t>(n, text.size()));
+    if (std::string_view(name) == ".weight_shape") bytes[0] = std::byte{4}, bytes[8] = std::byte{32};
+    if (std::string_view(name) == ".weight_scale" && n == 2) bytes[1] = std::byte{0x3c};
+    must(writer.append(bytes));
+  }
+  must(writer.commit());
+  return config + std::string(1, '\0') + read(path);
+}
+
+void add_packed(Collection& out) {
+  using io::DType;
+  const PackedTensors gptq = {{".g_idx", DType::I32, {32}}, {".qweight", DType::I32, {4, 32}}, {".qzeros", DType::I32, {1, 4}}, {".scales", DType::F16, {1, 32}}};
+  out.add("gptq", packed(R"({"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 32, "sym": true, "checkpoint_format": "gptq_v2"}})", gptq));
+  out.add("gptq-3", packed(R"({"quantization_config": {"quant_method": "gptq", "bits": 3, "group_size": -1, "sym": false}})",
+                           {{".qweight", DType::I32, {3, 32}}, {".qzeros", DType::I32, {1, 3}}, {".scales", DType::BF16, {1, 32}}}));
+  out.add("awq", packed(R"({"quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemm"}})",
+                        {{".qweight", DType::I32, {32, 1}}, {".qzeros", DType::I32, {1, 1}}, {".scales", DType::F16, {1, 8}}}));
+  const std::string state = R"({"blocksize": 64, "shape": [4, 32], "nested_blocksize": 256, "nested_offset": 0.5, "dtype": "float16"})";
+  out.add("nf4", packed(R"({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": true}})",
+                        {{".weight", DType::U8, {64, 1}}, {".weight.absmax", DType::U8, {2}}, {".weight.nested_absmax", DType::F32, {1}},
+                         {".weight.nested_quant_map", DType::F32, {256}}, {".weight.quant_map", DType::F32, {16}},
+                         {".weight.quant_state.bitsandbytes__nf4", DType::U8, {state.size()}}}, state));
+  out.add("fp4", packed(R"({"quantization_config": {"load_in_4bit": true}})",
+                        {{".weight", DType::U8, {64, 1}}, {".weight.absmax", DType::F32, {2}}, {".weight.quant_map", DType::F32, {16}},
+                         {".weight.quant_state.bitsandbytes__fp4", DType::U8, {state.size()}}}, state));
+  out.add("int8", packed(R"({"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": true}})",
+                         {{".SCB", DType::F32, {4}}, {".weight", DType::I8, {4, 8}}, {".weight_format", DType::U8, {1}}}));
+  const char* groups = R"({"quantization_config": {"quant_method": "compressed-tensors", "config_groups": {"a": {"weights": {"num_bits": 4}}}}})";
+  out.add("compressed", packed(groups, {{".weight_g_idx", DType::I32, {32}}, {".weight_packed", DType::I32, {4, 4}}, {".weight_scale", DType::F16, {4, 1}},
+                                        {".weight_shape", DType::I64, {2}}, {".weight_zero_point", DType::I32, {1, 1}}}));
+  out.add("compressed-plain", packed(groups, {{".weight_packed", DType::I32, {4, 4}}, {".weight_scale", DType::F16, {4, 1}}, {".weight_shape", DType::I64, {2}}}));
+  out.add("float8", packed(groups, {{".input_scale", DType::F32, {1}}, {".weight", DType::F8_E4M3, {4, 8}}, {".weight_scale", DType::BF16, {4, 1}}}));
+  out.add("int8-zeros", packed(groups, {{".weight", DType::I8, {4, 8}}, {".weight_scale", DType::F16, {1}}, {".weight_zero_point", DType::I8, {4, 1}}}));
+  out.add("mlx", packed(R"({"quantization": {"group_size": 32, "bits": 4}})",
+                        {{".biases", DType::F16, {4, 2}}, {".scales", DType::F16, {4, 2}}, {".weight", DType::U32, {4, 8}}}));
+  out.add("bitnet", packed(R"({"quantization_config": {"quant_method": "bitnet", "linear_class": "bitlinear"}})",
+                           {{".weight", DType::U8, {2, 16}}, {".weight_scale", DType::F16, {1}}}));
+  out.add("not-shaped", packed(R"({"quantization_config": {"quant_method": "awq", "bits": 4}})", gptq));
 }
 
 void add_texts(Collection& out, std::initializer_list<std::pair<const char*, const char*>> texts) {
@@ -408,6 +463,7 @@ const std::map<std::string_view, std::function<void(Collection&)>>& makers() {
          const std::string zero(1, '\0');
          out.add("signature", read(dir + "/file.minisig") + zero + read(dir + "/key.pub") + zero + read(dir + "/key"));
        }},
+      {"packed", add_packed},
       {"peft", [](Collection& out) { out.add("adapter", peft()); }},
   };
   return all;

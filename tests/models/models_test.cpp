@@ -74,7 +74,7 @@ TEST(ModelConfig, ErrorsNameKeyAndValue) {
   expect_error("architectures", Json::array({"Qwen2MoeForCausalLM"}), "nearest by name is Qwen2ForCausalLM");
   expect_error("architectures", Json::array(), "architectures");
   expect_error("hidden_act", "gelu", "gelu");
-  expect_error("quantization_config", {{"quant_method", "gptq"}}, "gptq");
+  expect_error("quantization_config", {{"quant_method", "aqlm"}}, "already quantized (aqlm); gptq, awq, bitsandbytes");
   expect_error("rope_scaling", {{"rope_type", "longrope"}}, "long_factor");
   expect_error("rope_scaling", {{"rope_type", "longrope"}, {"long_factor", {1, 2}}, {"short_factor", {1, 2}}, {"original_max_position_embeddings", 64}},
                "2 factors for 64 pairs");

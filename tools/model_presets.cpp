@@ -175,6 +175,20 @@ constexpr auto kPresets = std::to_array<Preset>({
       "max_seq_len": 2048, "model_type": "mpt", "n_heads": 8, "n_layers": 4, "no_bias": true, "norm_type": "low_precision_layernorm",
       "bos_token_id": 1008, "eos_token_id": 1009, "resid_pdrop": 0, "torch_dtype": "bfloat16", "use_cache": false, "vocab_size": 1024})",
      R"({"bos_token_id": 1008, "eos_token_id": 1009})"},
+    {"tiny-bitnet", TokenizerStyle::kLlama2, 3, 0, R"({
+      "architectures": ["BitnetForCausalLM"], "attention_bias": false, "attention_dropout": 0.0, "bos_token_id": 1,
+      "eos_token_id": 2, "hidden_act": "silu", "hidden_size": 256, "initializer_range": 0.02, "intermediate_size": 1024,
+      "max_position_embeddings": 2048, "model_type": "llama", "num_attention_heads": 8, "num_hidden_layers": 4,
+      "num_key_value_heads": 8, "pad_token_id": 0, "rms_norm_eps": 1e-05, "rope_scaling": null, "rope_theta": 10000.0,
+      "tie_word_embeddings": true, "torch_dtype": "float16", "use_cache": true, "vocab_size": 1024})",
+     R"({"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0})"},
+    {"tiny-bitnet-2b4t", TokenizerStyle::kLlama3, 16, 0, R"({
+      "architectures": ["BitNetForCausalLM"], "attention_bias": false, "attention_dropout": 0.0, "bos_token_id": 1008,
+      "eos_token_id": 1009, "hidden_act": "relu2", "hidden_size": 256, "initializer_range": 0.02, "intermediate_size": 768,
+      "max_position_embeddings": 2048, "model_type": "bitnet", "num_attention_heads": 8, "num_hidden_layers": 4,
+      "num_key_value_heads": 2, "rms_norm_eps": 1e-05, "rope_scaling": null, "rope_theta": 500000.0,
+      "tie_word_embeddings": true, "torch_dtype": "bfloat16", "use_cache": true, "vocab_size": 1024})",
+     R"({"bos_token_id": 1008, "eos_token_id": 1009})"},
     // No published model: small enough for a test, wide enough for blocks of 256.
     {"tiny", TokenizerStyle::kLlama3, 16, 0, R"({
       "architectures": ["LlamaForCausalLM"], "attention_bias": false, "attention_dropout": 0.0,

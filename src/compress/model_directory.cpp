@@ -146,7 +146,7 @@ Json changed_config(const Json& config, const models::Architecture& architecture
   out["num_attention_heads"] = per_layer(h, &models::LayerShape::n_head);
   out["num_key_value_heads"] = per_layer(h, &models::LayerShape::n_head_kv);
   out["head_dim"] = h.head_dim;
-  for (const char* key : {"quantization_config", "quantization"}) out.erase(key);  // the result's weights are plain
+  for (const char* key : {"quantization_config", "quantization", "weight_bits"}) out.erase(key);  // the result's weights are plain
   out.erase("block_configs");  // DeciLM's own way to say it cannot say pruned heads
   if (!h.tied_embeddings && out.contains("tie_word_embeddings")) out["tie_word_embeddings"] = false;
   if (h.mlp_bias) out["mlp_bias"] = true;

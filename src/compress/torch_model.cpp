@@ -127,7 +127,8 @@ at::Tensor TorchModel::attention(const TensorSet& weights, const at::Tensor& x, 
   scores = scores.view({n * n_kv, group, n_tokens, n_tokens}).masked_fill(hidden, -std::numeric_limits<double>::infinity());
   const at::Tensor shares = at::softmax(scores, -1).to(compute_.dtype).view({n * n_kv, group * n_tokens, n_tokens});
   const at::Tensor mixed = at::bmm(shares, v.reshape({n * n_kv, n_tokens, head_dim}));
-  const at::Tensor out = mixed.view({n, n_head, n_tokens, head_dim}).transpose(1, 2).reshape({n, n_tokens, n_head * head_dim});
+  at::Tensor out = mixed.view({n, n_head, n_tokens, head_dim}).transpose(1, 2).reshape({n, n_tokens, n_head * head_dim});
+  if (weights[Role::kAttnSubNorm].defined()) out = rms_norm(out, weights[Role::kAttnSubNorm]);
   return behind(projection(Role::kAttnOutput, out), weights[Role::kAttnPostNorm]);
 }
 
@@ -140,6 +141,7 @@ at::Tensor TorchModel::mlp(const TensorSet& weights, const at::Tensor& x, const 
   } else {
     gated = activate(hparams_.activation, projection(Role::kFfnUp, normed));
   }
+  if (weights[Role::kFfnSubNorm].defined()) gated = rms_norm(gated, weights[Role::kFfnSubNorm]);
   if (hparams_.ffn_hadamard) gated = transform(gated.size(-1))(gated);
   return behind(projection(Role::kFfnDown, gated), weights[Role::kFfnPostNorm]);
 }

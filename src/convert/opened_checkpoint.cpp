@@ -50,7 +50,7 @@ void note_packed(const io::Packing& packing, const io::Checkpoint& weights, Prog
   progress.note(fmt::format("{} matrices are quantized by {} already; {}", n, packing.method,
                             n_same == n && n > 0 ? "Q4_0 has the very same numbers"
                             : n_same > 0         ? fmt::format("of {} Q4_0 has the very same numbers, of the others no GGUF type has", n_same)
-                                                 : "no GGUF type has the very same numbers: another quantization rounds them once more"));
+                                                 : packing.in_gguf));
 }
 
 }  // namespace

@@ -252,6 +252,7 @@ void Forward::attention_block(size_t layer, float* x) {
   if (n_out_ == 0) return;
   attend(layer);
   if (cache_.rotate_values) undo_value_rotation(layer);
+  if (const Weight& norm = w[Role::kAttnSubNorm]) norm_rows(norm, {}, attended_.data(), n_out_, attended_.data());
   done(Step::kAttention, layer);
   add_branch(attended_.data(), size_t{h.layers[layer].n_head} * h.head_dim, w[Role::kAttnOutput], w[Role::kAttnOutputBias],
              w[Role::kAttnPostNorm], x + (n - n_out_) * n_embd);
@@ -460,6 +461,7 @@ void Forward::mlp_block(size_t layer, float* x) {
              .up = gated ? &w[Role::kFfnUp] : nullptr,
              .up_bias = gated ? &w[Role::kFfnUpBias] : nullptr,
              .activation = h.activation}});
+  if (const Weight& norm = w[Role::kFfnSubNorm]) norm_rows(norm, {}, gated_.data(), n_out_, gated_.data());
   done(Step::kGateUp, layer);
   if (const hadamard::Transform<float>* transform = model_->ffn_hadamard(layer)) {
     pool_.parallel_for(n_out_, 1, [&](size_t begin, size_t end, int thread) {
@@ -481,17 +483,17 @@ void Forward::add_branch(const float* input, size_t n_cols, const Weight& weight
 
 void Forward::norm_rows(const Weight& gain, const Weight& bias, const float* x, size_t n, float* out) {
   const models::Hparams& h = model_->hparams();
-  const size_t n_embd = h.n_embd;
   if (!gain) {  // norms behind a part may be the only ones
-    std::copy_n(x, n * n_embd, out);
+    std::copy_n(x, n * h.n_embd, out);
     return;
   }
+  const size_t width = gain.n_cols;
   pool_.parallel_for(n, 8, [&](size_t begin, size_t end, int) {
     for (size_t t = begin; t < end; ++t) {
       if (h.norm == models::NormKind::kLayer) {
-        table_->layer_norm(x + t * n_embd, gain.floats(), bias ? bias.floats() : nullptr, n_embd, h.norm_eps, out + t * n_embd);
+        table_->layer_norm(x + t * width, gain.floats(), bias ? bias.floats() : nullptr, width, h.norm_eps, out + t * width);
       } else {
-        table_->rms_norm(x + t * n_embd, gain.floats(), n_embd, h.norm_eps, out + t * n_embd);
+        table_->rms_norm(x + t * width, gain.floats(), width, h.norm_eps, out + t * width);
       }
     }
   });

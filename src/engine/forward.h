@@ -111,6 +111,7 @@ class Forward {
   void attend(size_t layer);
   void attend_task(size_t layer, const Attention& plan, size_t task, int thread);
   void merge_ranges(size_t layer, const Attention& plan);
+  /// x [n, as wide as the gain], or without a gain [n, n_embd], to out.
   void norm_rows(const Weight& gain, const Weight& bias, const float* x, size_t n, float* out);
   void clamp_heads(size_t layer);
   /// x [n_out_, n_embd] += weight input + bias, by way of the norm `post` where there is one.

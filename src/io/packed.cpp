@@ -87,6 +87,12 @@ Expected<PackedConfig> packed_config(const Json& config) {
     return fail(ErrorCode::kUnsupported, "the checkpoint is already quantized ({}); {} can be read, for others start from the original weights",
                 method.empty() ? "by no method that it names" : printable(method), known);
   }
+  // The first BitNet models say in a key of their own that their weights are rounded when they are used.
+  if (stated("weight_bits") == 1) {
+    out.quantization = {{"quant_method", "bitnet"}, {"quantization_mode", "online"}};
+    out.packing = find_packing("bitnet");
+    return out;
+  }
   if (out.quantization = stated("quantization"); out.quantization.is_object() && out.quantization.contains("bits")) out.packing = find_packing("mlx");
   return out;
 }

@@ -67,6 +67,8 @@ struct Packing {
   /// Takes the packed matrices out of `tensors`, as tensors "MODULE.weight" whose `packed` is set. `quantization`: what config.json says
   /// of it. Fails naming key or tensor when something is missing, of another shape, or of a width that is not known.
   Expected<std::vector<CheckpointTensor>> (*unpack)(const Json& quantization, StoredSet& tensors);
+  /// What GGUF types make of its numbers.
+  const char* in_gguf = "no GGUF type has the very same numbers: another quantization rounds them once more";
 };
 
 /// How a configuration says that its weights are packed: its "quantization_config", or MLX' "quantization".

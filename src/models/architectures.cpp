@@ -114,7 +114,8 @@ std::string architecture_names() {
 
 bool is_gain(Role role) {
   return role == Role::kAttnNorm || role == Role::kFfnNorm || role == Role::kOutputNorm || role == Role::kAttnQNorm ||
-         role == Role::kAttnKNorm || role == Role::kAttnPostNorm || role == Role::kFfnPostNorm;
+         role == Role::kAttnKNorm || role == Role::kAttnPostNorm || role == Role::kFfnPostNorm ||
+         role == Role::kAttnSubNorm || role == Role::kFfnSubNorm;
 }
 
 bool is_of_norm(Role role) { return is_gain(role) || role == Role::kAttnNormBias || role == Role::kFfnNormBias || role == Role::kOutputNormBias; }
@@ -130,7 +131,9 @@ bool has_role(const Architecture& architecture, Role role) {
   return std::any_of(architecture.tensors.begin(), architecture.tensors.end(), [&](const TensorRule& rule) { return rule.role == role; });
 }
 
-bool can_rotate(const Architecture& architecture) { return architecture.norm == NormKind::kRms; }
+bool can_rotate(const Architecture& architecture) {
+  return architecture.norm == NormKind::kRms && !has_role(architecture, Role::kAttnSubNorm);
+}
 
 bool can_rotate_residual(const Architecture& architecture) {
   return can_rotate(architecture) && has_role(architecture, Role::kOutput) && !has_role(architecture, Role::kAttnPostNorm) &&

@@ -45,6 +45,10 @@ inline constexpr TensorRule kAttnPostNorm{Role::kAttnPostNorm, "blk.{}.post_atte
 inline constexpr TensorRule kFfnPreNorm{Role::kFfnNorm, "blk.{}.ffn_norm.weight", "model.layers.{}.pre_feedforward_layernorm.weight", Dim::kNone, Dim::kEmbd, Part::kMlp};
 inline constexpr TensorRule kFfnPostNorm{Role::kFfnPostNorm, "blk.{}.post_ffw_norm.weight", "model.layers.{}.post_feedforward_layernorm.weight", Dim::kNone, Dim::kEmbd, Part::kMlp};
 
+// BitNet: a norm of what the output matrices of attention and MLP read.
+inline constexpr TensorRule kAttnSubNorm{Role::kAttnSubNorm, "blk.{}.attn_sub_norm.weight", "model.layers.{}.self_attn.attn_sub_norm.weight", Dim::kNone, Dim::kQ, Part::kAttention};
+inline constexpr TensorRule kFfnSubNorm{Role::kFfnSubNorm, "blk.{}.ffn_sub_norm.weight", "model.layers.{}.mlp.ffn_sub_norm.weight", Dim::kNone, Dim::kFf, Part::kMlp};
+
 /// A rule under other names.
 constexpr TensorRule stored_as(TensorRule rule, const char* gguf_name, const char* hf_name, HfRows hf_rows = HfRows::kInOrder) {
   rule.gguf_name = gguf_name;

@@ -92,8 +92,8 @@ struct Hparams {
 enum class Role {
   kTokenEmbd, kOutputNorm, kOutputNormBias, kOutput, kRopeFreqs, kRopeFactorsLong, kRopeFactorsShort,
   kAttnNorm, kAttnNormBias, kAttnQ, kAttnK, kAttnV, kAttnOutput, kAttnQBias, kAttnKBias, kAttnVBias, kAttnOutputBias, kAttnQNorm, kAttnKNorm,
-  kAttnPostNorm,
-  kFfnNorm, kFfnNormBias, kFfnGate, kFfnUp, kFfnDown, kFfnGateBias, kFfnUpBias, kFfnDownBias, kFfnPostNorm,
+  kAttnSubNorm, kAttnPostNorm,
+  kFfnNorm, kFfnNormBias, kFfnGate, kFfnUp, kFfnSubNorm, kFfnDown, kFfnGateBias, kFfnUpBias, kFfnDownBias, kFfnPostNorm,
 };
 inline constexpr size_t kRoleCount = static_cast<size_t>(Role::kFfnPostNorm) + 1;
 
@@ -214,7 +214,8 @@ bool is_of_norm(Role role);
 /// True when the architecture has a tensor of this role at all.
 bool has_role(const Architecture& architecture, Role role);
 
-/// Whether rotations (compress/rotate) can be folded into weights at all: RMSNorm commutes with them, LayerNorm does not.
+/// Whether rotations (compress/rotate) can be folded into weights at all: RMSNorm commutes with them; LayerNorm does not, nor do the gains
+/// of a norm between v and the output matrix.
 bool can_rotate(const Architecture& architecture);
 /// Whether that of the residual stream (R1) can: norms' gains are folded into what follows, the last one's into an output matrix of
 /// its own; gains behind a part have nothing that follows.

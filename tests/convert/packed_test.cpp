@@ -524,6 +524,28 @@ TEST(Packed, BitnetsTwoLinearClasses) {
   }
 }
 
+TEST(Packed, BitnetsTrainedWeightsAreRoundedAsWhenTheyAreUsed) {
+  Random random;
+  for (const auto& [key, value] : {std::pair<const char*, Json>{"quantization_config", {{"quant_method", "bitnet"}, {"quantization_mode", "online"}}}, {"weight_bits", 1}}) {
+    const Fixture f = fixture(value, [&](uint64_t n_rows, uint64_t n_cols) {
+      std::normal_distribution<float> normal(0, 0.02f);
+      std::vector<float> weights(n_rows * n_cols);
+      double size = 0;
+      for (float& w : weights) size += static_cast<double>(std::abs(w = normal(random.engine)));
+      const auto mean = static_cast<float>(size / static_cast<double>(weights.size()));
+      Packed out;
+      out.means.assign(n_rows, std::vector<float>(n_cols));
+      for (uint64_t i = 0; i < weights.size(); ++i) {
+        const float over = weights[i] * (1 / mean);
+        out.means[i / n_cols][i % n_cols] = over > 0.5f ? mean : over < -0.5f ? -mean : 0;
+      }
+      out.tensors[".weight"] = raw(DType::F32, {n_rows, n_cols}, weights);
+      return out;
+    }, key);
+    expect_means(f, 1e-6);
+  }
+}
+
 TEST(Packed, WhatDoesNotFitIsRefusedByName) {
   Random random;
   const std::string module = "model.layers.0.mlp.up_proj";

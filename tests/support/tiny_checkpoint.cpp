@@ -47,6 +47,7 @@ Weights under_llama_names(const Weights& weights, const Hparams& h) {
       {"dense_h_to_4h.", "up_proj."}, {"dense_4h_to_h.", "down_proj."},
       {"transformer.wte.", "model.embed_tokens."}, {"transformer.norm_f.", "model.norm."}, {"transformer.blocks.", "model.layers."},
       {"norm_1.", "input_layernorm."}, {"norm_2.", "post_attention_layernorm."}, {"attn.Wqkv.", "self_attn.qkv_proj."}, {"attn.out_proj.", "self_attn.o_proj."},
+      {"inner_attn_ln.", "attn_sub_norm."}, {"ffn_layernorm.", "ffn_sub_norm."},
       {"ffn.up_proj.", "mlp.up_proj."}, {"ffn.down_proj.", "mlp.down_proj."}};
   Weights out;
   for (const auto& [stored, values] : weights) {
@@ -242,7 +243,7 @@ class PlainModel {
           for (size_t i = 0; i < d; ++i) out[head * d + i] += scores[u] / total * v[u][kv * d + i];
         }
       }
-      Row projected = linear(p + "self_attn.o_proj", out);
+      Row projected = linear(p + "self_attn.o_proj", norm_if(p + "self_attn.attn_sub_norm.weight", out));
       if (post_norms(p)) projected = norm(p + "post_attention_layernorm.weight", projected);
       for (size_t i = 0; i < projected.size(); ++i) x[t][i] += projected[i];
     }
@@ -279,7 +280,7 @@ class PlainModel {
         const Row up = linear(p + "mlp.up_proj", normed);
         for (size_t i = 0; i < gate.size(); ++i) gate[i] *= up[i];
       }
-      Row down = linear(p + "mlp.down_proj", gate);
+      Row down = linear(p + "mlp.down_proj", norm_if(p + "mlp.ffn_sub_norm.weight", gate));
       if (post_norms(p)) down = norm(p + "post_feedforward_layernorm.weight", down);
       for (size_t i = 0; i < down.size(); ++i) row[i] += down[i];
     }

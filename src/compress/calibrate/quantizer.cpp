@@ -39,7 +39,7 @@ const Readers kReaders[] = {{{Role::kAttnQ, Role::kAttnK, Role::kAttnV}, Role::k
                             {{Role::kFfnDown}, Role::kFfnUp}};
 
 /// Vectors that scaling changes.
-const std::vector<Role> kScaledVectors = {Role::kAttnNorm, Role::kAttnNormBias, Role::kAttnVBias,
+const std::vector<Role> kScaledVectors = {Role::kAttnNorm, Role::kAttnNormBias, Role::kAttnVBias, Role::kAttnSubNorm, Role::kFfnSubNorm,
                                           Role::kFfnNorm, Role::kFfnNormBias, Role::kFfnUpBias};
 
 /// What is quantized before the block's activations go on: one half after the other, or both where they read the same.
@@ -273,7 +273,10 @@ class Quantizer {
   /// Scales the columns of half a block's matrices, and what feeds them the other way: `scaled` gets the matrices that
   /// are not the source's any more, `saved` the vectors. `part` takes part in both.
   Status scale(int layer, const Boundary& current, TensorSet& part, TensorSet& scaled, Saved& saved) {
-    for (const Readers& readers : kReaders) {
+    for (Readers readers : kReaders) {
+      // A norm between takes the scale up.
+      if (readers.feeder == Role::kAttnV && part[Role::kAttnSubNorm].defined()) readers.feeder = Role::kAttnSubNorm;
+      if (readers.feeder == Role::kFfnUp && part[Role::kFfnSubNorm].defined() && !source_.hparams().ffn_hadamard) readers.feeder = Role::kFfnSubNorm;
       // Behind a transform no column of the input is a row of what feeds it; without a gate it is no linear function of it.
       if (readers.feeder == Role::kFfnUp && (source_.hparams().ffn_hadamard || !part[Role::kFfnGate].defined())) continue;
       // Where v is cut off its rows cannot be scaled.
@@ -285,7 +288,7 @@ class Quantizer {
       if (!moments) return annotate(moments.error(), fmt::format("block {}", layer));
       std::vector<ScaledReader> matrices;
       for (const Role role : roles) matrices.push_back({part[role], find(layer, role).format});
-      const at::Tensor shared = readers.roles.front() == Role::kAttnOutput ? value_rows(part) : at::Tensor();
+      const at::Tensor shared = readers.feeder == Role::kAttnV ? value_rows(part) : at::Tensor();
       const at::Tensor s = search_scales(matrices, *moments, shared);
       for (const Role role : roles) part[role] = scaled[role] = part[role] * s.to(part[role].scalar_type());
       // The norm's gain, or the rows of the matrix (and its bias) that the input is linear in.
@@ -297,7 +300,7 @@ class Quantizer {
         divide(layer, bias_of(readers.feeder), of_row, part, saved);
       } else {
         divide(layer, readers.feeder, s, part, saved);
-        divide(layer, bias_of(readers.feeder), s, part, saved);
+        if (readers.feeder == Role::kAttnNorm || readers.feeder == Role::kFfnNorm) divide(layer, bias_of(readers.feeder), s, part, saved);
       }
     }
     return {};

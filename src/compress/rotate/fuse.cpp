@@ -113,6 +113,8 @@ at::Tensor Fusion::operator()(int layer, Role role, const at::Tensor& stored) co
     case Role::kAttnKBias:
     case Role::kAttnQNorm:
     case Role::kAttnKNorm:
+    case Role::kAttnSubNorm:
+    case Role::kFfnSubNorm:
     case Role::kAttnPostNorm:
     case Role::kFfnPostNorm:
     case Role::kFfnGateBias:

@@ -36,8 +36,8 @@ Expected<RotateReport> rotate(const RotateOptions& options, Progress& progress) 
     if (r.r4 && h.ffn_hadamard)
       return fail(ErrorCode::kUnsupported, "{}: what its down_proj reads is rotated already", options.model);
     if (!models::can_rotate(loader.architecture())) {
-      return fail(ErrorCode::kUnsupported, "{}: {} has LayerNorm, which does not commute with rotations; only models with RMSNorm are rotated",
-                  options.model, loader.architecture().name);
+      return fail(ErrorCode::kUnsupported, "{}: {} has {}, which does not commute with rotations", options.model, loader.architecture().name,
+                  loader.architecture().norm == models::NormKind::kLayer ? "LayerNorm" : "a norm before the output matrix of attention");
     }
     if (r.r1 && !models::can_rotate_residual(loader.architecture())) {
       const bool tied = !models::has_role(loader.architecture(), models::Role::kOutput);

@@ -1,7 +1,10 @@
 // BitNet b1.58 (Ma et al. 2024, arXiv:2402.17764) as transformers packs it (integrations/bitnet.py): "weight" uint8 [n_out / 4, n_in]; the bits
 // 2i and 2i + 1 of row r are the weight of row r + i n_out / 4, plus one; weight_scale [1]. The older linear class "bitlinear" divides by
-// the scale, "autobitlinear" multiplies.
+// the scale, "autobitlinear" multiplies. Where the configuration says that this is done online, weights are stored as they are trained:
+// s round(w / s), cut off at +-s, with s the mean of their sizes.
+#include <algorithm>
 #include <cmath>
+#include <mutex>
 
 #include "io/packed.h"
 
@@ -27,7 +30,51 @@ class TernaryMatrix : public PackedMatrix {
   float scale_;
 };
 
+/// What weights in floating point are rounded to whenever they are used.
+class RoundedMatrix : public PackedMatrix {
+ public:
+  using PackedMatrix::PackedMatrix;
+
+  void read(uint64_t first, uint64_t n, float* out) const override {
+    std::call_once(measured_, [&] { measure(); });
+    read_stored(first, n, out);
+    for (uint64_t i = 0; i < n * n_cols(); ++i) out[i] = std::clamp(std::nearbyint(out[i] * inverse_), -1.0f, 1.0f) / inverse_;
+  }
+
+ private:
+  void read_stored(uint64_t first, uint64_t n, float* out) const {
+    const StoredTensor& weight = parts()[0];
+    decode_floats(weight.dtype, weight.data.data() + first * n_cols() * dtype_info(weight.dtype).bytes, n * n_cols(), out);
+  }
+  void measure() const {
+    std::vector<float> row(n_cols());
+    double sum = 0;
+    for (uint64_t r = 0; r < n_rows(); ++r) {
+      read_stored(r, 1, row.data());
+      for (const float w : row) sum += static_cast<double>(std::abs(w));
+    }
+    constexpr float kLeast = 1e-5f;
+    inverse_ = 1 / std::max(kLeast, static_cast<float>(sum / static_cast<double>(n_rows() * n_cols())));
+  }
+
+  mutable std::once_flag measured_;
+  mutable float inverse_ = 0;
+};
+
+Expected<std::vector<CheckpointTensor>> unpack_online(StoredSet& tensors) {
+  std::vector<CheckpointTensor> out;
+  for (const std::string& module : tensors.modules("_proj.weight")) {
+    SHOEHORN_TRY(StoredTensor weight, tensors.take(module + "_proj.weight", {DType::F32, DType::F16, DType::BF16}, 2));
+    const uint64_t n_rows = weight.shape[0], n_cols = weight.shape[1];
+    if (n_rows == 0 || n_cols == 0) return fail(ErrorCode::kInvalid, "{} is empty", printable(weight.name));
+    const DType dtype = weight.dtype;
+    out.push_back(packed_tensor(module + "_proj", dtype, std::make_shared<RoundedMatrix>(n_rows, n_cols, std::vector<StoredTensor>{std::move(weight)})));
+  }
+  return out;
+}
+
 Expected<std::vector<CheckpointTensor>> unpack(const Json& quantization, StoredSet& tensors) {
+  if (json_or<std::string>(quantization, "quantization_mode", "offline") == "online") return unpack_online(tensors);
   const auto linear_class = json_or<std::string>(quantization, "linear_class", "bitlinear");
   if (linear_class != "bitlinear" && linear_class != "autobitlinear")
     return fail(ErrorCode::kUnsupported, "quantization: linear_class \"{}\"; bitlinear and autobitlinear are known", printable(linear_class));
@@ -50,6 +97,6 @@ Expected<std::vector<CheckpointTensor>> unpack(const Json& quantization, StoredS
 }  // namespace
 
 extern const Packing bitnet_packing;
-const Packing bitnet_packing{"bitnet", unpack};
+const Packing bitnet_packing{"bitnet", unpack, "TQ1_0 and TQ2_0 have the same but for the scale, which they round to a half"};
 
 }  // namespace shoehorn::io

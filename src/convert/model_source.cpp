@@ -186,7 +186,6 @@ SourceTensor joined(const models::FileTensor& whole, std::vector<SourceTensor> p
 
 }  // namespace
 
-
 Expected<ModelSource> ModelSource::open(const std::string& path, Progress& progress) {
   std::error_code ignored;
   if (std::filesystem::is_directory(path, ignored)) return from_checkpoint(path, progress);

@@ -29,7 +29,7 @@ at::Tensor copy_out(const io::CheckpointTensor& tensor) {
       io::read_floats(tensor, static_cast<uint64_t>(begin * n_cols), static_cast<uint64_t>((end - begin) * n_cols), to + begin * n_cols);
     });
   }
-  if (tensor.file != nullptr) tensor.file->release(tensor.data);
+  tensor.release();
   return out;
 }
 
@@ -97,7 +97,7 @@ at::Tensor BlockLoader::embed(const at::Tensor& ids) const {
 void BlockLoader::expect(size_t layer) const {
   if (layer >= layers_.size() || kept_[layer]) return;
   for (const io::CheckpointTensor* tensor : layers_[layer]) {
-    if (tensor != nullptr && tensor->file != nullptr) tensor->file->expect(tensor->data);
+    if (tensor != nullptr) tensor->expect();
   }
 }
 

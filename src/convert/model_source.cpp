@@ -98,17 +98,12 @@ SourceTensor from_checkpoint_tensor(const TensorSpec& spec, const io::Checkpoint
   }
   if (source.packed != nullptr) {
     tensor.stored_as = fmt::format("packed {}", tensor.stored_as);
-    // Its rows lie across all of what is stored: it is fetched and let go of as a whole.
-    const auto for_parts = [source](void (MappedFile::*what)(std::span<const std::byte>) const) {
-      for (const io::StoredTensor& part : source.packed->parts()) {
-        if (part.file != nullptr) (part.file->*what)(part.data);
-      }
+    // It is fetched and let go of as a whole.
+    tensor.expect = [source](uint64_t first, uint64_t) {
+      if (first == 0) source.expect();
     };
-    tensor.expect = [for_parts](uint64_t first, uint64_t) {
-      if (first == 0) for_parts(&MappedFile::expect);
-    };
-    tensor.release = [for_parts, n_rows = tensor.n_rows()](uint64_t first, uint64_t count) {
-      if (first + count == n_rows) for_parts(&MappedFile::release);
+    tensor.release = [source, n_rows = tensor.n_rows()](uint64_t first, uint64_t count) {
+      if (first + count == n_rows) source.release();
     };
     return tensor;
   }

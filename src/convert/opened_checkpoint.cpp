@@ -42,15 +42,21 @@ Status add_quantization(const std::string& directory, Json& config) {
 
 void note_packed(const io::Packing& packing, const io::Checkpoint& weights, Progress& progress) {
   size_t n = 0, n_same = 0;
+  const char* type = "";
   for (const io::CheckpointTensor& tensor : weights.tensors()) {
     if (tensor.packed == nullptr) continue;
     ++n;
-    if (tensor.packed->same_as()) ++n_same;
+    if (const auto same = tensor.packed->same_as()) {
+      ++n_same;
+      type = quant::format(*same).name;
+    }
   }
-  progress.note(fmt::format("{} matrices are quantized by {} already; {}", n, packing.method,
-                            n_same == n && n > 0 ? "Q4_0 has the very same numbers"
-                            : n_same > 0         ? fmt::format("of {} Q4_0 has the very same numbers, of the others no GGUF type has", n_same)
-                                                 : packing.in_gguf));
+  std::string in_gguf = packing.in_gguf;
+  if (n_same > 0) {
+    in_gguf = n_same == n ? fmt::format("{} has the very same numbers", type)
+                          : fmt::format("of {} {} has the very same numbers, of the others no GGUF type has", n_same, type);
+  }
+  progress.note(fmt::format("{} matrices are quantized by {} already; {}", n, packing.method, in_gguf));
 }
 
 }  // namespace

@@ -177,16 +177,18 @@ void Forward::multiply(const float* x, size_t n_rows, size_t n_cols, std::initia
   for (const Product& product : products) {
     // What is done in one go otherwise comes apart: adapters go between the products and the activation.
     const size_t n_ff = product.weight.n_rows;
-    products_.run({{product.weight, product.bias, product.y, nullptr, nullptr, product.accumulate}});
-    add_adapters(x, n_cols, product.weight, product.y, adapted);
-    if (!product.activation) continue;
+    const Product plain{product.weight, product.bias, product.y, nullptr, nullptr, product.accumulate};
     float* up = nullptr;
-    if (product.up != nullptr) {
+    if (product.up == nullptr) {
+      products_.run({plain});
+    } else {
       up_.reserve(max_tokens_ * n_ff);
       up = up_.data();
-      products_.run({{*product.up, *product.up_bias, up}});
+      products_.run({plain, {*product.up, *product.up_bias, up}});
       add_adapters(x, n_cols, *product.up, up, adapted);
     }
+    add_adapters(x, n_cols, product.weight, product.y, adapted);
+    if (!product.activation) continue;
     pool_.parallel_for(n_rows, 1, [&](size_t begin, size_t end, int) {
       const auto activate = table_->activate[static_cast<size_t>(*product.activation)];
       for (size_t t = begin; t < end; ++t) activate(product.y + t * n_ff, up == nullptr ? nullptr : up + t * n_ff, n_ff);

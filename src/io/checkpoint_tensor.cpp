@@ -65,6 +65,16 @@ std::span<const std::byte> CheckpointTensor::bytes_of(uint64_t first, uint64_t n
   return data.subspan(place_of(first) * row_bytes, (place_of(first + n - 1) + 1 - place_of(first)) * row_bytes);
 }
 
+void CheckpointTensor::expect() const {
+  if (packed != nullptr) return packed->expect();
+  if (file != nullptr) file->expect(data);
+}
+
+void CheckpointTensor::release() const {
+  if (packed != nullptr) return packed->release();
+  if (file != nullptr) file->release(data);
+}
+
 void copy_rows(const CheckpointTensor& tensor, uint64_t first, uint64_t n, std::byte* out) {
   const uint64_t width = elements_of_row(tensor), row_bytes = width * dtype_info(tensor.dtype).bytes;
   if (tensor.packed != nullptr) {

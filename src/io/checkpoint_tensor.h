@@ -38,6 +38,11 @@ struct CheckpointTensor {
   CheckpointTensor rows(uint64_t first, uint64_t n, uint64_t run = 0, uint64_t stride = 0) const;
   /// What rows [first, first + n) lie in; of a vector: elements. Empty where the matrix is packed.
   std::span<const std::byte> bytes_of(uint64_t first, uint64_t n) const;
+
+  /// It will be read soon: starts to fetch the mapped pages of all that it is read from.
+  void expect() const;
+  /// It will not be read again soon: lets go of them.
+  void release() const;
 };
 
 /// Rows [first, first + n), of a vector elements, as they are, to out.

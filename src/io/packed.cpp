@@ -32,6 +32,18 @@ Status PackedMatrix::encode(uint64_t, uint64_t, std::byte*) const {
   return fail(ErrorCode::kUnsupported, "{} is the same as no GGUF type", parts_.front().name);
 }
 
+void PackedMatrix::expect() const {
+  for (const StoredTensor& part : parts_) {
+    if (part.file != nullptr) part.file->expect(part.data);
+  }
+}
+
+void PackedMatrix::release() const {
+  for (const StoredTensor& part : parts_) {
+    if (part.file != nullptr) part.file->release(part.data);
+  }
+}
+
 Expected<StoredSet> StoredSet::of(std::vector<StoredTensor> tensors) {
   StoredSet out;
   for (StoredTensor& tensor : tensors) {
@@ -119,6 +131,20 @@ void read_bits(const std::byte* words, uint64_t stride, int bits, uint64_t n, ui
     held >>= bits;
     n_held -= bits;
   }
+}
+
+float float_at(const StoredTensor& tensor, uint64_t i) {
+  float value;
+  decode_floats(tensor.dtype, tensor.data.data() + i * dtype_info(tensor.dtype).bytes, 1, &value);
+  return value;
+}
+
+Expected<std::vector<uint32_t>> take_groups(StoredSet& tensors, const std::string& name, uint64_t n_cols) {
+  SHOEHORN_TRY(const StoredTensor stored, tensors.take(name, {DType::I32, DType::U32}, 1));
+  if (stored.shape[0] != n_cols) return fail(ErrorCode::kInvalid, "{} has {} entries for {} columns", printable(name), stored.shape[0], n_cols);
+  std::vector<uint32_t> out(n_cols);
+  std::memcpy(out.data(), stored.data.data(), n_cols * sizeof(uint32_t));
+  return out;
 }
 
 Expected<int64_t> required_number(const Json& quantization, const char* key) {

@@ -35,6 +35,9 @@ class PackedMatrix {
   uint64_t n_cols() const { return n_cols_; }
   /// What it is read from.
   std::span<const StoredTensor> parts() const { return parts_; }
+  /// Starts to fetch the mapped pages of these, and lets go of them: rows lie across all of what is stored.
+  void expect() const;
+  void release() const;
 
  private:
   uint64_t n_rows_, n_cols_;
@@ -87,6 +90,15 @@ CheckpointTensor packed_tensor(const std::string& module, DType dtype, std::shar
 /// n values of `bits` bits (1 to 8) from a stream of 32-bit words, lowest bits first, `stride` words apart: element i is at bit i * bits.
 /// Words that are not read again are not read twice.
 void read_bits(const std::byte* words, uint64_t stride, int bits, uint64_t n, uint8_t* out);
+
+/// One number of a stored tensor, counted in its order.
+float float_at(const StoredTensor& tensor, uint64_t i);
+
+/// What scales are stored in.
+inline constexpr std::initializer_list<DType> kScaleTypes = {DType::F16, DType::BF16, DType::F32};
+
+/// Takes out the tensor NAME that has a group for each of n_cols columns. Fails as StoredSet::take() does, and when it has another length.
+Expected<std::vector<uint32_t>> take_groups(StoredSet& tensors, const std::string& name, uint64_t n_cols);
 
 /// A whole number of a configuration. Fails naming the key when it is missing or another kind.
 Expected<int64_t> required_number(const Json& quantization, const char* key);

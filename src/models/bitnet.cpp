@@ -20,9 +20,6 @@ const Architecture bitnet{
     .hf_architectures = kHfNames,
     .rope = RopeType::kNeox,
     .tensors = kTensors,
-    .jagged_as = nullptr,
-    .default_attention_bias = false,
-    .per_layer_keys = false,
     .default_tied = true,
 };
 

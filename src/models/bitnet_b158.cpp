@@ -19,9 +19,6 @@ const Architecture bitnet_b158{
     .hf_architectures = kHfNames,
     .rope = RopeType::kNeox,
     .tensors = kTensors,
-    .jagged_as = nullptr,
-    .default_attention_bias = false,
-    .per_layer_keys = false,
     .default_tied = true,
     .activation = Activation::kRelu2,
 };

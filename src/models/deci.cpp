@@ -15,7 +15,6 @@ const Architecture deci{
     .rope = RopeType::kNorm,
     .tensors = kLlamaTensors,
     .jagged_as = "deci",
-    .default_attention_bias = false,
     .per_layer_keys = true,
 };
 

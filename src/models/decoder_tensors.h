@@ -59,6 +59,10 @@ constexpr TensorRule stored_as(TensorRule rule, const char* gguf_name, const cha
 /// The same in a GGUF, in a checkpoint under another name.
 constexpr TensorRule hf_named(TensorRule rule, const char* hf_name) { return stored_as(rule, rule.gguf_name, hf_name); }
 
+/// The GGUF names of q, k and v where they are one matrix.
+inline constexpr const char* kQkv = "blk.{}.attn_qkv.weight";
+inline constexpr const char* kQkvBias = "blk.{}.attn_qkv.bias";
+
 /// A llama: every tensor that it can have.
 inline constexpr TensorRule kLlamaTensors[] = {
     kRopeFreqs, kRopeFactorsLong, kRopeFactorsShort, kTokenEmbd, kOutputNorm, kOutput,

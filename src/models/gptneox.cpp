@@ -8,8 +8,6 @@ namespace {
 
 constexpr std::string_view kHfNames[] = {"GPTNeoXForCausalLM"};
 
-constexpr const char* kQkv = "blk.{}.attn_qkv.weight";
-constexpr const char* kQkvBias = "blk.{}.attn_qkv.bias";
 constexpr const char* kHfQkv = "gpt_neox.layers.{}.attention.query_key_value.weight";
 constexpr const char* kHfQkvBias = "gpt_neox.layers.{}.attention.query_key_value.bias";
 
@@ -75,9 +73,7 @@ const Architecture gptneox{
     .hf_architectures = kHfNames,
     .rope = RopeType::kNeox,
     .tensors = kTensors,
-    .jagged_as = nullptr,
     .default_attention_bias = true,
-    .per_layer_keys = false,
     .activation = Activation::kGelu,
     .norm = NormKind::kLayer,
     .whole_heads = true,

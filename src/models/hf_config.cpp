@@ -206,7 +206,8 @@ Expected<ModelConfig> parse_model_config(const Json& stated) {
   Hparams& h = out.hparams;
   SHOEHORN_TRY(const Architecture* architecture, find_config_architecture(stated, out.hf_architecture, h.ffn_hadamard));
   const bool has_own_names = architecture->own_keys != nullptr && architecture->own_keys->standard != nullptr;
-  const Json config = has_own_names ? architecture->own_keys->standard(stated) : stated;
+  const Json translated = has_own_names ? architecture->own_keys->standard(stated) : Json();
+  const Json& config = has_own_names ? translated : stated;
   out.torch_dtype = json_or<std::string>(config, "torch_dtype", json_or<std::string>(config, "dtype", ""));
 
   SHOEHORN_TRY(h.n_vocab, required_uint(config, "vocab_size"));

@@ -15,8 +15,6 @@ const Architecture llama{
     .rope = RopeType::kNorm,
     .tensors = kLlamaTensors,
     .jagged_as = "deci",
-    .default_attention_bias = false,
-    .per_layer_keys = false,
 };
 
 }  // namespace shoehorn::models

@@ -145,11 +145,11 @@ struct Architecture {
   RopeType rope;
   std::span<const TensorRule> tensors;                  ///< in the order they are written
   /// The architecture that jagged checkpoints of this one are written as; nullptr when stock readers have none.
-  const char* jagged_as;
+  const char* jagged_as = nullptr;
   /// config.json's "attention_bias" when the key is missing.
-  bool default_attention_bias;
+  bool default_attention_bias = false;
   /// GGUF keys hold per-layer arrays (INT32) instead of numbers.
-  bool per_layer_keys;
+  bool per_layer_keys = false;
   /// config.json's "tie_word_embeddings" when the key is missing. Where there is no rule for an output matrix, it must be so.
   bool default_tied = false;
   /// Checkpoints store the norms' gains less this; a GGUF has the gains themselves.

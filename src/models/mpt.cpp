@@ -10,8 +10,6 @@ namespace {
 constexpr std::string_view kHfNames[] = {"MPTForCausalLM", "MptForCausalLM"};
 constexpr float kMaxBias = 8;
 
-constexpr const char* kQkv = "blk.{}.attn_qkv.weight";
-constexpr const char* kQkvBias = "blk.{}.attn_qkv.bias";
 constexpr const char* kHfQkv = "transformer.blocks.{}.attn.Wqkv.weight";
 constexpr const char* kHfQkvBias = "transformer.blocks.{}.attn.Wqkv.bias";
 
@@ -118,9 +116,6 @@ const Architecture mpt{
     .hf_architectures = kHfNames,
     .rope = RopeType::kNeox,
     .tensors = kTensors,
-    .jagged_as = nullptr,
-    .default_attention_bias = false,
-    .per_layer_keys = false,
     .default_tied = true,
     .activation = Activation::kGelu,
     .norm = NormKind::kLayer,

@@ -37,9 +37,6 @@ const Architecture olmo2{
     .hf_architectures = kHfNames,
     .rope = RopeType::kNeox,
     .tensors = kTensors,
-    .jagged_as = nullptr,
-    .default_attention_bias = false,
-    .per_layer_keys = false,
 };
 
 }  // namespace shoehorn::models

@@ -8,7 +8,6 @@ namespace {
 
 constexpr std::string_view kHfNames[] = {"Phi3ForCausalLM"};
 
-constexpr const char* kQkv = "blk.{}.attn_qkv.weight";
 constexpr const char* kHfQkv = "model.layers.{}.self_attn.qkv_proj.weight";
 constexpr const char* kGateUp = "blk.{}.ffn_up.weight";
 constexpr const char* kHfGateUp = "model.layers.{}.mlp.gate_up_proj.weight";
@@ -61,8 +60,6 @@ const Architecture phi3{
     .rope = RopeType::kNeox,
     .tensors = kTensors,
     .jagged_as = "deci",
-    .default_attention_bias = false,
-    .per_layer_keys = false,
     .whole_heads = true,
     .own_keys = &kKeys,
 };

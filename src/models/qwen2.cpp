@@ -22,7 +22,6 @@ const Architecture qwen2{
     .tensors = kTensors,
     .jagged_as = "deci",
     .default_attention_bias = true,
-    .per_layer_keys = false,
 };
 
 }  // namespace shoehorn::models

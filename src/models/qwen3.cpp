@@ -20,9 +20,6 @@ const Architecture qwen3{
     .hf_architectures = kHfNames,
     .rope = RopeType::kNeox,
     .tensors = kTensors,
-    .jagged_as = nullptr,
-    .default_attention_bias = false,
-    .per_layer_keys = false,
 };
 
 }  // namespace shoehorn::models

@@ -117,7 +117,7 @@ TEST_P(EveryArchitecture, GoesTheWholeWay) {
   ASSERT_FALSE(HasFailure());
   const auto config = models::read_model_config(small);
   ASSERT_TRUE(config.has_value()) << config.error().message;
-  for (const models::LayerShape& layer : config->hparams.layers) EXPECT_LT(layer.n_ff, 96u * 4);
+  for (const models::LayerShape& layer : config->hparams.layers) EXPECT_EQ(layer.n_ff, 64u) << "of 96";
 
   const std::vector<float> exact = logits_of(test::to_gguf(whole, "F32"));
   EXPECT_GT(worst_difference(logits_of(test::to_gguf(small, "F32")), exact), 1e-3 * largest(exact)) << "healing changed something";

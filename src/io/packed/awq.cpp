@@ -26,8 +26,7 @@ class AwqMatrix : public GroupedMatrix {
     for (uint64_t c = 0; c < n_cols(); ++c) out[c] = nibble(parts()[0], c, row);
   }
   void scales(uint64_t row, float* out) const override {
-    const uint64_t size = dtype_info(scales_.dtype).bytes;
-    for (uint64_t g = 0; g < n_groups(); ++g) decode_floats(scales_.dtype, scales_.data.data() + (g * n_rows() + row) * size, 1, out + g);
+    for (uint64_t g = 0; g < n_groups(); ++g) out[g] = float_at(scales_, g * n_rows() + row);
   }
   void zeros(uint64_t row, float* out) const override {
     for (uint64_t g = 0; g < n_groups(); ++g) out[g] = static_cast<float>(nibble(parts()[1], g, row));
@@ -56,7 +55,7 @@ Expected<std::vector<CheckpointTensor>> unpack(const Json& quantization, StoredS
   for (const std::string& module : tensors.modules(".qweight")) {
     SHOEHORN_TRY(StoredTensor qweight, tensors.take(module + ".qweight", {DType::I32, DType::U32}, 2));
     SHOEHORN_TRY(StoredTensor qzeros, tensors.take(module + ".qzeros", {DType::I32, DType::U32}, 2));
-    SHOEHORN_TRY(StoredTensor scales, tensors.take(module + ".scales", {DType::F16, DType::BF16, DType::F32}, 2));
+    SHOEHORN_TRY(StoredTensor scales, tensors.take(module + ".scales", kScaleTypes, 2));
     const uint64_t n_cols = qweight.shape[0], n_rows = qweight.shape[1] * 8;
     const uint64_t size = stated > 0 ? static_cast<uint64_t>(stated) : n_cols, n_groups = size == 0 ? 0 : (n_cols + size - 1) / size;
     const bool fits = n_cols > 0 && n_rows > 0 && scales.shape[0] == n_groups && scales.shape[1] == n_rows && qzeros.shape[0] == n_groups && qzeros.shape[1] * 8 == n_rows;

@@ -64,7 +64,7 @@ class RoundedMatrix : public PackedMatrix {
 Expected<std::vector<CheckpointTensor>> unpack_online(StoredSet& tensors) {
   std::vector<CheckpointTensor> out;
   for (const std::string& module : tensors.modules("_proj.weight")) {
-    SHOEHORN_TRY(StoredTensor weight, tensors.take(module + "_proj.weight", {DType::F32, DType::F16, DType::BF16}, 2));
+    SHOEHORN_TRY(StoredTensor weight, tensors.take(module + "_proj.weight", kScaleTypes, 2));
     const uint64_t n_rows = weight.shape[0], n_cols = weight.shape[1];
     if (n_rows == 0 || n_cols == 0) return fail(ErrorCode::kInvalid, "{} is empty", printable(weight.name));
     const DType dtype = weight.dtype;
@@ -81,12 +81,11 @@ Expected<std::vector<CheckpointTensor>> unpack(const Json& quantization, StoredS
   std::vector<CheckpointTensor> out;
   for (const std::string& module : tensors.modules(".weight_scale")) {
     SHOEHORN_TRY(StoredTensor weight, tensors.take(module + ".weight", {DType::U8}, 2));
-    SHOEHORN_TRY(const StoredTensor stated, tensors.take(module + ".weight_scale", {DType::F32, DType::F16, DType::BF16}, 1));
+    SHOEHORN_TRY(const StoredTensor stated, tensors.take(module + ".weight_scale", kScaleTypes, 1));
     const uint64_t n_rows = weight.shape[0] * 4, n_cols = weight.shape[1];
     if (stated.shape[0] != 1 || n_rows == 0 || n_cols == 0)
       return fail(ErrorCode::kInvalid, "{}: {} scales for a matrix [{}, {}]", printable(module), stated.shape[0], n_rows, n_cols);
-    float scale;
-    decode_floats(stated.dtype, stated.data.data(), 1, &scale);
+    float scale = float_at(stated, 0);
     if (linear_class == "bitlinear") scale = 1 / scale;
     if (!std::isfinite(scale)) return fail(ErrorCode::kInvalid, "{} is no finite scale", printable(stated.name));
     out.push_back(packed_tensor(module, DType::BF16, std::make_shared<TernaryMatrix>(n_rows, n_cols, scale, std::vector<StoredTensor>{std::move(weight)})));

@@ -12,12 +12,6 @@ namespace {
 
 constexpr uint64_t kMaxStateBytes = 1 << 16;
 
-float float_at(const StoredTensor& tensor, uint64_t i) {
-  float value;
-  decode_floats(tensor.dtype, tensor.data.data() + i * dtype_info(tensor.dtype).bytes, 1, &value);
-  return value;
-}
-
 std::vector<float> all_floats(const StoredTensor& tensor) {
   std::vector<float> out(tensor.shape[0]);
   decode_floats(tensor.dtype, tensor.data.data(), out.size(), out.data());
@@ -89,7 +83,7 @@ Expected<CheckpointTensor> four_bits(const std::string& module, const std::strin
   SHOEHORN_TRY(StoredTensor codes, tensors.take(weight, {DType::U8}, 2));
   const bool nested = tensors.contains(weight + ".nested_absmax");
   SHOEHORN_TRY(StoredTensor absmax, nested ? tensors.take(weight + ".absmax", {DType::U8}, 1)
-                                           : tensors.take(weight + ".absmax", {DType::F32, DType::F16, DType::BF16}, 1));
+                                           : tensors.take(weight + ".absmax", kScaleTypes, 1));
   SHOEHORN_TRY(const StoredTensor map, tensors.take(weight + ".quant_map", {DType::F32}, 1));
   const uint64_t n_blocks = (n + state.block - 1) / state.block;
   if (codes.data.size() != (n + 1) / 2 || absmax.shape[0] != n_blocks || map.shape[0] != 16) {
@@ -120,7 +114,7 @@ Expected<std::vector<CheckpointTensor>> unpack(const Json&, StoredSet& tensors) 
   }
   for (const std::string& module : tensors.modules(".SCB")) {
     SHOEHORN_TRY(StoredTensor codes, tensors.take(module + ".weight", {DType::I8}, 2));
-    SHOEHORN_TRY(StoredTensor largest, tensors.take(module + ".SCB", {DType::F32, DType::F16, DType::BF16}, 1));
+    SHOEHORN_TRY(StoredTensor largest, tensors.take(module + ".SCB", kScaleTypes, 1));
     tensors.drop(module + ".weight_format");
     const uint64_t n_rows = codes.shape[0], n_cols = codes.shape[1];
     if (largest.shape[0] != n_rows || n_cols == 0) return fail(ErrorCode::kInvalid, "{} has {} entries for {} rows", printable(largest.name), largest.shape[0], n_rows);

@@ -50,13 +50,8 @@ class ScaledMatrix : public PackedMatrix {
   using PackedMatrix::PackedMatrix;
   void read(uint64_t first, uint64_t n, float* out) const override {
     const StoredTensor &weight = parts()[0], &scales = parts()[1];
-    const auto value_of = [](const StoredTensor& tensor, uint64_t i) {
-      float value;
-      decode_floats(tensor.dtype, tensor.data.data() + i * dtype_info(tensor.dtype).bytes, 1, &value);
-      return value;
-    };
     for (uint64_t r = first; r < first + n; ++r, out += n_cols()) {
-      const float scale = value_of(scales, scales.shape[0] == 1 ? 0 : r);
+      const float scale = float_at(scales, scales.shape[0] == 1 ? 0 : r);
       const float zero = parts().size() < 3 ? 0 : static_cast<float>(static_cast<int8_t>(parts()[2].data[parts()[2].data.size() == 1 ? 0 : r]));
       if (weight.dtype == DType::I8) {
         const auto* codes = reinterpret_cast<const int8_t*>(weight.data.data()) + r * n_cols();
@@ -79,8 +74,6 @@ std::vector<int64_t> widths_of(const Json& quantization) {
   }
   return out;
 }
-
-constexpr std::initializer_list<DType> kScaleTypes = {DType::F16, DType::BF16, DType::F32};
 
 Expected<CheckpointTensor> packed(const std::string& module, const std::vector<int64_t>& widths, StoredSet& tensors) {
   SHOEHORN_TRY(StoredTensor codes, tensors.take(module + ".weight_packed", {DType::I32}, 2));
@@ -109,10 +102,7 @@ Expected<CheckpointTensor> packed(const std::string& module, const std::vector<i
   auto matrix = std::make_shared<PackedIntMatrix>(n_rows, n_cols, static_cast<int>(*width), std::move(parts));
   matrix->set_groups(n_cols / n_groups);
   if (tensors.contains(module + ".weight_g_idx")) {
-    SHOEHORN_TRY(const StoredTensor g_idx, tensors.take(module + ".weight_g_idx", {DType::I32}, 1));
-    if (g_idx.shape[0] != n_cols) return fail(ErrorCode::kInvalid, "{} has {} entries for {} columns", printable(g_idx.name), g_idx.shape[0], n_cols);
-    std::vector<uint32_t> of_column(n_cols);
-    std::memcpy(of_column.data(), g_idx.data.data(), n_cols * 4);
+    SHOEHORN_TRY(std::vector<uint32_t> of_column, take_groups(tensors, module + ".weight_g_idx", n_cols));
     // -1 everywhere: there is no order of its own.
     const bool none = std::all_of(of_column.begin(), of_column.end(), [](uint32_t g) { return g == UINT32_MAX; });
     if (!none) SHOEHORN_RETURN_IF_ERROR(matrix->set_groups(std::move(of_column), n_cols / n_groups, n_groups));

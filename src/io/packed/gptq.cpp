@@ -46,8 +46,7 @@ class GptqMatrix : public GroupedMatrix {
  protected:
   void codes(uint64_t row, uint8_t* out) const override { read_bits(qweight_.data() + row * 4, n_rows(), bits_, n_cols(), out); }
   void scales(uint64_t row, float* out) const override {
-    const uint64_t size = dtype_info(scales_.dtype).bytes;
-    for (uint64_t g = 0; g < n_groups(); ++g) decode_floats(scales_.dtype, scales_.data.data() + (g * n_rows() + row) * size, 1, out + g);
+    for (uint64_t g = 0; g < n_groups(); ++g) out[g] = float_at(scales_, g * n_rows() + row);
   }
   void zeros(uint64_t row, float* out) const override {
     const uint64_t bit = row * static_cast<uint64_t>(bits_);
@@ -80,7 +79,7 @@ Expected<std::vector<CheckpointTensor>> unpack(const Json& quantization, StoredS
   for (const std::string& module : tensors.modules(".qweight")) {
     SHOEHORN_TRY(StoredTensor qweight, tensors.take(module + ".qweight", {DType::I32, DType::U32}, 2));
     SHOEHORN_TRY(StoredTensor qzeros, tensors.take(module + ".qzeros", {DType::I32, DType::U32}, 2));
-    SHOEHORN_TRY(StoredTensor scales, tensors.take(module + ".scales", {DType::F16, DType::BF16, DType::F32}, 2));
+    SHOEHORN_TRY(StoredTensor scales, tensors.take(module + ".scales", kScaleTypes, 2));
     const auto width = static_cast<uint64_t>(bits);
     const uint64_t n_rows = qweight.shape[1], n_cols = qweight.shape[0] / width * 32, n_groups = scales.shape[0];
     const bool fits = qweight.shape[0] % width == 0 && n_cols > 0 && n_rows > 0 && n_rows % 32 == 0 && n_groups > 0 && n_groups <= n_cols &&
@@ -92,10 +91,7 @@ Expected<std::vector<CheckpointTensor>> unpack(const Json& quantization, StoredS
     std::vector<uint32_t> group_of_column;
     std::vector<StoredTensor> parts = {std::move(qweight), std::move(qzeros), std::move(scales)};
     if (tensors.contains(module + ".g_idx")) {
-      SHOEHORN_TRY(StoredTensor g_idx, tensors.take(module + ".g_idx", {DType::I32, DType::U32}, 1));
-      if (g_idx.shape[0] != n_cols) return fail(ErrorCode::kInvalid, "{} has {} entries for {} columns", printable(g_idx.name), g_idx.shape[0], n_cols);
-      group_of_column.resize(n_cols);
-      std::memcpy(group_of_column.data(), g_idx.data.data(), n_cols * 4);
+      SHOEHORN_TRY(group_of_column, take_groups(tensors, module + ".g_idx", n_cols));
     }
     const DType dtype = parts[2].dtype;
     auto matrix = std::make_shared<GptqMatrix>(n_rows, n_cols, static_cast<int>(bits), std::move(parts));

@@ -42,8 +42,8 @@ Expected<std::vector<CheckpointTensor>> unpack(const Json& quantization, StoredS
   std::vector<CheckpointTensor> out;
   for (const std::string& module : tensors.modules(".scales")) {
     SHOEHORN_TRY(StoredTensor weight, tensors.take(module + ".weight", {DType::U32}, 2));
-    SHOEHORN_TRY(StoredTensor scales, tensors.take(module + ".scales", {DType::F16, DType::BF16, DType::F32}, 2));
-    SHOEHORN_TRY(StoredTensor biases, tensors.take(module + ".biases", {DType::F16, DType::BF16, DType::F32}, 2));
+    SHOEHORN_TRY(StoredTensor scales, tensors.take(module + ".scales", kScaleTypes, 2));
+    SHOEHORN_TRY(StoredTensor biases, tensors.take(module + ".biases", kScaleTypes, 2));
     const auto size = static_cast<uint64_t>(group_size);
     const uint64_t n_rows = weight.shape[0], n_cols = scales.shape[1] * size;
     // A layer may have bits of its own in its configuration; its width then says another number.

@@ -141,6 +141,34 @@ constexpr auto kPresets = std::to_array<Preset>({
       "rope_theta": 10000.0, "sliding_window": 2048, "tie_word_embeddings": false, "torch_dtype": "bfloat16",
       "use_cache": true, "vocab_size": 1024})",
      R"({"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0})"},
+    {"tiny-mixtral", TokenizerStyle::kLlama2, 3, 0, R"({
+      "architectures": ["MixtralForCausalLM"], "attention_dropout": 0.0, "bos_token_id": 1, "eos_token_id": 2,
+      "hidden_act": "silu", "hidden_size": 256, "initializer_range": 0.02, "intermediate_size": 512,
+      "max_position_embeddings": 2048, "model_type": "mixtral", "num_attention_heads": 8, "num_experts_per_tok": 2,
+      "num_hidden_layers": 4, "num_key_value_heads": 2, "num_local_experts": 8, "output_router_logits": false,
+      "rms_norm_eps": 1e-05, "rope_theta": 1000000.0, "router_aux_loss_coef": 0.02, "sliding_window": null,
+      "tie_word_embeddings": false, "torch_dtype": "bfloat16", "use_cache": true, "vocab_size": 1024})",
+     R"({"bos_token_id": 1, "eos_token_id": 2})"},
+    {"tiny-qwen2moe", TokenizerStyle::kQwen2, 3, 5, R"({
+      "architectures": ["Qwen2MoeForCausalLM"], "attention_dropout": 0.0, "bos_token_id": 1016, "decoder_sparse_step": 1,
+      "eos_token_id": 1016, "hidden_act": "silu", "hidden_size": 256, "initializer_range": 0.02, "intermediate_size": 1024,
+      "max_position_embeddings": 2048, "max_window_layers": 4, "model_type": "qwen2_moe", "moe_intermediate_size": 256,
+      "norm_topk_prob": false, "num_attention_heads": 8, "num_experts": 6, "num_experts_per_tok": 2, "num_hidden_layers": 4,
+      "num_key_value_heads": 8, "output_router_logits": false, "rms_norm_eps": 1e-06, "rope_theta": 1000000.0,
+      "router_aux_loss_coef": 0.001, "shared_expert_intermediate_size": 512, "sliding_window": 2048,
+      "tie_word_embeddings": false, "torch_dtype": "bfloat16", "use_cache": true, "use_sliding_window": false,
+      "vocab_size": 1024})",
+     R"({"bos_token_id": 1016, "eos_token_id": 1016})"},
+    {"tiny-qwen3moe", TokenizerStyle::kQwen3, 26, 5, R"({
+      "architectures": ["Qwen3MoeForCausalLM"], "attention_bias": false, "attention_dropout": 0.0, "bos_token_id": 993,
+      "decoder_sparse_step": 1, "eos_token_id": 995, "head_dim": 64, "hidden_act": "silu", "hidden_size": 256,
+      "initializer_range": 0.02, "intermediate_size": 1024, "max_position_embeddings": 2048, "max_window_layers": 4,
+      "mlp_only_layers": [], "model_type": "qwen3_moe", "moe_intermediate_size": 256, "norm_topk_prob": true,
+      "num_attention_heads": 8, "num_experts": 8, "num_experts_per_tok": 3, "num_hidden_layers": 4,
+      "num_key_value_heads": 2, "output_router_logits": false, "rms_norm_eps": 1e-06, "rope_scaling": null,
+      "rope_theta": 1000000.0, "router_aux_loss_coef": 0.001, "sliding_window": null, "tie_word_embeddings": false,
+      "torch_dtype": "bfloat16", "use_cache": true, "use_sliding_window": false, "vocab_size": 1024})",
+     R"({"bos_token_id": 993, "eos_token_id": 995})"},
     {"tiny-olmo2", TokenizerStyle::kLlama3, 16, 0, R"({
       "architectures": ["Olmo2ForCausalLM"], "attention_bias": false, "attention_dropout": 0.0, "bos_token_id": 1008,
       "eos_token_id": 1009, "hidden_act": "silu", "hidden_size": 256, "initializer_range": 0.02,
@@ -361,7 +389,9 @@ Expected<std::vector<TensorPlan>> tensor_plan(const Json& config) {
       out.stddev = 0.02f;
     } else if (tensor.shape.size() > 1) {
       const bool into_residual = role == models::Role::kAttnOutput || role == models::Role::kFfnDown;
-      out.stddev = (into_residual ? residual_gain : 1.0f) / std::sqrt(static_cast<float>(tensor.shape[0]));
+      // Trained routers tell experts apart: near-ties, which a last bit decides, are rare.
+      const float gain = into_residual ? residual_gain : role == models::Role::kFfnRouter ? 4.0f : 1.0f;
+      out.stddev = gain / std::sqrt(static_cast<float>(tensor.shape[0]));
     }
     return out;
   };

@@ -34,6 +34,7 @@ Status hand_over_to_workshop();
 /// Options that all commands share, filled in before the work runs.
 struct CommonOptions {
   bool quiet = false;
+  std::string i2s_layout;  ///< see io/i2s.h; the same commands have the option
   std::string seal_key;  ///< where the key of sealed models is; commands that read models have the option
 };
 CommonOptions& common();

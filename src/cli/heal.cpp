@@ -14,7 +14,7 @@ namespace {
 struct Options {
   compress::HealOptions heal;
   std::string targets = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj", full;
-  std::string merge, gguf;
+  std::string merge, gguf, qat;
   bool estimate = false, json = false;
 };
 
@@ -38,6 +38,19 @@ Status merge(const Options& o) {
   return {};
 }
 
+/// Everything is trained whole, by default towards what the model itself predicts before it is rounded.
+Status prepare_qat(Options& o) {
+  compress::HealOptions& h = o.heal;
+  const quant::Format* format = quant::find_format(o.qat == "ternary" ? "TQ2_0" : o.qat);
+  if (format == nullptr) return fail(ErrorCode::kInvalid, "--qat {}: expected ternary or a quantized type such as Q2_K", o.qat);
+  h.qat = format->type;
+  h.lora.full = compress::all_projections();
+  o.targets.clear();
+  if (h.teacher.empty()) h.teacher = h.model;
+  if (h.result_dtype.empty()) h.result_dtype = "f32";
+  return {};
+}
+
 Status run(Options& o) {
   compress::HealOptions& h = o.heal;
   if (!o.merge.empty()) return merge(o);
@@ -47,6 +60,7 @@ Status run(Options& o) {
     SHOEHORN_TRY(h.lora.full, compress::parse_projections(CLI::detail::split(o.full, ',')));
     if (o.targets == Options().targets) o.targets.clear();
   }
+  if (!o.qat.empty()) SHOEHORN_RETURN_IF_ERROR(prepare_qat(o));
   if (!o.targets.empty()) {
     SHOEHORN_TRY(h.lora.targets, compress::parse_projections(CLI::detail::split(o.targets, ',')));
   }
@@ -79,6 +93,7 @@ Status run(Options& o) {
     text += fmt::format("\nvalidation {:.4f} -> {:.4f} (step {}); writing it as it is stored costs a KL of {:.2e}", report.validation_before,
                         report.validation_after, report.best_step, report.rounding_kl);
   }
+  if (!report.gguf.empty()) text += fmt::format("\n{}/{}", h.out, report.gguf);
   if (report.steps < report.steps_planned) {
     text += fmt::format("\nall {} steps would take {}", report.steps_planned,
                         format_hours(report.seconds_per_step * static_cast<double>(report.steps_planned)));
@@ -102,6 +117,9 @@ std::function<Status()> define_heal(CLI::App& app) {
   app.add_option("--dropout", h.lora.dropout, "Dropout before the adapters")->capture_default_str();
   app.add_option("--targets", o->targets, "Projections that get one")->capture_default_str();
   app.add_option("--full", o->full, "Projections whose whole weights are trained instead, as down_proj; others get none unless --targets names them");
+  app.add_option("--qat", o->qat,
+                 "Quantization-aware: train all projections whole, as this type will hold them (ternary: TQ2_0; or Q2_K, Q4_0, ...), and write that GGUF too");
+  app.add_option("--qat-warmup", h.qat_warmup, "Steps over which the rounding sets in")->check(CLI::Range(0, 1 << 30))->capture_default_str();
   app.add_option("--merge", o->merge, "Train nothing: merge this PEFT adapter directory");
   app.add_option("--gguf", o->gguf, "With --merge: write the adapter as a GGUF for llama.cpp's --lora");
   app.add_option("--epochs", h.epochs, "Passes over the examples")->check(CLI::Range(1, 1000))->capture_default_str();
@@ -123,6 +141,7 @@ std::function<Status()> define_heal(CLI::App& app) {
   app.footer("Examples:\n"
              "  shoehorn heal pruned -o healed --data alpaca_data_cleaned.json --teacher Llama-3.1-8B\n"
              "  shoehorn heal pruned -o healed --data books.txt --rank 16 --max-steps 500 --batch 16\n"
+             "  shoehorn heal Llama-3.2-1B -o ternary --data books.txt --qat ternary --lr 0.001\n"
              "  shoehorn heal Llama-3.2-1B --merge my-adapter -o merged --gguf my-adapter.gguf\n"
              "An interrupted run goes on with --resume, to the same weights.");
   return [o] { return run(*o); };

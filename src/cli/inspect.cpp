@@ -37,6 +37,12 @@ std::string per_layer_summary(const models::Hparams& h, uint32_t models::LayerSh
   return out;
 }
 
+std::string experts_summary(const models::Hparams& h) {
+  if (h.n_expert == 0) return "";
+  const std::string shared = h.n_ff_shared > 0 ? fmt::format(" and a shared one of {}", h.n_ff_shared) : "";
+  return fmt::format(" of each of {} experts{}, {} of them for a token", h.n_expert, shared, h.n_expert_used);
+}
+
 Json to_json(const models::Hparams& h) {
   Json per_layer = {{"n_ff", Json::array()}, {"n_head", Json::array()}, {"n_head_kv", Json::array()}};
   for (const models::LayerShape& layer : h.layers) {
@@ -44,10 +50,13 @@ Json to_json(const models::Hparams& h) {
     per_layer["n_head"].push_back(layer.n_head);
     per_layer["n_head_kv"].push_back(layer.n_head_kv);
   }
-  return {{"n_layer", h.n_layer},         {"n_embd", h.n_embd},         {"n_vocab", h.n_vocab},
-          {"head_dim", h.head_dim},       {"n_ctx_train", h.n_ctx_train}, {"rope_theta", h.rope_theta},
-          {"rms_eps", h.norm_eps},         {"tied_embeddings", h.tied_embeddings}, {"jagged", !h.uniform()},
-          {"per_layer", std::move(per_layer)}};
+  Json out = {{"n_layer", h.n_layer},         {"n_embd", h.n_embd},         {"n_vocab", h.n_vocab},
+              {"head_dim", h.head_dim},       {"n_ctx_train", h.n_ctx_train}, {"rope_theta", h.rope_theta},
+              {"rms_eps", h.norm_eps},         {"tied_embeddings", h.tied_embeddings}, {"jagged", !h.uniform()},
+              {"per_layer", std::move(per_layer)}};
+  if (h.n_expert > 0) out["n_expert"] = h.n_expert, out["n_expert_used"] = h.n_expert_used;
+  if (h.n_ff_shared > 0) out["n_ff_shared"] = h.n_ff_shared;
+  return out;
 }
 
 Status inspect(const Options& o) {
@@ -109,7 +118,7 @@ Status inspect(const Options& o) {
       {"size", fmt::format("{} ({} bytes, {:.3f} bits per weight)", format_bytes(all.bytes), all.bytes, bits)},
       {"layers", fmt::format("{}", h.n_layer)},
       {"embedding", fmt::format("{}", h.n_embd)},
-      {"MLP width", per_layer_summary(h, &models::LayerShape::n_ff)},
+      {"MLP width", per_layer_summary(h, &models::LayerShape::n_ff) + experts_summary(h)},
       {"heads", per_layer_summary(h, &models::LayerShape::n_head) + " of " + std::to_string(h.head_dim)},
       {"KV heads", per_layer_summary(h, &models::LayerShape::n_head_kv)},
       {"context", fmt::format("{} (rope theta {})", h.n_ctx_train, h.rope_theta)},

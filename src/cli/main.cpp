@@ -110,7 +110,7 @@ int run(int argc, char** argv) {
   for (const auto& [sub, execute] : work) {
     if (!sub->parsed()) continue;
     Status status = fetch_models();
-    if (status) status = find_seal_key(*sub);
+    if (status) status = apply_model_options(*sub);
     if (status) status = execute();
     return status ? kExitOk : report(sub->get_name(), status.error());
   }

@@ -5,12 +5,14 @@
 #include "base/environment.h"
 #include "cli/command.h"
 #include "hub/cache.h"
+#include "io/i2s.h"
 #include "seal/key.h"
 
 namespace shoehorn::cli {
 namespace {
 
 constexpr const char* kSealKey = "--seal-key";
+constexpr const char* kI2sLayout = "--i2s-layout";
 
 struct ModelOption {
   std::string* model;
@@ -31,6 +33,8 @@ CLI::Option* add_model_option(CLI::App& app, const std::string& names, std::stri
   if (app.get_option_no_throw(kSealKey) == nullptr) {
     app.add_option(kSealKey, common().seal_key,
                    "What sealed models are opened with: a key file, keyring:NAME, or prompt (default: what SHOEHORN_SEAL_KEY says)");
+    app.add_option(kI2sLayout, common().i2s_layout, "Files of bitnet.cpp with I2_S tensors: the machine that wrote them, x86 or arm")
+        ->check(CLI::IsMember({"x86", "arm"}));
   }
   return app.add_option(names, model, help + ", or hf:OWNER/NAME[@REVISION][:FILE]");
 }
@@ -46,8 +50,9 @@ Status fetch_models() {
   return {};
 }
 
-Status find_seal_key(const CLI::App& command) {
+Status apply_model_options(const CLI::App& command) {
   if (command.get_option_no_throw(kSealKey) == nullptr) return {};
+  if (const std::string& layout = common().i2s_layout; !layout.empty()) io::set_i2s_layout(layout == "x86" ? io::I2sLayout::kX86 : io::I2sLayout::kArm);
   const std::string source = !common().seal_key.empty() ? common().seal_key : environment("SHOEHORN_SEAL_KEY");
   if (source.empty()) return {};
   SHOEHORN_TRY(auto key, seal::read_key(source));

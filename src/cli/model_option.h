@@ -18,7 +18,7 @@ CLI::Option* add_model_option(CLI::App& app, const std::string& names, std::stri
 Status fetch_models();
 
 /// Reads the key of sealed models, where the command reads models and a key was named: before the work, which may give up the right to.
-Status find_seal_key(const CLI::App& command);
+Status apply_model_options(const CLI::App& command);
 
 /// Brings a model of the hub here, as the environment says (HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE,
 /// HF_HUB_OFFLINE).

@@ -41,20 +41,19 @@ BlockLoader::BlockLoader(convert::OpenedCheckpoint checkpoint, Compute compute, 
   kept_.resize(hparams().n_layer);
   for (const auto& [spec, tensor] : checkpoint_.tensors) {
     StoredSet& set = spec.layer < 0 ? global_ : layers_[static_cast<size_t>(spec.layer)];
-    set[static_cast<size_t>(spec.rule->role)] = &tensor;
+    set[spec.id()] = &tensor;
   }
 }
 
 TensorSet BlockLoader::load(const StoredSet& stored) const {
   TensorSet out;
-  for (size_t i = 0; i < stored.size(); ++i) {
-    if (stored[i] == nullptr) continue;
-    const Role role = static_cast<Role>(i);
-    const at::Tensor values = copy_out(*stored[i]);
-    const bool interleaved = checkpoint_.interleaved && is_interleaved(role);
-    out[role] = (interleaved ? deinterleaved(values, hparams()) : values).to(options(role));
-    if (models::is_gain(role) && checkpoint_.gain_offset != 0) out[role] += static_cast<double>(checkpoint_.gain_offset);
-  }
+  stored.for_each([&](models::WeightId id, const io::CheckpointTensor* tensor) {
+    if (tensor == nullptr) return;
+    const at::Tensor values = copy_out(*tensor);
+    const bool interleaved = checkpoint_.interleaved && is_interleaved(id.role);
+    out[id] = (interleaved ? deinterleaved(values, hparams()) : values).to(options(id.role));
+    if (models::is_gain(id.role) && checkpoint_.gain_offset != 0) out[id] += static_cast<double>(checkpoint_.gain_offset);
+  });
   return out;
 }
 
@@ -71,15 +70,15 @@ at::TensorOptions BlockLoader::options(Role role) const { return models::is_of_n
 TensorSet BlockLoader::head() {
   if (kept_head_) return *kept_head_;
   StoredSet wanted = global_;
-  const bool own_output = global_[static_cast<size_t>(Role::kOutput)] != nullptr;
-  if (own_output) wanted[static_cast<size_t>(Role::kTokenEmbd)] = nullptr;
+  const bool own_output = global_[Role::kOutput] != nullptr;
+  if (own_output) wanted[Role::kTokenEmbd] = nullptr;
   TensorSet out = load(wanted);
   if (resident_) kept_head_ = out;
   return out;
 }
 
 at::Tensor BlockLoader::embed(const at::Tensor& ids) const {
-  const io::CheckpointTensor& table = *global_[static_cast<size_t>(Role::kTokenEmbd)];
+  const io::CheckpointTensor& table = *global_[Role::kTokenEmbd];
   const auto n_embd = static_cast<int64_t>(table.shape[1]);
   const at::Tensor flat = ids.to(at::kCPU).contiguous().view({-1});
   at::Tensor out = at::empty({flat.size(0), n_embd}, at::kFloat);
@@ -96,17 +95,25 @@ at::Tensor BlockLoader::embed(const at::Tensor& ids) const {
 
 void BlockLoader::expect(size_t layer) const {
   if (layer >= layers_.size() || kept_[layer]) return;
-  for (const io::CheckpointTensor* tensor : layers_[layer]) {
+  layers_[layer].for_each([](models::WeightId, const io::CheckpointTensor* tensor) {
     if (tensor != nullptr) tensor->expect();
-  }
+  });
 }
 
-const io::CheckpointTensor* BlockLoader::find(int layer, Role role) const {
-  return (layer < 0 ? global_ : layers_[static_cast<size_t>(layer)])[static_cast<size_t>(role)];
+const io::CheckpointTensor* BlockLoader::find(int layer, models::WeightId id) const {
+  return (layer < 0 ? global_ : layers_[static_cast<size_t>(layer)])[id];
 }
 
-at::Tensor BlockLoader::stored(int layer, Role role) const {
-  const io::CheckpointTensor* tensor = find(layer, role);
+std::vector<models::WeightId> BlockLoader::weights_of(size_t layer) const {
+  std::vector<models::WeightId> ids;
+  layers_[layer].for_each([&](models::WeightId id, const io::CheckpointTensor* tensor) {
+    if (tensor != nullptr) ids.push_back(id);
+  });
+  return ids;
+}
+
+at::Tensor BlockLoader::stored(int layer, models::WeightId id) const {
+  const io::CheckpointTensor* tensor = find(layer, id);
   return tensor == nullptr ? at::Tensor() : copy_out(*tensor);
 }
 
@@ -116,7 +123,7 @@ at::Tensor BlockLoader::gain(int layer, Role norm) const {
 
 uint64_t BlockLoader::bytes(const StoredSet& stored) const {
   uint64_t n = 0;
-  for (const io::CheckpointTensor* tensor : stored) n += tensor == nullptr ? 0 : tensor->n_elements();
+  stored.for_each([&](models::WeightId, const io::CheckpointTensor* tensor) { n += tensor == nullptr ? 0 : tensor->n_elements(); });
   return n * c10::elementSize(compute_.dtype);
 }
 
@@ -127,8 +134,8 @@ uint64_t BlockLoader::largest_block_bytes() const {
 }
 
 uint64_t BlockLoader::head_bytes() const {
-  const auto* output = global_[static_cast<size_t>(Role::kOutput)];
-  if (output == nullptr) output = global_[static_cast<size_t>(Role::kTokenEmbd)];
+  const auto* output = global_[Role::kOutput];
+  if (output == nullptr) output = global_[Role::kTokenEmbd];
   return output->n_elements() * c10::elementSize(compute_.dtype);
 }
 

@@ -26,10 +26,13 @@ class BlockLoader {
   void expect(size_t layer) const;
 
   /// A stored tensor as it is, copied; undefined when the model has none.
-  at::Tensor stored(int layer, models::Role role) const;
-  const io::CheckpointTensor* find(int layer, models::Role role) const;
+  at::Tensor stored(int layer, models::WeightId id) const;
+  const io::CheckpointTensor* find(int layer, models::WeightId id) const;
   /// The gain of a norm, in double precision; checkpoints may store it less an offset.
   at::Tensor gain(int layer, models::Role norm) const;
+
+  /// Those that are stored.
+  std::vector<models::WeightId> weights_of(size_t layer) const;
 
   /// What a tensor of this role is computed with: gains in wide precision, the rest in the compute dtype.
   at::TensorOptions options(models::Role role) const;
@@ -44,14 +47,14 @@ class BlockLoader {
   uint64_t total_bytes() const;
 
  private:
-  using StoredSet = std::array<const io::CheckpointTensor*, models::kRoleCount>;
+  using StoredSet = models::PerWeight<const io::CheckpointTensor*>;
   TensorSet load(const StoredSet& stored) const;
   uint64_t bytes(const StoredSet& stored) const;
 
   convert::OpenedCheckpoint checkpoint_;
   Compute compute_;
   bool resident_;
-  StoredSet global_{};
+  StoredSet global_;
   std::vector<StoredSet> layers_;
   std::vector<std::optional<TensorSet>> kept_;
   std::optional<TensorSet> kept_head_;

@@ -66,7 +66,10 @@ Status BlockStream::backward(const TensorSet& weights, Boundary& inputs, Boundar
     if (want_input) wanted.push_back(x.requires_grad_(true));
     at::AutoGradMode with_gradient(true);
     const at::Tensor y = function(weights, x, m);
-    std::vector<at::Tensor> found = torch::autograd::grad({y}, wanted, {gradient});
+    std::vector<at::Tensor> found = torch::autograd::grad({y}, wanted, {gradient}, c10::nullopt, false, true);
+    for (size_t i = 0; i < found.size(); ++i) {
+      if (!found[i].defined()) found[i] = at::zeros_like(wanted[i]);  // of an expert that no token went to
+    }
     if (want_input) {
       SHOEHORN_TRY(gradients[m], store_.put(found.back()));
       found.pop_back();

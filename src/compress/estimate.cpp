@@ -38,7 +38,8 @@ double block_multiply_adds(const BlockLoader& loader, int64_t seq_len) {
     n += static_cast<double>(seq_len) * layer.n_head * (2.0 * loader.hparams().head_dim + kPassOverScore);
   }
   for (const models::TensorSpec& spec : models::tensor_specs(loader.architecture(), loader.hparams())) {
-    if (spec.layer >= 0 && spec.shape.size() == 2) n += static_cast<double>(spec.shape[0]) * static_cast<double>(spec.shape[1]);
+    if (spec.layer < 0 || spec.shape.size() != 2) continue;
+    n += static_cast<double>(spec.shape[0]) * static_cast<double>(spec.shape[1]) * models::share_of_tokens(*spec.rule, loader.hparams());
   }
   return n;
 }

@@ -59,19 +59,19 @@ io::DType result_dtype(const ChangedModel& model, io::DType stored) {
 }
 
 /// What a tensor of the output is made of: the output matrix of tied embeddings is the embedding.
-models::Role origin(const BlockLoader& source, models::Role role) {
-  return role == models::Role::kOutput && source.hparams().tied_embeddings ? models::Role::kTokenEmbd : role;
+models::WeightId origin(const BlockLoader& source, models::WeightId id) {
+  return id.role == models::Role::kOutput && source.hparams().tied_embeddings ? models::Role::kTokenEmbd : id;
 }
 
 /// Of a layer.
 at::Tensor output_part(const BlockLoader& source, const ChangedModel& model, int source_layer, const models::TensorSpec& part) {
-  const models::Role role = part.rule->role;
+  const models::WeightId id = part.id();
   const ChangedLayer& layer = model.layers[static_cast<size_t>(source_layer)];
-  if (layer.replaced[role].defined()) return layer.replaced[role];
-  const at::Tensor stored = source.stored(source_layer, role);
+  if (layer.replaced[id].defined()) return layer.replaced[id];
+  const at::Tensor stored = source.stored(source_layer, id);
   if (!stored.defined()) return at::zeros({static_cast<int64_t>(part.shape[0])});
-  const at::Tensor kept = cut(stored, *part.rule, layer);
-  return model.replace ? model.replace(source_layer, role, kept) : kept;
+  const at::Tensor kept = cut(stored, *part.rule, part.expert, layer);
+  return model.replace ? model.replace(source_layer, id, kept) : kept;
 }
 
 at::Tensor output_tensor(const BlockLoader& source, const ChangedModel& model, const Planned& planned) {
@@ -99,21 +99,26 @@ Status visit_global(const BlockLoader& source, const ChangedModel& model, const 
 
 }  // namespace
 
-const at::Tensor& ChangedLayer::kept(Dim dim) const {
+const at::Tensor& ChangedLayer::kept(Dim dim, int expert) const {
   static const at::Tensor all;
   switch (dim) {
-    case Dim::kFf: return kept_ff;
+    case Dim::kFf: {
+      const auto found = kept_ff.find(expert);
+      return found == kept_ff.end() ? all : found->second;
+    }
     case Dim::kQ: return kept_q;
     case Dim::kKv: return kept_kv;
     default: return all;
   }
 }
 
-at::Tensor cut(const at::Tensor& tensor, const models::TensorRule& rule, const ChangedLayer& layer) {
+at::Tensor cut(const at::Tensor& tensor, const models::TensorRule& rule, int expert, const ChangedLayer& layer) {
   at::Tensor out = tensor;
   const bool matrix = rule.rows != Dim::kNone;
-  if (matrix && layer.kept(rule.rows).defined()) out = out.index_select(0, layer.kept(rule.rows).to(out.device()));
-  if (layer.kept(rule.cols).defined()) out = out.index_select(matrix ? 1 : 0, layer.kept(rule.cols).to(out.device()));
+  const at::Tensor& rows = layer.kept(rule.rows, expert);
+  const at::Tensor& cols = layer.kept(rule.cols, expert);
+  if (matrix && rows.defined()) out = out.index_select(0, rows.to(out.device()));
+  if (cols.defined()) out = out.index_select(matrix ? 1 : 0, cols.to(out.device()));
   return out;
 }
 
@@ -182,7 +187,7 @@ Status write_model_directory(const BlockLoader& source, const ChangedModel& mode
   for (const models::FileTensor& tensor : models::hf_tensors(specs)) {
     const models::TensorSpec& first = tensor.parts.front();
     const int from = first.layer < 0 ? -1 : source_layers[static_cast<size_t>(first.layer)];
-    const io::CheckpointTensor* stored = source.find(from, origin(source, first.rule->role));
+    const io::CheckpointTensor* stored = source.find(from, origin(source, first.id()));
     // A new bias is stored as the weights beside it are; dtypes that cannot be written come out as F32.
     if (stored != nullptr) beside = io_dtype(torch_dtype(stored->dtype));
     const io::DType dtype = result_dtype(model, beside);

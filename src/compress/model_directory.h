@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -15,14 +16,16 @@ struct ChangedLayer {
   bool dropped = false;             ///< the whole layer is gone
   models::LayerShape shape;         ///< what it has now
   // Rows and columns that stay, in order, by symbolic dimension; undefined: all.
-  at::Tensor kept_ff, kept_q, kept_kv;
+  at::Tensor kept_q, kept_kv;
+  std::map<int, at::Tensor> kept_ff;  ///< by expert: each keeps its own
   TensorSet replaced;               ///< in place of the stored tensors, in the new shape
 
-  const at::Tensor& kept(models::Dim dim) const;
+  /// Of an expert's tensors, or with -1 of others.
+  const at::Tensor& kept(models::Dim dim, int expert) const;
 };
 
 /// A stored tensor cut to the rows and columns that its layer keeps.
-at::Tensor cut(const at::Tensor& tensor, const models::TensorRule& rule, const ChangedLayer& layer);
+at::Tensor cut(const at::Tensor& tensor, const models::TensorRule& rule, int expert, const ChangedLayer& layer);
 
 struct ChangedModel {
   std::vector<ChangedLayer> layers;   ///< [n_layer of the source]
@@ -32,7 +35,7 @@ struct ChangedModel {
   bool untied = false;                ///< the output has an output matrix of its own: of the embedding, when the source has none
   /// Called for every tensor that nothing replaces, when set: what is written in its place, in the same shape. Layer -1: of none, a matrix in
   /// pieces of its rows.
-  std::function<at::Tensor(int source_layer, models::Role role, const at::Tensor& stored)> replace;
+  std::function<at::Tensor(int source_layer, models::WeightId id, const at::Tensor& stored)> replace;
   std::string result_dtype;           ///< of matrices: "bf16", "f16", "f32", or "" as they were stored
 
   /// Dimensions of the output.

@@ -38,21 +38,21 @@ Role bias_of(Role weight) {
   }
 }
 
-at::Tensor project(const TensorSet& weights, Role weight, const at::Tensor& x) {
-  return at::linear(x, weights[weight], weights[bias_of(weight)]);
+at::Tensor project(const TensorSet& weights, models::WeightId weight, const at::Tensor& x) {
+  return at::linear(x, weights[weight], weights[{bias_of(weight.role), weight.expert}]);
 }
 
 TorchModel::TorchModel(const models::Hparams& hparams, Compute compute, std::vector<float> rope_divisors)
     : hparams_(hparams), compute_(compute), rope_divisors_(std::move(rope_divisors)) {}
 
 at::Tensor TorchModel::block(const TensorSet& weights, const at::Tensor& x) const {
-  return block(weights, x, [&](Role role, const at::Tensor& input) { return project(weights, role, input); });
+  return block(weights, x, [&](models::WeightId weight, const at::Tensor& input) { return project(weights, weight, input); });
 }
 
 at::Tensor TorchModel::block(const TensorSet& weights, const at::Tensor& x, const Projection& projection) const {
   at::Tensor out = x;
   if (weights[Role::kAttnQ].defined()) out = out + attention(weights, out, projection);
-  if (weights[Role::kFfnDown].defined()) out = out + mlp(weights, hparams_.parallel_residual ? x : out, projection);
+  if (weights[Role::kFfnDown].defined() || weights[Role::kFfnRouter].defined()) out = out + mlp(weights, hparams_.parallel_residual ? x : out, projection);
   return out;
 }
 
@@ -134,16 +134,43 @@ at::Tensor TorchModel::attention(const TensorSet& weights, const at::Tensor& x, 
 
 at::Tensor TorchModel::mlp(const TensorSet& weights, const at::Tensor& x, const Projection& projection) const {
   const at::Tensor normed = before(x, weights, Role::kFfnNorm);
+  const bool routed = weights[Role::kFfnRouter].defined();
+  return behind(routed ? experts(weights, normed, projection) : one_mlp(weights, normed, -1, projection), weights[Role::kFfnPostNorm]);
+}
+
+at::Tensor TorchModel::one_mlp(const TensorSet& weights, const at::Tensor& normed, int expert, const Projection& projection) const {
   at::Tensor gated;
-  if (weights[Role::kFfnGate].defined()) {
-    const at::Tensor gate = projection(Role::kFfnGate, normed), up = projection(Role::kFfnUp, normed);
+  if (weights[{Role::kFfnGate, expert}].defined()) {
+    const at::Tensor gate = projection({Role::kFfnGate, expert}, normed), up = projection({Role::kFfnUp, expert}, normed);
     gated = activate(hparams_.activation, gate) * up;
   } else {
-    gated = activate(hparams_.activation, projection(Role::kFfnUp, normed));
+    gated = activate(hparams_.activation, projection({Role::kFfnUp, expert}, normed));
   }
   if (weights[Role::kFfnSubNorm].defined()) gated = rms_norm(gated, weights[Role::kFfnSubNorm]);
-  if (hparams_.ffn_hadamard) gated = transform(gated.size(-1))(gated);
-  return behind(projection(Role::kFfnDown, gated), weights[Role::kFfnPostNorm]);
+  if (hparams_.transforms(expert)) gated = transform(gated.size(-1))(gated);
+  return projection({Role::kFfnDown, expert}, gated);
+}
+
+at::Tensor TorchModel::experts(const TensorSet& weights, const at::Tensor& normed, const Projection& projection) const {
+  const at::Tensor rows = normed.reshape({-1, normed.size(-1)});
+  const at::Tensor shares = at::softmax(projection(Role::kFfnRouter, rows).to(compute_.wide()), -1);
+  auto [share, expert_of] = shares.topk(hparams_.n_expert_used, -1);
+  if (hparams_.renormalize_experts) share = share / share.sum(-1, true);
+  at::Tensor out = at::zeros(rows.sizes(), compute_.wide_options());
+  if (weights[Role::kFfnDown].defined()) {
+    // The one that works on every token.
+    const at::Tensor scores = at::mv(rows, weights[Role::kFfnSharedShare].to(rows.scalar_type())).to(compute_.wide());
+    out = out + one_mlp(weights, rows, -1, projection).to(compute_.wide()) * at::sigmoid(scores).unsqueeze(1);
+  }
+  for (int expert = 0; expert < static_cast<int>(weights.n_experts()); ++expert) {
+    if (!weights[{Role::kFfnDown, expert}].defined()) continue;
+    const at::Tensor places = expert_of.eq(expert).nonzero();  // [n, 2] token, which of its experts
+    if (places.size(0) == 0) continue;
+    const at::Tensor token = places.select(1, 0);
+    const at::Tensor y = one_mlp(weights, rows.index_select(0, token), expert, projection).to(compute_.wide());
+    out = out.index_add(0, token, y * share.index({token, places.select(1, 1)}).unsqueeze(1));
+  }
+  return out.view(normed.sizes());
 }
 
 const HadamardRows& TorchModel::transform(int64_t n) const {

@@ -2,35 +2,28 @@
 // Face's layout: NEOX rope, unpermuted q and k.
 #pragma once
 
-#include <array>
 #include <functional>
 #include <map>
 
 #include "compress/hadamard_rows.h"
-#include "models/model.h"
+#include "models/per_weight.h"
 
 namespace shoehorn::compress {
 
-/// The weights of one block, or the global ones, by role; undefined where the model has none.
-class TensorSet {
- public:
+/// The weights of one block, or the global ones; undefined where the model has none.
+struct TensorSet : models::PerWeight<at::Tensor> {
   models::AttentionKind attention;  ///< of a block
-  const at::Tensor& operator[](models::Role role) const { return tensors_[static_cast<size_t>(role)]; }
-  at::Tensor& operator[](models::Role role) { return tensors_[static_cast<size_t>(role)]; }
-
- private:
-  std::array<at::Tensor, models::kRoleCount> tensors_;
 };
 
 /// The bias that belongs to a projection, or to a norm's gain.
 models::Role bias_of(models::Role weight);
 
-/// One projection of a block, x [..., n_in] -> [..., n_out]. What watches activations or adds to them (LoRA) stands in
-/// for it.
-using Projection = std::function<at::Tensor(models::Role weight, const at::Tensor& x)>;
+/// One projection of a block, x [..., n_in] -> [..., n_out]; an expert's x [n_tokens, n_in] is of the tokens that go to it. What watches
+/// activations or adds to them (LoRA) stands in for it.
+using Projection = std::function<at::Tensor(models::WeightId weight, const at::Tensor& x)>;
 
 /// W x + b.
-at::Tensor project(const TensorSet& weights, models::Role weight, const at::Tensor& x);
+at::Tensor project(const TensorSet& weights, models::WeightId weight, const at::Tensor& x);
 
 class TorchModel {
  public:
@@ -61,6 +54,10 @@ class TorchModel {
   static at::Tensor softcapped(const at::Tensor& x, float cap);
   at::Tensor attention(const TensorSet& weights, const at::Tensor& x, const Projection& projection) const;
   at::Tensor mlp(const TensorSet& weights, const at::Tensor& x, const Projection& projection) const;
+  /// What one MLP, an expert's or the only one, makes of the normed x.
+  at::Tensor one_mlp(const TensorSet& weights, const at::Tensor& normed, int expert, const Projection& projection) const;
+  /// What all experts make of it together.
+  at::Tensor experts(const TensorSet& weights, const at::Tensor& normed, const Projection& projection) const;
   /// Heads [n, n_heads, n_tokens, head_dim] rotated.
   at::Tensor rotate(const at::Tensor& heads, bool windowed) const;
   const std::pair<at::Tensor, at::Tensor>& rotations(int64_t n_tokens, bool windowed) const;

@@ -17,11 +17,16 @@ namespace {
 constexpr float kMaxF16 = 65504;
 
 bool is_vector(const SourceTensor& tensor) { return tensor.shape.size() == 1; }
+uint64_t n_experts(const SourceTensor& tensor) { return tensor.shape.size() > 2 ? tensor.shape[2] : 1; }
 
-Status refuse_quantized_source(const ModelSource& source, const OutputOptions& options) {
+/// A quantized tensor that keeps its type is copied.
+bool is_copied(const SourceTensor& tensor, quant::Type to) { return tensor.type == to && quant::format(to).quantized && !tensor.data.empty(); }
+
+Status refuse_quantized_source(const ModelSource& source, const std::vector<quant::Type>& types, const OutputOptions& options) {
   if (options.allow_requantize) return {};
-  for (const SourceTensor& tensor : source.tensors()) {
-    if (tensor.type && quant::format(*tensor.type).quantized) {
+  for (size_t i = 0; i < types.size(); ++i) {
+    const SourceTensor& tensor = source.tensors()[i];
+    if (tensor.type && quant::format(*tensor.type).quantized && !is_copied(tensor, types[i])) {
       return fail(ErrorCode::kInvalid,
                   "{}: tensor {} is already quantized ({}); start from the F16 file or the checkpoint, or pass "
                   "--allow-requantize",
@@ -65,7 +70,7 @@ Status apply_overrides(const ModelSource& source, const std::vector<TypeOverride
   return {};
 }
 
-/// The importance of each tensor's columns, empty where there is none or its type needs none.
+/// The importance of each tensor's columns, of experts of each one's, empty where there is none or its type needs none.
 using Importance = std::vector<std::vector<float>>;
 
 Expected<Importance> importance_of(const ModelSource& source, const std::vector<quant::Type>& types, const OutputOptions& options,
@@ -83,9 +88,9 @@ Expected<Importance> importance_of(const ModelSource& source, const std::vector<
       if (wants_one) missing += (missing.empty() ? "" : ", ") + tensor.name;
       continue;
     }
-    if (entry->second.in_sum2.size() != tensor.n_cols()) {
+    if (entry->second.n_mat() != n_experts(tensor) || entry->second.in_sum2.size() != tensor.n_cols() * n_experts(tensor)) {
       return fail(ErrorCode::kInvalid, "{}: tensor {} has {} columns, its entry in {} has {}: that is another model's", source.path(),
-                  tensor.name, tensor.n_cols(), options.imatrix_path, entry->second.in_sum2.size());
+                  tensor.name, tensor.n_cols() * n_experts(tensor), options.imatrix_path, entry->second.in_sum2.size());
     }
     any = true;
     if (quant::format(types[i]).quantized) importance[i] = entry->second.importance();
@@ -125,10 +130,10 @@ Status declare(const ModelSource& source, const std::vector<quant::Type>& types,
   return {};
 }
 
-/// Encodes rows [first, first + count) of a tensor into out; importance: [n_cols] or nullptr.
-Status encode_rows(const SourceTensor& tensor, uint64_t first, uint64_t count, const quant::Format& to, const float* importance,
+/// Encodes rows [first, first + count) of a tensor into out; importance: [experts, n_cols] or nothing.
+Status encode_rows(const SourceTensor& tensor, uint64_t first, uint64_t count, const quant::Format& to, const std::vector<float>& importance,
                    ThreadPool& pool, std::byte* out) {
-  const uint64_t row_bytes = quant::row_bytes(to, tensor.n_cols());
+  const uint64_t row_bytes = quant::row_bytes(to, tensor.n_cols()), rows_each = tensor.n_rows() / n_experts(tensor);
   std::atomic<bool> overflows{false};
   SHOEHORN_RETURN_IF_ERROR(visit_rows(tensor, first, count, pool, [&](uint64_t row, const float* values) {
     if (to.type == quant::Type::F16) {
@@ -136,7 +141,8 @@ Status encode_rows(const SourceTensor& tensor, uint64_t first, uint64_t count, c
       for (uint64_t i = 0; i < tensor.n_cols(); ++i) largest = std::max(largest, std::abs(values[i]));
       if (largest > kMaxF16) overflows.store(true, std::memory_order_relaxed);
     }
-    to.encode(values, importance, out + (row - first) * row_bytes, tensor.n_cols());
+    const float* columns = importance.empty() ? nullptr : importance.data() + row / rows_each * tensor.n_cols();
+    to.encode(values, columns, out + (row - first) * row_bytes, tensor.n_cols());
   }));
   if (overflows) {
     return fail(ErrorCode::kInvalid, "tensor {} has weights beyond F16's {}; use --type bf16 or f32",
@@ -178,6 +184,7 @@ Expected<std::vector<quant::Type>> choose_output_types(const ModelSource& source
   const quant::MixModel model{.n_layer = h.n_layer,
                               .n_head = h.layers.front().n_head,
                               .n_head_kv = h.layers.front().n_head_kv,
+                              .n_expert = h.n_expert,
                               .tied_embeddings = h.tied_embeddings,
                               .has_imatrix = options.imatrix != nullptr || options.calibrated};
   auto types = quant::choose_types(*options.mix, model, tensors);
@@ -204,11 +211,11 @@ Expected<uint64_t> output_file_bytes(const ModelSource& source, const std::vecto
 Expected<OutputReport> write_gguf(const ModelSource& source, const std::string& path, const OutputOptions& options,
                                   Progress& progress) {
   const auto start = std::chrono::steady_clock::now();
-  SHOEHORN_RETURN_IF_ERROR(refuse_quantized_source(source, options));
   // A GGUF's vocabulary is copied as it is: what no engine could read is refused here, not where the copy is opened.
   if (source.from_gguf() && source.metadata().contains("tokenizer.ggml.model"))
     SHOEHORN_RETURN_IF_ERROR(tokenizer::vocab_from_gguf(source.metadata(), source.path()));
   SHOEHORN_TRY(const auto types, choose_output_types(source, options));
+  SHOEHORN_RETURN_IF_ERROR(refuse_quantized_source(source, types, options));
   SHOEHORN_TRY(const auto importance, importance_of(source, types, options, progress));
 
   io::GgufWriter writer;
@@ -241,14 +248,15 @@ Expected<OutputReport> write_gguf(const ModelSource& source, const std::string& 
     const SourceTensor& tensor = source.tensors()[i];
     const quant::Format& to = quant::format(types[i]);
     const auto ready = options.encoded ? options.encoded(tensor.name) : std::span<const std::byte>();
-    const float* const columns = importance[i].empty() ? nullptr : importance[i].data();
     const auto written = for_each_chunk(tensor, progress, [&](uint64_t first, uint64_t count) -> Status {
       const uint64_t row_bytes = quant::row_bytes(to, tensor.n_cols());
       encoded.resize(count * row_bytes);
-      if (ready.empty() && tensor.same && tensor.same->type == to.type) {
+      if (ready.empty() && is_copied(tensor, to.type)) {
+        std::ranges::copy(tensor.data.subspan(first * row_bytes, count * row_bytes), encoded.begin());
+      } else if (ready.empty() && tensor.same && tensor.same->type == to.type) {
         SHOEHORN_RETURN_IF_ERROR(copy_same(tensor, first, count, row_bytes, pool, encoded.data()));
       } else if (ready.empty()) {
-        SHOEHORN_RETURN_IF_ERROR(encode_rows(tensor, first, count, to, columns, pool, encoded.data()));
+        SHOEHORN_RETURN_IF_ERROR(encode_rows(tensor, first, count, to, importance[i], pool, encoded.data()));
       } else {
         std::ranges::copy(ready.subspan(first * row_bytes, count * row_bytes), encoded.begin());
       }

@@ -222,6 +222,7 @@ Expected<ModelSource> ModelSource::from_checkpoint(const std::string& directory,
     for (const TensorSpec& spec : whole.parts) parts.push_back(part_tensor(spec));
     out.tensors_.push_back(joined(whole, std::move(parts)));
   }
+  out.find_all_rows();
   return out;
 }
 
@@ -239,6 +240,7 @@ ModelSource ModelSource::outline(const models::Architecture& architecture, const
   for (const models::FileTensor& tensor : models::gguf_tensors(specs)) {
     out.tensors_.push_back({tensor.name, tensor.name, tensor.shape, "", std::nullopt, {}, nullptr, {}, false, {}, {}, {}});
   }
+  out.find_all_rows();
   return out;
 }
 
@@ -262,14 +264,31 @@ Expected<ModelSource> ModelSource::from_file(const std::string& path) {
       format.decode(source.data.data() + first * row_bytes, out_rows, count * n_cols);
     };
     tensor.expect = [&source, row_bytes](uint64_t first, uint64_t count) {
-      source.file->expect(source.data.subspan(first * row_bytes, count * row_bytes));
+      if (source.file != nullptr) source.file->expect(source.data.subspan(first * row_bytes, count * row_bytes));
     };
     tensor.release = [&source, row_bytes](uint64_t first, uint64_t count) {
-      source.file->release(source.data.subspan(first * row_bytes, count * row_bytes));
+      if (source.file != nullptr) source.file->release(source.data.subspan(first * row_bytes, count * row_bytes));
     };
     out.tensors_.push_back(std::move(tensor));
   }
+  out.find_all_rows();
   return out;
+}
+
+void ModelSource::find_all_rows() {
+  std::map<std::string_view, size_t> index;
+  for (size_t i = 0; i < tensors_.size(); ++i) index[tensors_[i].name] = i;
+  for (const TensorSpec& spec : models::tensor_specs(*architecture_, hparams_)) {
+    const auto found = index.find(spec.gguf_name);
+    if (found != index.end()) places_.insert({{spec.layer, spec.id()}, {found->second, spec.gguf_row, spec.n_rows()}});
+  }
+}
+
+SourceRows ModelSource::find_rows(int layer, models::WeightId id) const {
+  const auto found = places_.find({layer, id});
+  if (found == places_.end()) return {};
+  const Place& place = found->second;
+  return {&tensors_[place.index], place.index, place.first, place.n};
 }
 
 }  // namespace shoehorn::convert

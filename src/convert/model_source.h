@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -38,7 +39,19 @@ struct SourceTensor {
   std::function<void(uint64_t first, uint64_t count)> release;
 
   uint64_t n_cols() const { return shape[0]; }
-  uint64_t n_rows() const { return shape.size() > 1 ? shape[1] : 1; }
+  /// Of all experts where there are three dimensions.
+  uint64_t n_rows() const {
+    uint64_t n = 1;
+    for (size_t i = 1; i < shape.size(); ++i) n *= shape[i];
+    return n;
+  }
+};
+
+/// Where a source has one of a model's weights.
+struct SourceRows {
+  const SourceTensor* tensor = nullptr;  ///< nullptr: it has none
+  size_t index = 0;                      ///< of the tensor
+  uint64_t first = 0, n = 0;             ///< its rows; of a vector: elements
 };
 
 /// Owns what its tensors read from.
@@ -55,6 +68,8 @@ class ModelSource {
 
   const io::GgufMetadata& metadata() const { return metadata_; }
   const std::vector<SourceTensor>& tensors() const { return tensors_; }
+  /// Layer -1: of no layer.
+  SourceRows find_rows(int layer, models::WeightId id) const;
   const models::Architecture& architecture() const { return *architecture_; }
   const models::Hparams& hparams() const { return hparams_; }
   const std::string& path() const { return path_; }
@@ -64,6 +79,7 @@ class ModelSource {
  private:
   static Expected<ModelSource> from_checkpoint(const std::string& directory, Progress& progress);
   static Expected<ModelSource> from_file(const std::string& path);
+  void find_all_rows();
 
   std::string path_;
   bool from_gguf_ = false;
@@ -71,6 +87,11 @@ class ModelSource {
   models::Hparams hparams_;
   io::GgufMetadata metadata_;
   std::vector<SourceTensor> tensors_;
+  struct Place {
+    size_t index;
+    uint64_t first, n;
+  };
+  std::map<std::pair<int, models::WeightId>, Place> places_;
   std::shared_ptr<const void> owner_;
 };
 

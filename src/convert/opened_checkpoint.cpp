@@ -106,7 +106,11 @@ Expected<OpenedCheckpoint> open_checkpoint(const std::string& directory, Progres
     const io::CheckpointTensor* stored = out.weights->find(expected.name);
     SHOEHORN_RETURN_IF_ERROR(check_tensor(expected, stored, directory));
     used.insert(stored->name);
-    for (const models::TensorSpec& part : expected.parts) out.tensors.push_back({part, stored->rows(part.hf_row, part.n_rows(), part.hf_run, part.hf_stride)});
+    for (const models::TensorSpec& part : expected.parts) {
+      io::CheckpointTensor rows = *stored;
+      if (part.rule->hf_matrix) rows.shape = {part.shape[0]};
+      out.tensors.push_back({part, rows.rows(part.hf_row, part.n_rows(), part.hf_run, part.hf_stride)});
+    }
   }
   for (const io::CheckpointTensor& tensor : out.weights->tensors()) {
     if (used.contains(tensor.name)) continue;

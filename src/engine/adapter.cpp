@@ -68,31 +68,35 @@ Expected<std::shared_ptr<const Adapter>> Adapter::open(const std::string& path, 
     if (tensor == tensors.end() || tensor->parts.front().rule->role == models::Role::kTokenEmbd)
       return refuse(ErrorCode::kUnsupported,
                     fmt::format("the model has no matrix {} that an adapter could go with", name));
-    const size_t rank = a.n_rows(), n_cols = tensor->shape.front(), n_rows = tensor->shape.size() > 1 ? tensor->shape[1] : 1;
-    const bool fits = a.shape.size() == 2 && b->shape.size() == 2 && a.n_cols() == n_cols &&
-                      b->n_rows() == n_rows && b->n_cols() == rank;
-    if (!fits || tensor->shape.size() != 2)
+    const std::vector<uint64_t>& shape = tensor->shape;
+    const size_t rank = a.shape.size() > 1 ? a.shape[1] : 0, n_cols = shape.front();
+    // Of experts each has a pair: the third dimension.
+    std::vector<uint64_t> wanted_a = shape, wanted_b = shape;
+    if (shape.size() > 1) wanted_a[1] = wanted_b[0] = rank;
+    if (shape.size() < 2 || a.shape != wanted_a || b->shape != wanted_b)
       return refuse(ErrorCode::kInvalid,
-                    fmt::format("{} [{}, {}] and [{}, {}] do not fit the model's [{}, {}]", name, a.n_rows(),
-                                a.n_cols(), b->n_rows(), b->n_cols(), n_rows, n_cols));
+                    fmt::format("{} [{}] and [{}] do not fit the model's [{}]", name, fmt::join(a.shape.rbegin(), a.shape.rend(), ", "),
+                                fmt::join(b->shape.rbegin(), b->shape.rend(), ", "), fmt::join(shape.rbegin(), shape.rend(), ", ")));
     if (rank == 0 || rank > kMaxRank)
       return refuse(ErrorCode::kTooLarge, fmt::format("{} has rank {}, the largest is {}", name, rank, kMaxRank));
     const size_t padded = (rank + kRankMultiple - 1) / kRankMultiple * kRankMultiple;
+    const size_t n_pairs = shape.size() > 2 ? shape[2] : 1, n_rows = b->n_rows();
     AlignedBuffer<float> a_data, b_data;
-    a_data.reserve(padded * n_cols);
+    a_data.reserve(n_pairs * padded * n_cols);
     b_data.reserve(n_rows * padded);
-    std::fill_n(a_data.data(), padded * n_cols, 0.0f);
+    std::fill_n(a_data.data(), n_pairs * padded * n_cols, 0.0f);
     std::fill_n(b_data.data(), n_rows * padded, 0.0f);
-    for (const Status& decoded : {decode_rows(a, n_cols, a_data.data()), decode_rows(*b, padded, b_data.data())}) {
-      if (!decoded) return annotate(decoded.error(), path);
-    }
+    Status decoded = decode_rows(*b, padded, b_data.data());
+    for (size_t i = 0; i < n_pairs && decoded; ++i) decoded = decode_rows(a.rows(i * rank, rank), n_cols, a_data.data() + i * padded * n_cols);
+    if (!decoded) return annotate(decoded.error(), path);
     hash.add(std::as_bytes(std::span(a.data)));
     hash.add(std::as_bytes(std::span(b->data)));
     // alpha 0 is llama.cpp's for "as it is".
     const float scale = *alpha == 0 ? 1 : static_cast<float>(*alpha) / static_cast<float>(rank);
     for (const models::TensorSpec& part : tensor->parts) {
-      const Weight& w = (part.layer < 0 ? model->global() : model->layer(static_cast<size_t>(part.layer)))[part.rule->role];
-      out->pairs_[w.data] = {weight_of(a_data.data(), padded, n_cols, model->kernels()),
+      const Weight& w = (part.layer < 0 ? model->global() : model->layer(static_cast<size_t>(part.layer)))[part.id()];
+      const size_t pair = n_pairs > 1 ? static_cast<size_t>(part.expert) : 0;
+      out->pairs_[w.data] = {weight_of(a_data.data() + pair * padded * n_cols, padded, n_cols, model->kernels()),
                              weight_of(b_data.data() + part.gguf_row * padded, w.n_rows, padded, model->kernels()), scale};
     }
     out->memory_.push_back(std::move(a_data));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 namespace shoehorn::engine {
 namespace {
@@ -61,6 +62,11 @@ Forward::Forward(std::shared_ptr<const Model> model, const CacheTypes& cache, si
   gated_.reserve(max_tokens * h.max_n_ff());
   rotations_.reserve(ropes_.size() * max_tokens * h.n_rot);
   branch_.reserve(max_tokens * n_embd_behind_norms(*model_));
+  if (h.n_expert > 0) {
+    scores_.reserve(max_tokens * h.n_expert);
+    expert_in_.reserve(max_tokens * h.n_embd);
+    expert_out_.reserve(max_tokens * h.n_embd);
+  }
   size_t scratch = table_->attend_scratch(h.head_dim);
   if (cache.rotate_keys || cache.rotate_values) {
     // KvCache::create refused heads that have none.
@@ -68,7 +74,8 @@ Forward::Forward(std::shared_ptr<const Model> model, const CacheTypes& cache, si
     scratch = std::max(scratch, head_transform_->scratch());
   }
   for (size_t layer = 0; layer < h.n_layer; ++layer) {
-    if (h.ffn_hadamard && h.layers[layer].n_ff > 0) scratch = std::max(scratch, model_->ffn_hadamard(layer)->scratch());
+    const int any = h.n_expert > 0 ? 0 : -1;
+    if (h.transforms(any) && h.layers[layer].n_ff > 0) scratch = std::max(scratch, model_->ffn_hadamard(layer, any)->scratch());
   }
   scratch_per_thread_ = (scratch + 15) / 16 * 16;
   scratch_.reserve(static_cast<size_t>(n_threads) * scratch_per_thread_);
@@ -170,8 +177,8 @@ void Forward::run_layer(size_t layer, float* x, std::span<const Segment> segment
   if (shape.n_ff > 0 && n_out_ > 0) mlp_block(layer, x);
 }
 
-void Forward::multiply(const float* x, size_t n_rows, size_t n_cols, std::initializer_list<Product> products, int bits) {
-  const std::vector<AdaptedRows>& adapted = n_rows == rows_.size() ? adapted_ : adapted_out_;
+void Forward::multiply(const float* x, size_t n_rows, size_t n_cols, std::initializer_list<Product> products, int bits,
+                       const std::vector<AdaptedRows>& adapted) {
   products_.set_input(x, n_rows, n_cols, bits);
   if (adapted.empty()) return products_.run(products);
   for (const Product& product : products) {
@@ -455,24 +462,124 @@ void Forward::mlp_block(size_t layer, float* x) {
   float* out = x + first_out;
   norm_rows(w[Role::kFfnNorm], w[Role::kFfnNormBias], h.parallel_residual ? mlp_input_.data() + first_out : out, n_out_, normed_.data());
   done(Step::kFfnNorm, layer);
-  const bool gated = static_cast<bool>(w[Role::kFfnGate]);
-  multiply(normed_.data(), n_out_, n_embd,
-           {{.weight = w[gated ? Role::kFfnGate : Role::kFfnUp],
-             .bias = w[gated ? Role::kFfnGateBias : Role::kFfnUpBias],
-             .y = gated_.data(),
-             .up = gated ? &w[Role::kFfnUp] : nullptr,
-             .up_bias = gated ? &w[Role::kFfnUpBias] : nullptr,
-             .activation = h.activation}});
-  if (const Weight& norm = w[Role::kFfnSubNorm]) norm_rows(norm, {}, gated_.data(), n_out_, gated_.data());
+  if (w[Role::kFfnRouter]) {
+    experts_block(layer, out);
+    done(Step::kExperts, layer);
+    return;
+  }
+  gate_and_up(layer, -1, normed_.data(), n_out_, adapted_out_);
   done(Step::kGateUp, layer);
-  if (const hadamard::Transform<float>* transform = model_->ffn_hadamard(layer)) {
-    pool_.parallel_for(n_out_, 1, [&](size_t begin, size_t end, int thread) {
-      transform->apply(gated_.data() + begin * transform->n(), scratch(thread), end - begin);
-    });
+  if (h.transforms(-1)) {
+    transform_gated(layer, -1, n_out_);
     done(Step::kFfnHadamard, layer);
   }
   add_branch(gated_.data(), h.layers[layer].n_ff, w[Role::kFfnDown], w[Role::kFfnDownBias], w[Role::kFfnPostNorm], out);
   done(Step::kDown, layer);
+}
+
+void Forward::gate_and_up(size_t layer, int expert, const float* x, size_t n, const std::vector<AdaptedRows>& adapted) {
+  const models::Hparams& h = model_->hparams();
+  const WeightSet& w = model_->layer(layer);
+  const auto of = [&](Role role) -> const Weight& { return w[{role, expert}]; };
+  const bool gated = static_cast<bool>(of(Role::kFfnGate));
+  multiply(x, n, h.n_embd,
+           {{.weight = of(gated ? Role::kFfnGate : Role::kFfnUp),
+             .bias = of(gated ? Role::kFfnGateBias : Role::kFfnUpBias),
+             .y = gated_.data(),
+             .up = gated ? &of(Role::kFfnUp) : nullptr,
+             .up_bias = gated ? &of(Role::kFfnUpBias) : nullptr,
+             .activation = h.activation}},
+           activation_bits_, adapted);
+  if (const Weight& norm = w[Role::kFfnSubNorm]) norm_rows(norm, {}, gated_.data(), n, gated_.data());
+}
+
+void Forward::transform_gated(size_t layer, int expert, size_t n) {
+  const hadamard::Transform<float>* transform = model_->ffn_hadamard(layer, expert);
+  if (transform == nullptr) return;
+  pool_.parallel_for(n, 1, [&](size_t begin, size_t end, int thread) {
+    transform->apply(gated_.data() + begin * transform->n(), scratch(thread), end - begin);
+  });
+}
+
+void Forward::experts_block(size_t layer, float* out) {
+  const models::Hparams& h = model_->hparams();
+  const WeightSet& w = model_->layer(layer);
+  const size_t n = n_out_, n_embd = h.n_embd;
+  multiply(normed_.data(), n, n_embd, {{w[Role::kFfnRouter], {}, scores_.data()}}, 0);
+  choose_experts(n);
+  if (const Weight& share = w[Role::kFfnSharedShare]) {
+    gate_and_up(layer, -1, normed_.data(), n, adapted_out_);
+    multiply(gated_.data(), n, h.n_ff_shared, {{w[Role::kFfnDown], {}, expert_out_.data()}}, activation_bits_, adapted_out_);
+    pool_.parallel_for(n, 8, [&](size_t begin, size_t end, int) {
+      for (size_t t = begin; t < end; ++t) {
+        const float* x = normed_.data() + t * n_embd;
+        const float score = std::inner_product(x, x + n_embd, share.floats(), 0.0f), factor = 1 / (1 + std::exp(-score));
+        const float* y = expert_out_.data() + t * n_embd;
+        for (size_t i = 0; i < n_embd; ++i) out[t * n_embd + i] += factor * y[i];
+      }
+    });
+  }
+  for (uint32_t expert = 0; expert < h.n_expert; ++expert) {
+    const size_t first = first_route_[expert], n_routed = first_route_[expert + 1] - first;
+    if (n_routed == 0) continue;
+    const float* x = normed_.data();
+    if (n_routed < n) {
+      for (size_t i = 0; i < n_routed; ++i) std::copy_n(normed_.data() + routes_[first + i].token * n_embd, n_embd, expert_in_.data() + i * n_embd);
+      x = expert_in_.data();
+    }
+    adapted_routes_.clear();
+    for (const AdaptedRows& rows : adapted_out_) {
+      const auto begin = routes_.begin() + static_cast<std::ptrdiff_t>(first), end = begin + static_cast<std::ptrdiff_t>(n_routed);
+      const auto before = [](const Route& route, size_t token) { return route.token < token; };
+      const auto from = std::lower_bound(begin, end, rows.first, before), to = std::lower_bound(begin, end, rows.first + rows.n, before);
+      if (from != to) adapted_routes_.push_back({static_cast<size_t>(from - begin), static_cast<size_t>(to - from), rows.adapters});
+    }
+    gate_and_up(layer, static_cast<int>(expert), x, n_routed, adapted_routes_);
+    transform_gated(layer, static_cast<int>(expert), n_routed);
+    multiply(gated_.data(), n_routed, h.layers[layer].n_ff, {{w[{Role::kFfnDown, static_cast<int>(expert)}], {}, expert_out_.data()}}, activation_bits_, adapted_routes_);
+    add_routed(first, n_routed, out);
+  }
+}
+
+/// From the scores [n, n_expert]: the n_expert_used largest shares of each token, of equal ones the first.
+void Forward::choose_experts(size_t n) {
+  const models::Hparams& h = model_->hparams();
+  const size_t n_expert = h.n_expert, n_used = h.n_expert_used;
+  std::vector<std::vector<Route>> by_expert(n_expert);
+  std::vector<size_t> order(n_expert);
+  for (size_t t = 0; t < n; ++t) {
+    float* share = scores_.data() + t * n_expert;
+    const float largest = *std::max_element(share, share + n_expert);
+    float total = 0;
+    for (size_t e = 0; e < n_expert; ++e) total += share[e] = std::exp(share[e] - largest);
+    for (size_t e = 0; e < n_expert; ++e) share[e] /= total;
+    std::iota(order.begin(), order.end(), size_t{0});
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return share[a] > share[b]; });
+    float used = 1;
+    if (h.renormalize_experts) {
+      used = 0;
+      for (size_t i = 0; i < n_used; ++i) used += share[order[i]];
+    }
+    for (size_t i = 0; i < n_used; ++i) by_expert[order[i]].push_back({t, share[order[i]] / used});
+  }
+  routes_.clear();
+  first_route_.assign(1, 0);
+  for (const std::vector<Route>& routes : by_expert) {
+    routes_.insert(routes_.end(), routes.begin(), routes.end());
+    first_route_.push_back(routes_.size());
+  }
+}
+
+void Forward::add_routed(size_t first, size_t n, float* out) {
+  const size_t n_embd = model_->hparams().n_embd;
+  pool_.parallel_for(n, 8, [&](size_t begin, size_t end, int) {
+    for (size_t i = begin; i < end; ++i) {
+      const Route& route = routes_[first + i];
+      const float* y = expert_out_.data() + i * n_embd;
+      float* x = out + route.token * n_embd;
+      for (size_t c = 0; c < n_embd; ++c) x[c] += route.share * y[c];
+    }
+  });
 }
 
 void Forward::add_branch(const float* input, size_t n_cols, const Weight& weight, const Weight& bias, const Weight& post, float* x) {

@@ -96,13 +96,26 @@ class Forward {
 
   void lay_out(std::span<const Segment> segments);
   /// Products that read x [n_rows, n_cols], of all rows of the pass or of those that come out, with their adapters.
-  void multiply(const float* x, size_t n_rows, size_t n_cols, std::initializer_list<Product> products, int bits);
+  void multiply(const float* x, size_t n_rows, size_t n_cols, std::initializer_list<Product> products, int bits) {
+    multiply(x, n_rows, n_cols, products, bits, n_rows == rows_.size() ? adapted_ : adapted_out_);
+  }
   void multiply(const float* x, size_t n_rows, size_t n_cols, std::initializer_list<Product> products) {
     multiply(x, n_rows, n_cols, products, activation_bits_);
   }
+  void multiply(const float* x, size_t n_rows, size_t n_cols, std::initializer_list<Product> products, int bits,
+                const std::vector<AdaptedRows>& adapted);
   void add_adapters(const float* x, size_t n_cols, const Weight& weight, float* y, const std::vector<AdaptedRows>& rows);
   void attention_block(size_t layer, float* x);
   void mlp_block(size_t layer, float* x);
+  /// gated_ [n, width] = what an MLP's down product reads of x [n, n_embd]: an expert's, the shared one's or the only one's (-1).
+  void gate_and_up(size_t layer, int expert, const float* x, size_t n, const std::vector<AdaptedRows>& adapted);
+  /// gated_ by way of the transform that the model has there.
+  void transform_gated(size_t layer, int expert, size_t n);
+  /// out [n_out_, n_embd] += what the experts make of normed_.
+  void experts_block(size_t layer, float* out);
+  void choose_experts(size_t n);
+  /// out[token] += share times expert_out_'s rows, of the routes [first, first + n).
+  void add_routed(size_t first, size_t n, float* out);
   void keep_outputs(float* x) const;
   void prepare_rotations();
   void rotate_and_store(size_t layer);
@@ -146,6 +159,14 @@ class Forward {
   std::vector<size_t> rotated_;       // positions that rotations_ is of
   std::vector<Attention> attention_;  // [segments]
   std::vector<AdaptedRows> adapted_, adapted_out_;  // of all rows, and counted among those that come out
+  /// A token, counted among those that come out, that goes to an expert.
+  struct Route {
+    size_t token;
+    float share;
+  };
+  std::vector<Route> routes_;         // those of one expert behind one another, by token
+  std::vector<size_t> first_route_;   // [n_expert + 1]
+  std::vector<AdaptedRows> adapted_routes_;
 
   AlignedBuffer<float> x_;          // [max_tokens, n_embd]  residual stream
   AlignedBuffer<float> normed_;     // [max_tokens, n_embd]
@@ -158,6 +179,8 @@ class Forward {
   AlignedBuffer<float> low_rank_;   // [max_tokens, rank]
   AlignedBuffer<float> rotations_;  // [ropes, max_tokens, n_rot]
   AlignedBuffer<float> branch_;     // [max_tokens, n_embd]  what a part adds, where a norm follows it
+  AlignedBuffer<float> scores_;     // [max_tokens, n_expert]
+  AlignedBuffer<float> expert_in_, expert_out_;  // [max_tokens, n_embd]
   AlignedBuffer<float> scratch_;    // [n_threads, scratch_per_thread_]
   // Partial results of attention over ranges of positions: [range, token, head] outputs, maxima and sums.
   AlignedBuffer<float> partial_, partial_max_, partial_sum_;

@@ -39,7 +39,7 @@ Expected<std::shared_ptr<const Model>> Model::create(io::GgufFile file, std::opt
   for (const models::TensorSpec& spec : models::tensor_specs(*model->architecture_, model->hparams_)) {
     const io::GgufTensor& tensor = *model->file_.find(spec.gguf_name);
     WeightSet& set = spec.layer < 0 ? model->global_ : model->layers_[static_cast<size_t>(spec.layer)];
-    set[spec.rule->role] = model->bind(tensor.rows(spec.gguf_row, spec.n_rows()));
+    set[spec.id()] = model->bind(tensor.rows(spec.gguf_row, spec.n_rows()));
   }
   return model;
 }

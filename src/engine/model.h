@@ -1,7 +1,6 @@
 // A GGUF ready to run: mapped weights by role, dimensions, tokenizer. Read-only and shared between sessions.
 #pragma once
 
-#include <array>
 #include <map>
 #include <memory>
 #include <optional>
@@ -12,7 +11,7 @@
 #include "hadamard/transform.h"
 #include "io/gguf.h"
 #include "kernels/kernel.h"
-#include "models/model.h"
+#include "models/per_weight.h"
 #include "tokenizer/tokenizer.h"
 
 namespace shoehorn::engine {
@@ -29,15 +28,8 @@ struct Weight {
   const float* floats() const { return reinterpret_cast<const float*>(data); }
 };
 
-/// The tensors of one block, or the global ones, by role.
-class WeightSet {
- public:
-  const Weight& operator[](models::Role role) const { return weights_[static_cast<size_t>(role)]; }
-  Weight& operator[](models::Role role) { return weights_[static_cast<size_t>(role)]; }
-
- private:
-  std::array<Weight, models::kRoleCount> weights_;
-};
+/// The tensors of one block, or the global ones.
+using WeightSet = models::PerWeight<Weight>;
 
 class Model {
  public:
@@ -59,9 +51,9 @@ class Model {
 
   const WeightSet& global() const { return global_; }
   const WeightSet& layer(size_t i) const { return layers_[i]; }
-  /// What comes between SwiGLU and the down product; nullptr: nothing does.
-  const hadamard::Transform<float>* ffn_hadamard(size_t layer) const {
-    return hparams_.ffn_hadamard ? transforms_.at(hparams_.layers[layer].n_ff).get() : nullptr;
+  /// What comes between SwiGLU and the down product, an expert's or the only one (-1); nullptr: nothing does.
+  const hadamard::Transform<float>* ffn_hadamard(size_t layer, int expert) const {
+    return hparams_.transforms(expert) ? transforms_.at(hparams_.layers[layer].n_ff).get() : nullptr;
   }
   /// The output matrix: its own or the token embedding.
   const Weight& output() const;

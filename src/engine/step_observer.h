@@ -17,6 +17,7 @@ enum class Step {
   kGateUp,           ///< gate and up products with SwiGLU
   kFfnHadamard,      ///< the transform before the down product, where the model has one
   kDown,             ///< the down product, with the residual sum
+  kExperts,          ///< where there are experts: their choice, and the products and sums of those that are chosen
   kOutputNorm,
   kOutput,  ///< the logits
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <ctime>
 
 #include "base/hash.h"
@@ -146,7 +147,12 @@ uint64_t pass_bytes(const engine::Session& session, size_t n_past, size_t n_toke
   const engine::Weight& embedding = model.global()[Role::kTokenEmbd];
   const engine::Weight& output = model.output();
   uint64_t weights = 0;
-  for (const io::GgufTensor& tensor : model.file().tensors()) weights += tensor.data.size();
+  const double experts = models::experts_read(model.hparams(), n_tokens);
+  const auto read_of = [&](const io::GgufTensor& tensor) {
+    const double share = tensor.shape.size() > 2 ? experts / model.hparams().n_expert : 1;
+    return static_cast<uint64_t>(std::llround(share * static_cast<double>(tensor.data.size())));
+  };
+  for (const io::GgufTensor& tensor : model.file().tensors()) weights += read_of(tensor);
   const uint64_t embedding_bytes = embedding.n_rows * embedding.row_bytes,
                  output_bytes = output.n_rows * output.row_bytes;
   weights -= embedding_bytes;
@@ -157,8 +163,11 @@ uint64_t pass_bytes(const engine::Session& session, size_t n_past, size_t n_toke
   } else {
     // Of the last layer only keys and values are wanted.
     const engine::WeightSet& last = model.layer(model.hparams().n_layer - 1);
-    for (const Role role : {Role::kAttnQ, Role::kAttnOutput, Role::kFfnGate, Role::kFfnUp, Role::kFfnDown})
+    for (const Role role : {Role::kAttnQ, Role::kAttnOutput, Role::kFfnRouter, Role::kFfnGate, Role::kFfnUp, Role::kFfnDown}) {
       weights -= last[role].n_rows * last[role].row_bytes;
+      const engine::Weight& one = last[{role, 0}];
+      weights -= static_cast<uint64_t>(std::llround(experts * static_cast<double>(one.n_rows * one.row_bytes)));
+    }
     const engine::KvCache& cache = session.cache();
     kv -= (n_past + n_tokens) * model.hparams().layers.back().n_head_kv * (cache.key_bytes() + cache.value_bytes());
   }

@@ -32,7 +32,8 @@ class Collector : public engine::ProductObserver {
     for (const models::TensorSpec& spec : models::tensor_specs(model.architecture(), model.hparams())) {
       const auto* data = model.file().find(spec.gguf_name)->rows(spec.gguf_row, spec.n_rows()).data.data();
       const bool in_block = spec.layer >= 0 && spec.shape.size() > 1;
-      if (in_block || (process_output && data == model.output().data)) names_[data] = spec.gguf_name;
+      if (!in_block && (!process_output || data != model.output().data)) continue;
+      names_[data] = spec.expert < 0 ? Place{spec.gguf_name, 0, 1} : Place{spec.gguf_name, static_cast<size_t>(spec.expert), model.hparams().n_expert};
     }
     session.observe(this);
   }
@@ -42,19 +43,19 @@ class Collector : public engine::ProductObserver {
 
   void on_input(std::span<const Weight* const> weights, const float* x, size_t n_tokens, size_t n_cols,
                 ThreadPool& pool) override {
-    const auto name = names_.find(weights.front()->data);
-    if (name == names_.end()) return;
-    Sums& sums = sums_[name->second];
+    const auto found = names_.find(weights.front()->data);
+    if (found == names_.end()) return;
+    const Place& place = found->second;
+    Sums& sums = sums_[place.name];
     if (sums.names.empty()) {
-      for (const Weight* weight : weights) sums.names.push_back(names_.at(weight->data));
-      sums.entry = {.in_sum2 = std::vector<double>(n_cols), .counts = {0}};
-      if (const auto entry = before_.entries.find(name->second); entry != before_.entries.end())
-        sums.entry = entry->second;
+      for (const Weight* weight : weights) sums.names.push_back(names_.at(weight->data).name);
+      sums.entry = {.in_sum2 = std::vector<double>(place.n_mat * n_cols), .counts = std::vector<uint64_t>(place.n_mat)};
+      if (const auto entry = before_.entries.find(place.name); entry != before_.entries.end()) sums.entry = entry->second;
     }
     // A thread has channels of its own and takes the tokens in their order, so the sums are the same for any number of
     // threads.
     std::atomic<bool> finite{true};
-    double* totals = sums.entry.in_sum2.data();
+    double* totals = sums.entry.in_sum2.data() + place.mat * n_cols;
     pool.parallel_for(n_cols, kChannelsPerTask, [&](size_t begin, size_t end, int) {
       for (size_t t = 0; t < n_tokens; ++t) {
         const float* row = x + t * n_cols;
@@ -62,8 +63,8 @@ class Collector : public engine::ProductObserver {
       }
       if (!std::all_of(totals + begin, totals + end, [](double total) { return std::isfinite(total); })) finite = false;
     });
-    sums.entry.counts[0] += n_tokens;
-    if (!finite && not_finite_.empty()) not_finite_ = name->second;
+    sums.entry.counts[place.mat] += n_tokens;
+    if (!finite && not_finite_.empty()) not_finite_ = place.name;
   }
 
   /// Fails when an activation was not finite.
@@ -87,14 +88,18 @@ class Collector : public engine::ProductObserver {
   };
   engine::Session& session_;
   const io::Imatrix& before_;
-  std::map<const std::byte*, std::string> names_;  // of weights, by their data
+  struct Place {
+    std::string name;   // of the tensor
+    size_t mat, n_mat;  // which of its matrices: experts have one each
+  };
+  std::map<const std::byte*, Place> names_;  // of weights, by their data
   std::map<std::string, Sums> sums_;               // by the first name
   std::string not_finite_;
 };
 
 /// Bytes of the sums, and of them once more while they are saved.
 uint64_t sum_bytes(const models::Hparams& h) {
-  return 2 * uint64_t{h.n_layer} * (4 * uint64_t{h.n_embd} + uint64_t{h.max_n_head()} * h.head_dim + h.max_n_ff()) *
+  return 2 * uint64_t{h.n_layer} * (4 * uint64_t{h.n_embd} + uint64_t{h.max_n_head()} * h.head_dim + h.max_n_ff() + h.n_expert * (uint64_t{h.n_embd} + h.max_n_ff())) *
          sizeof(double);
 }
 
@@ -143,7 +148,9 @@ Expected<io::Imatrix> read_state(const engine::Session& session, const ImatrixOp
   const std::vector<uint64_t> counts = {state.chunk_count * session.n_ctx()};
   for (const auto& [name, entry] : state.entries) {
     const io::GgufTensor* tensor = session.model().file().find(name);
-    if (tensor == nullptr || entry.in_sum2.size() != tensor->n_cols() || entry.counts != counts) {
+    const size_t n_mat = tensor == nullptr || tensor->shape.size() < 3 ? 1 : tensor->shape[2];
+    const bool fits = tensor != nullptr && entry.counts.size() == n_mat && entry.in_sum2.size() == n_mat * tensor->n_cols();
+    if (!fits || (n_mat == 1 && entry.counts != counts)) {
       return fail(ErrorCode::kInvalid, "{}: entry {} does not fit the model; remove the file", path, name);
     }
   }

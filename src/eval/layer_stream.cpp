@@ -26,7 +26,8 @@ uint64_t session_bytes(const engine::Session& session) {
   const models::Hparams& h = session.model().hparams();
   const uint64_t q = uint64_t{h.max_n_head()} * h.head_dim, widest = std::max<uint64_t>({h.n_embd, q, h.max_n_ff()});
   // With the packed input of a product, twice.
-  const uint64_t per_token = 2 * h.n_embd + 4 * q + h.max_n_ff() + 2 * widest;
+  const uint64_t experts = h.n_expert > 0 ? 2 * uint64_t{h.n_embd} + h.n_expert : 0;
+  const uint64_t per_token = 2 * h.n_embd + 4 * q + h.max_n_ff() + 2 * widest + experts;
   return session.cache().bytes() + session.n_batch() * per_token * sizeof(float);
 }
 

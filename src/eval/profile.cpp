@@ -1,5 +1,6 @@
 #include "eval/profile.h"
 
+#include <cmath>
 #include <initializer_list>
 
 namespace shoehorn::eval {
@@ -55,6 +56,15 @@ Work work_of(const engine::Session& session, Step step, const StepWork& w) {
       return product({&layer[Role::kAttnOutput]}, w.n_out);
     case Step::kGateUp:
       return product({&layer[Role::kFfnGate], &layer[Role::kFfnUp]}, w.n_out);
+    case Step::kExperts: {
+      // Which ones a step read is not told: as many as its tokens go to on average.
+      Work all = product({&layer[Role::kFfnRouter], &layer[Role::kFfnGate], &layer[Role::kFfnUp], &layer[Role::kFfnDown]}, w.n_out);
+      const Work one = product({&layer[{Role::kFfnGate, 0}], &layer[{Role::kFfnUp, 0}], &layer[{Role::kFfnDown, 0}]}, w.n_out);
+      const models::Hparams& h = model.hparams();
+      all.bytes += static_cast<uint64_t>(std::llround(models::experts_read(h, w.n_out) * static_cast<double>(one.bytes)));
+      all.macs += one.macs * h.n_expert_used;
+      return all;
+    }
     case Step::kDown:
       return product({&layer[Role::kFfnDown]}, w.n_out);
     case Step::kOutput:
@@ -91,6 +101,8 @@ const char* step_name(Step step) {
       return "gate, up product";
     case Step::kFfnHadamard:
       return "mlp hadamard";
+    case Step::kExperts:
+      return "experts";
     case Step::kDown:
       return "down product";
     case Step::kOutputNorm:

@@ -66,7 +66,7 @@ uint64_t resident_bytes(const convert::ModelSource& source, uint64_t file_bytes,
   uint64_t n_kv = 0;
   for (const models::LayerShape& layer : h.layers) n_kv = std::max<uint64_t>(n_kv, layer.n_head_kv);
   const uint64_t n_q = uint64_t{h.max_n_head()} * h.head_dim, widest = std::max<uint64_t>(h.max_n_ff(), n_q);
-  const uint64_t floats = uint64_t{2} * h.n_embd + 2 * n_q + 2 * n_kv * h.head_dim + h.max_n_ff() + h.n_rot;
+  const uint64_t floats = uint64_t{2} * h.n_embd + 2 * n_q + 2 * n_kv * h.head_dim + h.max_n_ff() + h.n_rot + (h.n_expert > 0 ? 2 * h.n_embd + h.n_expert : 0);
   return bytes + kBatch * (floats * 4 + widest * 5 / 4) + uint64_t{h.n_vocab} * 4;
 }
 

@@ -45,12 +45,14 @@ Speed::Speed(const Device& device, const convert::ModelSource& source, const std
       layers_(h_.n_layer) {
   for (size_t i = 0; i < types.size(); ++i) {
     const convert::SourceTensor& tensor = source.tensors()[i];
-    if (tensor.shape.size() != 2) continue;
+    if (tensor.shape.size() < 2) continue;
     const int layer = layer_of(tensor.name);
     const bool is_output = tensor.name == "output.weight" || (h_.tied_embeddings && tensor.name == "token_embd.weight");
     if (layer < 0 && !is_output) continue;
     const FormatRates rates = rates_of(device, types[i]);
-    const auto rows = static_cast<double>(tensor.n_rows()), cols = static_cast<double>(tensor.n_cols());
+    // Of experts a token goes to some.
+    const double share = tensor.shape.size() > 2 ? static_cast<double>(h_.n_expert_used) / h_.n_expert : 1;
+    const auto rows = share * static_cast<double>(tensor.n_rows()), cols = static_cast<double>(tensor.n_cols());
     Matrices& all = layer < 0 ? output_ : layers_[static_cast<size_t>(layer)];
     all.token_s += rows * static_cast<double>(quant::row_bytes(quant::format(types[i]), tensor.n_cols())) / rates.read;
     all.batch_s += rows * cols / rates.macs;

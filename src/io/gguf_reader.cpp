@@ -1,11 +1,13 @@
 #include <algorithm>
 #include <bit>
+#include <deque>
 #include <set>
 
 #include "base/checked.h"
 #include "io/cursor.h"
 #include "io/gguf.h"
 #include "io/gguf_types.h"
+#include "io/i2s.h"
 #include "seal/sealed_file.h"
 
 namespace shoehorn::io {
@@ -117,6 +119,7 @@ Expected<GgufValue> read_value(Cursor& in) {
 struct RawTensor {
   GgufTensor tensor;
   uint64_t offset = 0, bytes = 0;
+  bool i2s = false;  ///< its bytes are I2_S and become TQ2_0
 };
 
 Expected<RawTensor> read_tensor_info(Cursor& in) {
@@ -137,7 +140,15 @@ Expected<RawTensor> read_tensor_info(Cursor& in) {
   SHOEHORN_TRY(const auto type, in.read<uint32_t>("a tensor's type"));
   SHOEHORN_TRY(raw.offset, in.read<uint64_t>("a tensor's offset"));
   const quant::Format* format = quant::find_format(type);
-  if (format == nullptr) {
+  if (type == kI2sId && i2s_layout()) {
+    raw.i2s = true;
+    format = &quant::format(quant::Type::TQ2_0);
+  } else if (type == kI2sId) {
+    return fail(ErrorCode::kUnsupported,
+                "tensor {}: type 36 is I2_S of bitnet.cpp, whose files do not say how it lies in them: --i2s-layout x86 or arm does, as the machine "
+                "was that wrote it (in old files of llama.cpp it is IQ4_NL_4_4, which is retired)",
+                raw.tensor.name);
+  } else if (format == nullptr) {
     const std::string_view name = quant::foreign_type_name(type);
     if (name.empty()) return bad(fmt::format("type id {} does not exist", type));
     return fail(ErrorCode::kUnsupported, "tensor {}: type {} is not supported", raw.tensor.name, name);
@@ -147,11 +158,14 @@ Expected<RawTensor> read_tensor_info(Cursor& in) {
     return bad(fmt::format("row length {} is no multiple of {}'s block of {}", raw.tensor.n_cols(), format->name,
                            format->block_size));
   }
-  const auto bytes = checked_mul(n_elements / format->block_size, format->block_bytes);
+  const auto bytes = raw.i2s ? i2s_bytes(n_elements) : checked_mul(n_elements / format->block_size, format->block_bytes);
   if (!bytes) return bad("its size in bytes overflows");
   raw.bytes = *bytes;
   return raw;
 }
+
+/// Tensors that are in a file otherwise than they are read.
+using Transcoded = std::deque<std::vector<std::byte>>;
 
 /// "DIR/NAME-00001-of-00003.gguf" -> part number, count and the name of any part. Nothing when it is no split name.
 struct SplitName {
@@ -303,6 +317,17 @@ Status GgufFile::open_part(const std::string& path, FileMode mode, bool first) {
     ranges.insert({info.offset, info.offset + info.bytes});
     tensor.data = source->bytes().subspan(data_start + info.offset, info.bytes);
     tensor.file = source;
+    if (info.i2s) {
+      auto blocks = i2s_to_tq2_0(tensor.data, tensor.n_elements(), *i2s_layout());
+      if (!blocks) return annotate(blocks.error(), "tensor " + tensor.name);
+      if (owner_ == nullptr) owner_ = std::make_shared<Transcoded>();
+      // Of a file that was opened here it is nothing else.
+      auto& kept = *static_cast<Transcoded*>(const_cast<void*>(owner_.get()));
+      kept.push_back(std::move(*blocks));
+      tensor.data = kept.back();
+      tensor.file = nullptr;
+      source->release(source->bytes().subspan(data_start + info.offset, info.bytes));
+    }
     if (!index_.try_emplace(tensor.name, tensors_.size()).second) {
       return fail(ErrorCode::kInvalid, "tensor {} appears twice", tensor.name);
     }

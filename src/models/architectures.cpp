@@ -14,6 +14,8 @@ namespace shoehorn::models {
 
 namespace {
 
+constexpr uint64_t kMaxExperts = 1024;
+
 constexpr const Architecture* kArchitectures[] = {
 #define SHOEHORN_ARCHITECTURE(name) &name,
 #include "models/architectures.inc"
@@ -26,6 +28,8 @@ uint64_t dim_size(Dim dim, const Hparams& h, const LayerShape* layer) {
     case Dim::kVocab: return h.n_vocab;
     case Dim::kEmbd: return h.n_embd;
     case Dim::kFf: return layer->n_ff;
+    case Dim::kFfShared: return h.n_ff_shared;
+    case Dim::kExperts: return h.n_expert;
     case Dim::kQ: return uint64_t{layer->n_head} * h.head_dim;
     case Dim::kKv: return uint64_t{layer->n_head_kv} * h.head_dim;
     case Dim::kHeadDim: return h.head_dim;
@@ -41,6 +45,8 @@ bool present(const TensorRule& rule, const Hparams& h) {
     case Presence::kAttentionBias: return h.attention_bias;
     case Presence::kAttentionOutputBias: return h.attention_output_bias;
     case Presence::kMlpBias: return h.mlp_bias;
+    case Presence::kDense: return h.n_expert == 0;
+    case Presence::kExperts: return h.n_expert > 0;
     case Presence::kNormBias: return h.norm_bias;
     case Presence::kLlama3Rope: return h.rope_scaling.type == RopeScalingType::kLlama3;
     case Presence::kLongRope: return h.rope_scaling.type == RopeScalingType::kLongRope;
@@ -48,9 +54,9 @@ bool present(const TensorRule& rule, const Hparams& h) {
   return false;
 }
 
-TensorSpec make_spec(const TensorRule& rule, const Hparams& h, int layer) {
+TensorSpec make_spec(const TensorRule& rule, const Hparams& h, int layer, int expert = -1) {
   const LayerShape* shape = layer < 0 ? nullptr : &h.layers[static_cast<size_t>(layer)];
-  TensorSpec spec{&rule, layer, with_layer(rule.gguf_name, layer), with_layer(rule.hf_name, layer), {}};
+  TensorSpec spec{&rule, layer, expert, with_layer(rule.gguf_name, layer), with_layer(rule.hf_name, layer, expert), {}};
   spec.shape.push_back(dim_size(rule.cols, h, shape));
   if (rule.rows != Dim::kNone) spec.shape.push_back(dim_size(rule.rows, h, shape));
   return spec;
@@ -58,10 +64,19 @@ TensorSpec make_spec(const TensorRule& rule, const Hparams& h, int layer) {
 
 }  // namespace
 
-std::string with_layer(std::string_view pattern, int layer) {
+std::string with_layer(std::string_view pattern, int layer, int expert) {
   std::string name(pattern);
-  if (const size_t at = name.find("{}"); at != std::string::npos) name.replace(at, 2, std::to_string(layer));
+  for (const int number : {layer, expert}) {
+    if (const size_t at = name.find("{}"); at != std::string::npos) name.replace(at, 2, std::to_string(number));
+  }
   return name;
+}
+
+std::vector<WeightId> weight_ids(const TensorRule& rule, const Hparams& h) {
+  if (!rule.per_expert) return {rule.role};
+  std::vector<WeightId> ids;
+  for (uint32_t expert = 0; expert < h.n_expert; ++expert) ids.emplace_back(rule.role, static_cast<int>(expert));
+  return ids;
 }
 
 bool Hparams::uniform() const {
@@ -73,7 +88,7 @@ bool Hparams::uniform() const {
 float Hparams::score_scale() const { return attention_scale > 0 ? attention_scale : 1 / std::sqrt(static_cast<float>(head_dim)); }
 
 uint32_t Hparams::max_n_ff() const {
-  uint32_t n = 0;
+  uint32_t n = n_ff_shared;
   for (const LayerShape& layer : layers) n = std::max(n, layer.n_ff);
   return n;
 }
@@ -131,6 +146,11 @@ bool has_role(const Architecture& architecture, Role role) {
   return std::any_of(architecture.tensors.begin(), architecture.tensors.end(), [&](const TensorRule& rule) { return rule.role == role; });
 }
 
+bool has_experts(const Architecture& architecture) {
+  // Readers know no number of experts by layer.
+  return !architecture.per_layer_keys && std::any_of(architecture.tensors.begin(), architecture.tensors.end(), [](const TensorRule& rule) { return rule.per_expert; });
+}
+
 bool can_rotate(const Architecture& architecture) {
   return architecture.norm == NormKind::kRms && !has_role(architecture, Role::kAttnSubNorm);
 }
@@ -186,8 +206,13 @@ std::vector<FileTensor> file_tensors(std::span<const TensorSpec> specs, std::str
     uint64_t n_rows = 0;
     for (end = first; end < specs.size() && specs[end].*name == specs[first].*name; ++end) n_rows += specs[end].n_rows();
     if ((specs[first].*name).empty()) continue;
-    out.push_back({specs[first].*name, specs[first].shape, specs.subspan(first, end - first)});
-    out.back().shape.back() = n_rows;
+    FileTensor tensor{specs[first].*name, specs[first].shape, specs.subspan(first, end - first)};
+    if (specs[first].rule->per_expert && name == &TensorSpec::gguf_name) {
+      tensor.shape.push_back(tensor.parts.size());
+    } else {
+      tensor.shape.back() = n_rows;
+    }
+    out.push_back(std::move(tensor));
   }
   return out;
 }
@@ -213,7 +238,13 @@ void count_rows(std::vector<TensorSpec>& specs, uint32_t head_dim) {
 }  // namespace
 
 std::vector<FileTensor> gguf_tensors(std::span<const TensorSpec> specs) { return file_tensors(specs, &TensorSpec::gguf_name); }
-std::vector<FileTensor> hf_tensors(std::span<const TensorSpec> specs) { return file_tensors(specs, &TensorSpec::hf_name); }
+std::vector<FileTensor> hf_tensors(std::span<const TensorSpec> specs) {
+  std::vector<FileTensor> out = file_tensors(specs, &TensorSpec::hf_name);
+  for (FileTensor& tensor : out) {
+    if (tensor.parts.front().rule->hf_matrix) tensor.shape.push_back(1);
+  }
+  return out;
+}
 
 std::vector<TensorSpec> tensor_specs(const Architecture& architecture, const Hparams& h) {
   std::vector<TensorSpec> specs;
@@ -224,11 +255,21 @@ std::vector<TensorSpec> tensor_specs(const Architecture& architecture, const Hpa
     const LayerShape& shape = h.layers[layer];
     for (const TensorRule& rule : architecture.tensors) {
       const bool in_layer = (rule.part == Part::kAttention && shape.n_head > 0) || (rule.part == Part::kMlp && shape.n_ff > 0);
-      if (in_layer && present(rule, h)) specs.push_back(make_spec(rule, h, static_cast<int>(layer)));
+      if (!in_layer || !present(rule, h)) continue;
+      for (const WeightId id : weight_ids(rule, h)) specs.push_back(make_spec(rule, h, static_cast<int>(layer), id.expert));
     }
   }
   count_rows(specs, h.head_dim);
   return specs;
+}
+
+double share_of_tokens(const TensorRule& rule, const Hparams& h) {
+  return rule.per_expert ? static_cast<double>(h.n_expert_used) / h.n_expert : 1;
+}
+
+double experts_read(const Hparams& h, size_t n_tokens) {
+  if (h.n_expert == 0) return 0;
+  return h.n_expert * (1 - std::pow(1 - static_cast<double>(h.n_expert_used) / h.n_expert, static_cast<double>(n_tokens)));
 }
 
 uint64_t count_parameters(const Architecture& architecture, const Hparams& hparams) {
@@ -275,6 +316,13 @@ Status check_hparams(const Hparams& h) {
   if (!(h.rope_theta >= 1 && h.rope_theta < 1e12f)) return fail(ErrorCode::kInvalid, "rope_theta is {}", h.rope_theta);
   if (!(h.alibi_max_bias >= 0 && h.alibi_max_bias <= 64)) return fail(ErrorCode::kInvalid, "max_alibi_bias is {}", h.alibi_max_bias);
   if (!(h.clamp_qkv >= 0)) return fail(ErrorCode::kInvalid, "clamp_kqv is {}", h.clamp_qkv);
+  SHOEHORN_RETURN_IF_ERROR(in_range("the number of experts", h.n_expert, 0, kMaxExperts));
+  if (h.n_expert > 0) {
+    SHOEHORN_RETURN_IF_ERROR(in_range("the number of experts a token goes to", h.n_expert_used, 1, h.n_expert));
+    SHOEHORN_RETURN_IF_ERROR(in_range("experts of all layers", uint64_t{h.n_expert} * h.n_layer, 1, kMaxExperts * 64));
+    SHOEHORN_RETURN_IF_ERROR(in_range("the shared expert's width", h.n_ff_shared, 0, 1u << 22));
+    if (h.mlp_bias) return fail(ErrorCode::kUnsupported, "experts with biases are not supported");
+  }
   const RopeScaling& scaling = h.rope_scaling;
   if (scaling.type != RopeScalingType::kNone) {
     if (!(scaling.factor >= 1e-3f && scaling.factor < 1e6f)) {

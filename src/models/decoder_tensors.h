@@ -35,6 +35,33 @@ inline constexpr TensorRule kFfnGateBias{Role::kFfnGateBias, "blk.{}.ffn_gate.bi
 inline constexpr TensorRule kFfnUpBias{Role::kFfnUpBias, "blk.{}.ffn_up.bias", "model.layers.{}.mlp.up_proj.bias", Dim::kNone, Dim::kFf, Part::kMlp, Presence::kMlpBias};
 inline constexpr TensorRule kFfnDownBias{Role::kFfnDownBias, "blk.{}.ffn_down.bias", "model.layers.{}.mlp.down_proj.bias", Dim::kNone, Dim::kEmbd, Part::kMlp, Presence::kMlpBias};
 
+// Experts (Shazeer et al. 2017, arXiv:1701.06538) instead of one MLP, and the scores by which a token goes to some of them. The names are Qwen's.
+inline constexpr TensorRule kFfnRouter{Role::kFfnRouter, "blk.{}.ffn_gate_inp.weight", "model.layers.{}.mlp.gate.weight", Dim::kExperts, Dim::kEmbd, Part::kMlp, Presence::kExperts};
+
+/// Only where there are no experts.
+constexpr TensorRule dense(TensorRule rule) {
+  rule.presence = Presence::kDense;
+  return rule;
+}
+/// One of each expert.
+constexpr TensorRule of_experts(TensorRule rule, const char* gguf_name, const char* hf_name) {
+  rule.gguf_name = gguf_name;
+  rule.hf_name = hf_name;
+  rule.presence = Presence::kExperts;
+  rule.per_expert = true;
+  return rule;
+}
+inline constexpr TensorRule kExpertsGate = of_experts(kFfnGate, "blk.{}.ffn_gate_exps.weight", "model.layers.{}.mlp.experts.{}.gate_proj.weight");
+inline constexpr TensorRule kExpertsUp = of_experts(kFfnUp, "blk.{}.ffn_up_exps.weight", "model.layers.{}.mlp.experts.{}.up_proj.weight");
+inline constexpr TensorRule kExpertsDown = of_experts(kFfnDown, "blk.{}.ffn_down_exps.weight", "model.layers.{}.mlp.experts.{}.down_proj.weight");
+
+// Qwen2-MoE: an expert that works on every token, by a share that a row of weights gives.
+inline constexpr TensorRule kSharedShare{Role::kFfnSharedShare, "blk.{}.ffn_gate_inp_shexp.weight", "model.layers.{}.mlp.shared_expert_gate.weight", Dim::kNone, Dim::kEmbd, Part::kMlp,
+                                         Presence::kExperts, RopeRows::kNone, HfRows::kInOrder, false, true};
+inline constexpr TensorRule kSharedGate{Role::kFfnGate, "blk.{}.ffn_gate_shexp.weight", "model.layers.{}.mlp.shared_expert.gate_proj.weight", Dim::kFfShared, Dim::kEmbd, Part::kMlp, Presence::kExperts};
+inline constexpr TensorRule kSharedUp{Role::kFfnUp, "blk.{}.ffn_up_shexp.weight", "model.layers.{}.mlp.shared_expert.up_proj.weight", Dim::kFfShared, Dim::kEmbd, Part::kMlp, Presence::kExperts};
+inline constexpr TensorRule kSharedDown{Role::kFfnDown, "blk.{}.ffn_down_shexp.weight", "model.layers.{}.mlp.shared_expert.down_proj.weight", Dim::kEmbd, Dim::kFfShared, Part::kMlp, Presence::kExperts};
+
 // LayerNorm has biases beside its gains. Hugging Face's names for them differ by architecture.
 inline constexpr TensorRule kOutputNormBias{Role::kOutputNormBias, "output_norm.bias", "", Dim::kNone, Dim::kEmbd, Part::kGlobal, Presence::kNormBias};
 inline constexpr TensorRule kAttnNormBias{Role::kAttnNormBias, "blk.{}.attn_norm.bias", "", Dim::kNone, Dim::kEmbd, Part::kAttention, Presence::kNormBias};
@@ -63,11 +90,15 @@ constexpr TensorRule hf_named(TensorRule rule, const char* hf_name) { return sto
 inline constexpr const char* kQkv = "blk.{}.attn_qkv.weight";
 inline constexpr const char* kQkvBias = "blk.{}.attn_qkv.bias";
 
-/// A llama: every tensor that it can have.
+/// A llama: every tensor that it can have, Mixtral's among them.
 inline constexpr TensorRule kLlamaTensors[] = {
     kRopeFreqs, kRopeFactorsLong, kRopeFactorsShort, kTokenEmbd, kOutputNorm, kOutput,
     kAttnNorm, kAttnQ, kAttnQBias, kAttnK, kAttnKBias, kAttnV, kAttnVBias, kAttnOutput, kAttnOutputBias,
-    kFfnNorm, kFfnGate, kFfnGateBias, kFfnUp, kFfnUpBias, kFfnDown, kFfnDownBias,
+    kFfnNorm, dense(kFfnGate), kFfnGateBias, dense(kFfnUp), kFfnUpBias, dense(kFfnDown), kFfnDownBias,
+    stored_as(kFfnRouter, kFfnRouter.gguf_name, "model.layers.{}.block_sparse_moe.gate.weight"),
+    of_experts(kFfnGate, kExpertsGate.gguf_name, "model.layers.{}.block_sparse_moe.experts.{}.w1.weight"),
+    of_experts(kFfnUp, kExpertsUp.gguf_name, "model.layers.{}.block_sparse_moe.experts.{}.w3.weight"),
+    of_experts(kFfnDown, kExpertsDown.gguf_name, "model.layers.{}.block_sparse_moe.experts.{}.w2.weight"),
 };
 // clang-format on
 

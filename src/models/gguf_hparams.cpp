@@ -124,8 +124,11 @@ Expected<GgufModel> read_model(const io::GgufFile& file) {
   SHOEHORN_TRY(h.n_layer, keys.uint("block_count"));
   SHOEHORN_TRY(h.n_ctx_train, keys.uint("context_length"));
   if (h.n_layer == 0 || h.n_layer > 4096) return fail(ErrorCode::kInvalid, "block_count is {}", h.n_layer);
-  if (keys.uint_or("expert_count", 0).value_or(0) > 0) {
-    return fail(ErrorCode::kUnsupported, "mixture-of-experts models are not supported");
+  SHOEHORN_TRY(h.n_expert, keys.uint_or("expert_count", 0));
+  if (h.n_expert > 0) {
+    if (!has_experts(*model.architecture)) return fail(ErrorCode::kUnsupported, "key {} is {}, experts of {} are not supported", keys.name("expert_count"), h.n_expert, *name);
+    SHOEHORN_TRY(h.n_expert_used, keys.uint("expert_used_count"));
+    h.renormalize_experts = model.architecture->renormalize_experts;
   }
 
   // The embedding is the authority on the vocabulary: older files have no vocab_size.
@@ -217,6 +220,10 @@ void write_gguf_hparams(const Architecture& architecture, const Hparams& h, io::
   set_per_layer("feed_forward_length", &LayerShape::n_ff);
   set_per_layer("attention.head_count", &LayerShape::n_head);
   set_per_layer("attention.head_count_kv", &LayerShape::n_head_kv);
+  if (h.n_expert > 0) {
+    set("expert_count", h.n_expert);
+    set("expert_used_count", h.n_expert_used);
+  }
   set("rope.freq_base", h.rope_theta);
   set(epsilon_key(h.norm), h.norm_eps);
   set("attention.key_length", h.head_dim);

@@ -266,6 +266,12 @@ Expected<ModelConfig> parse_model_config(const Json& stated) {
     SHOEHORN_TRY(out.sliding_window, config_uint(config, "sliding_window", 0));
   }
 
+  if (has_experts(*architecture)) {
+    SHOEHORN_TRY(h.n_expert, config_uint(config, "num_local_experts", 0));
+    SHOEHORN_TRY(h.n_expert, config_uint(config, "num_experts", h.n_expert));
+    SHOEHORN_TRY(h.n_expert_used, config_uint(config, "num_experts_per_tok", 0));
+    h.renormalize_experts = architecture->renormalize_experts;
+  }
   h.norm = architecture->norm;
   if (architecture->complete != nullptr) architecture->complete(h);
   if (architecture->own_keys != nullptr) SHOEHORN_RETURN_IF_ERROR(architecture->own_keys->from_config(config, h));
@@ -274,7 +280,7 @@ Expected<ModelConfig> parse_model_config(const Json& stated) {
   // What only the jagged architecture's readers take: layers of different shapes, and where it says so missing heads.
   const bool headless = architecture->whole_heads && h.layers[0].n_head * h.head_dim != h.n_embd;
   const bool jagged = !h.uniform() || headless;
-  if (jagged && architecture->jagged_as == nullptr) {
+  if (jagged && (architecture->jagged_as == nullptr || h.n_expert > 0)) {
     return fail(ErrorCode::kUnsupported, "{} with {} cannot be written as a GGUF that others read", out.hf_architecture,
                 headless ? "heads that do not make up the width of the model" : "layers of different shapes");
   }

@@ -1,10 +1,10 @@
-// Llama 1-3.x and Mistral. Llama 3.1 and later bring rope_freqs.
+// Llama 1-3.x, Mistral and Mixtral, which GGUF has as a llama with experts. Llama 3.1 and later bring rope_freqs.
 #include "models/decoder_tensors.h"
 
 namespace shoehorn::models {
 namespace {
 
-constexpr std::string_view kHfNames[] = {"LlamaForCausalLM", "MistralForCausalLM"};
+constexpr std::string_view kHfNames[] = {"LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM"};
 
 }  // namespace
 
@@ -15,6 +15,7 @@ const Architecture llama{
     .rope = RopeType::kNorm,
     .tensors = kLlamaTensors,
     .jagged_as = "deci",
+    .renormalize_experts = true,
 };
 
 }  // namespace shoehorn::models

@@ -2,6 +2,7 @@
 // this folder plus one row in architectures.inc.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -46,7 +47,7 @@ struct AttentionKind {
 struct LayerShape {
   uint32_t n_head = 0;     ///< 0: the layer has no attention
   uint32_t n_head_kv = 0;
-  uint32_t n_ff = 0;       ///< 0: the layer has no MLP
+  uint32_t n_ff = 0;       ///< of each of its MLP's experts where it has some; 0: the layer has no MLP
   AttentionKind attention = {};
   bool operator==(const LayerShape&) const = default;
 };
@@ -63,6 +64,11 @@ struct Hparams {
   bool norm_bias = false;        ///< norms have biases
   bool parallel_residual = false;///< the MLP reads what attention reads, not its sum
   float alibi_max_bias = 0;      ///< > 0: ALiBi instead of RoPE, whose steepest slope is 2^(-this / n_head) (Press et al. 2021, arXiv:2108.12409)
+  /// > 0: an MLP is so many experts of one width, of which the router's favourites, n_expert_used, work on a token; what they give is
+  /// summed by the softmax of its scores (Shazeer et al. 2017, arXiv:1701.06538; Jiang et al. 2024, arXiv:2401.04088).
+  uint32_t n_expert = 0, n_expert_used = 0;
+  bool renormalize_experts = false;  ///< the shares of those that work are divided by their sum
+  uint32_t n_ff_shared = 0;      ///< > 0: width of an expert that works on every token, by a share of its own
   float clamp_qkv = 0;           ///< > 0: q, k and v are cut off at +-this
   float embedding_scale = 1;     ///< what the token embedding gives is multiplied with it
   Activation activation = Activation::kSilu;  ///< of the MLP
@@ -80,10 +86,12 @@ struct Hparams {
   bool ffn_hadamard = false;
   std::vector<LayerShape> layers;  ///< [n_layer]
 
+  /// Whether what an expert's down_proj reads (-1: the only MLP's, or the shared expert's) goes through a Hadamard transform first.
+  bool transforms(int expert) const { return ffn_hadamard && (n_expert == 0 || expert >= 0); }
   /// True when all layers have the same widths.
   bool uniform() const;
   float score_scale() const;
-  /// The largest n_ff, n_head * head_dim over all layers.
+  /// The largest n_ff, a shared expert's width among them, and n_head over all layers.
   uint32_t max_n_ff() const;
   uint32_t max_n_head() const;
 };
@@ -93,12 +101,21 @@ enum class Role {
   kTokenEmbd, kOutputNorm, kOutputNormBias, kOutput, kRopeFreqs, kRopeFactorsLong, kRopeFactorsShort,
   kAttnNorm, kAttnNormBias, kAttnQ, kAttnK, kAttnV, kAttnOutput, kAttnQBias, kAttnKBias, kAttnVBias, kAttnOutputBias, kAttnQNorm, kAttnKNorm,
   kAttnSubNorm, kAttnPostNorm,
-  kFfnNorm, kFfnNormBias, kFfnGate, kFfnUp, kFfnSubNorm, kFfnDown, kFfnGateBias, kFfnUpBias, kFfnDownBias, kFfnPostNorm,
+  kFfnNorm, kFfnNormBias, kFfnRouter, kFfnSharedShare, kFfnGate, kFfnUp, kFfnSubNorm, kFfnDown, kFfnGateBias, kFfnUpBias, kFfnDownBias, kFfnPostNorm,
 };
 inline constexpr size_t kRoleCount = static_cast<size_t>(Role::kFfnPostNorm) + 1;
 
+/// Which weight of a block (or of those outside of all blocks) is meant. Experts have their own of the MLP's; what all tokens go through, a
+/// shared expert's among them, is of expert -1.
+struct WeightId {
+  Role role;
+  int expert = -1;
+  constexpr WeightId(Role of, int whose = -1) : role(of), expert(whose) {}  // NOLINT: a role is one
+  constexpr auto operator<=>(const WeightId&) const = default;
+};
+
 /// Symbolic dimensions; what they are in numbers depends on the layer.
-enum class Dim { kNone, kVocab, kEmbd, kFf, kQ, kKv, kHeadDim, kHalfRot };
+enum class Dim { kNone, kVocab, kEmbd, kFf, kFfShared, kExperts, kQ, kKv, kHeadDim, kHalfRot };
 
 /// When a tensor is there.
 enum class Presence {
@@ -107,6 +124,8 @@ enum class Presence {
   kAttentionBias,   ///< only with Hparams::attention_bias
   kAttentionOutputBias,
   kMlpBias,
+  kDense,           ///< only without experts
+  kExperts,         ///< only with experts
   kNormBias,
   kLlama3Rope,      ///< only with llama3 rope scaling; computed, not stored in checkpoints
   kLongRope,        ///< only with longrope scaling; from the configuration
@@ -135,6 +154,10 @@ struct TensorRule {
   Presence presence = Presence::kAlways;
   RopeRows rope_rows = RopeRows::kNone;
   HfRows hf_rows = HfRows::kInOrder;
+  /// There is one of each expert: a second {} in hf_name is its number; a GGUF has them one behind the other as one tensor of three
+  /// dimensions.
+  bool per_expert = false;
+  bool hf_matrix = false;  ///< checkpoints have this vector as a matrix of one row
 };
 
 struct OwnKeys;  // models/keys.h
@@ -156,6 +179,7 @@ struct Architecture {
   float gain_offset = 0;
   Activation activation = Activation::kSilu;
   NormKind norm = NormKind::kRms;
+  bool renormalize_experts = false;
   /// Stock readers take q for as wide as the residual stream: with fewer heads a model is written as `jagged_as`, or not at all.
   bool whole_heads = false;
   /// What follows from the architecture and the dimensions alone; nullptr: nothing does.
@@ -182,13 +206,14 @@ inline constexpr std::string_view kRotatedSuffix = "-r4";
 /// of the transform refuses the file.
 std::string gguf_name(const Architecture& architecture, const Hparams& hparams);
 
-/// A tensor rule's name in a layer: `pattern` with the number for "{}".
-std::string with_layer(std::string_view pattern, int layer);
+/// A tensor rule's name in a layer: `pattern` with the numbers for "{}", of the layer and then of the expert.
+std::string with_layer(std::string_view pattern, int layer, int expert = -1);
 
 /// One tensor of a concrete model: what a file has under its name, or some rows of it.
 struct TensorSpec {
   const TensorRule* rule;
   int layer;                      ///< -1 for global tensors
+  int expert;                     ///< -1 for what is no expert's
   std::string gguf_name, hf_name;
   std::vector<uint64_t> shape;    ///< fastest first: [n_cols, n_rows] or [n]
   uint64_t gguf_row = 0, hf_row = 0;  ///< the first of its rows (of a vector: elements) among those under the name
@@ -197,6 +222,7 @@ struct TensorSpec {
 
   /// Of a vector: its elements.
   uint64_t n_rows() const { return shape.back(); }
+  WeightId id() const { return {rule->role, expert}; }
 };
 
 /// A tensor as a file has it.
@@ -214,6 +240,9 @@ bool is_of_norm(Role role);
 /// True when the architecture has a tensor of this role at all.
 bool has_role(const Architecture& architecture, Role role);
 
+/// True when its models may have experts.
+bool has_experts(const Architecture& architecture);
+
 /// Whether rotations (compress/rotate) can be folded into weights at all: RMSNorm commutes with them; LayerNorm does not, nor do the gains
 /// of a norm between v and the output matrix.
 bool can_rotate(const Architecture& architecture);
@@ -223,6 +252,15 @@ bool can_rotate_residual(const Architecture& architecture);
 
 /// Every tensor a model of these dimensions has, in file order.
 std::vector<TensorSpec> tensor_specs(const Architecture& architecture, const Hparams& hparams);
+
+/// The weights of these roles that a layer's rule stands for: one, or one of each expert.
+std::vector<WeightId> weight_ids(const TensorRule& rule, const Hparams& hparams);
+
+/// The share of tokens that go through a rule's weights.
+double share_of_tokens(const TensorRule& rule, const Hparams& hparams);
+
+/// How many experts of a layer n_tokens go to together, if each is as likely; 0 without experts.
+double experts_read(const Hparams& hparams, size_t n_tokens);
 
 /// The tensors that a GGUF has of these, or a checkpoint; they must outlive the result.
 std::vector<FileTensor> gguf_tensors(std::span<const TensorSpec> specs);

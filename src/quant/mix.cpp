@@ -89,7 +89,7 @@ int64_t layer_of(std::string_view name) {
 }
 
 /// For each tensor its index among the tensors of its role, by layer.
-std::vector<int64_t> places(std::span<const MixTensor> tensors, const std::vector<Role>& roles) {
+std::vector<int64_t> places(std::span<const MixTensor> tensors, const std::vector<Role>& roles, bool by_layer) {
   std::vector<size_t> order(tensors.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = i;
   std::stable_sort(order.begin(), order.end(),
@@ -97,7 +97,10 @@ std::vector<int64_t> places(std::span<const MixTensor> tensors, const std::vecto
   std::map<Role, int64_t> seen;
   std::vector<int64_t> index(tensors.size());
   for (const size_t i : order) {
-    if (is_quantizable(tensors[i])) index[i] = seen[roles[i]]++;
+    if (!is_quantizable(tensors[i])) continue;
+    const bool of_mlp = roles[i] == Role::ffn_gate || roles[i] == Role::ffn_up || roles[i] == Role::ffn_down;
+    // With experts there can be more than one of a role in a layer.
+    index[i] = by_layer && of_mlp ? layer_of(tensors[i].name) : seen[roles[i]]++;
   }
   return index;
 }
@@ -152,6 +155,12 @@ Type wanted_type(const Mix& mix, const MixModel& model, const MixTensor& tensor,
       break;
     }
   }
+  // What attention takes is next to nothing beside eight experts.
+  const bool smallest = is_below_three_bits(mix.base);
+  if (model.n_expert == 8 && (role == Role::attn_k || role == Role::attn_v)) type = smallest ? Type::Q4_K : Type::Q8_0;
+  constexpr std::string_view kWithBetterOutput[] = {"Q2_K", "Q3_K_S", "Q3_K_M", "Q4_K_S", "Q4_K_M", "IQ3_XXS", "IQ3_XS", "IQ3_S", "IQ3_M", "IQ4_NL", "IQ4_XS"};
+  const bool better_output = smallest || std::ranges::find(kWithBetterOutput, mix.name) != std::end(kWithBetterOutput);
+  if (model.n_expert == 8 && role == Role::attn_output && better_output) type = Type::Q5_K;
   // The smallest mixes have rules of their own for attn_v, which this does not touch.
   const bool lifted = role == Role::attn_v && is_70b(model) && !is_below_three_bits(mix.base);
   if (lifted && (type == Type::Q3_K || type == Type::Q4_K)) type = Type::Q5_K;
@@ -184,7 +193,7 @@ bool is_quantizable(const MixTensor& tensor) {
 std::vector<Type> choose_types(const Mix& mix, const MixModel& model, std::span<const MixTensor> tensors) {
   std::vector<Role> roles;
   for (const MixTensor& tensor : tensors) roles.push_back(role_of(tensor.name));
-  const std::vector<int64_t> index = places(tensors, roles);
+  const std::vector<int64_t> index = places(tensors, roles, model.n_expert > 1);
   const auto n_attn_v = std::count(roles.begin(), roles.end(), Role::attn_v);
 
   std::vector<Type> types;

@@ -28,6 +28,7 @@ struct MixModel {
   uint64_t n_layer = 0;
   uint64_t n_head = 0;           ///< of layer 0
   uint64_t n_head_kv = 0;        ///< of layer 0
+  uint64_t n_expert = 0;         ///< 0: none
   bool tied_embeddings = false;  ///< no output.weight: token_embd is the output matrix too
   bool has_imatrix = false;      ///< importance will be given to the encoders
 };

@@ -55,6 +55,19 @@ Expected<std::string> special_text(const Json& config, const std::string& key, c
   return fail(ErrorCode::kInvalid, "{}: {}: expected a text", file, key);
 }
 
+/// More tokens than the files in a directory can list: each takes some bytes. What a configuration says beyond that would be memory for nothing,
+/// unless it is little.
+uint64_t most_tokens(const std::string& directory) {
+  constexpr uint64_t kLittle = 65536;
+  uint64_t bytes = 0;
+  for (const char* name : {"/tokenizer.json", "/tokenizer.model", "/vocab.json", "/added_tokens.json", "/tokenizer_config.json"}) {
+    std::error_code none;
+    const auto size = std::filesystem::file_size(directory + name, none);
+    if (!none) bytes += size;
+  }
+  return std::clamp<uint64_t>(bytes, kLittle, kMaxVocab);
+}
+
 Expected<TokenizerFile> read_tokenizer_file(const Configuration& config, uint64_t limit) {
   const std::string& directory = config.directory;
   const std::string json_path = directory + "/tokenizer.json";
@@ -210,7 +223,9 @@ Expected<Vocab> vocab_from_directory(const std::string& directory, uint64_t n_vo
                 kMaxVocab);
   }
   SHOEHORN_TRY(const Configuration config, Configuration::read(directory));
-  SHOEHORN_TRY(TokenizerFile file, read_tokenizer_file(config, n_vocab == 0 ? kMaxVocab : n_vocab));
+  const uint64_t most = most_tokens(directory);
+  SHOEHORN_TRY(TokenizerFile file, read_tokenizer_file(config, n_vocab == 0 ? most : n_vocab));
+  if (n_vocab > most) return fail(ErrorCode::kInvalid, "{}: a vocabulary of {} tokens; the tokenizer's files are too small for more than {}", directory, n_vocab, most);
   SHOEHORN_RETURN_IF_ERROR(add_tokens(config, file));
   Vocab& vocab = file.vocab;
   file.tokens.finish(n_vocab, vocab);

@@ -56,7 +56,7 @@ std::map<int, at::Tensor> whole_scores(Fixture& f, const Target& target, const a
   std::vector<at::Tensor> leaves;
   std::vector<std::pair<int, Role>> places;
   for (size_t layer = 0; layer < weights.size(); ++layer) {
-    for (const Role role : cut_roles(f.loader.architecture(), f.loader.hparams().layers[layer], f.loader.hparams().head_dim, target)) {
+    for (const Role role : cut_roles(f.loader.architecture(), f.loader.hparams().layers[layer], f.loader.hparams().head_dim, target, false)) {
       if (!weights[layer][role].defined()) continue;
       weights[layer][role] = weights[layer][role].detach().requires_grad_(true);
       leaves.push_back(weights[layer][role]);
@@ -66,7 +66,7 @@ std::map<int, at::Tensor> whole_scores(Fixture& f, const Target& target, const a
   const auto gradients = torch::autograd::grad({whole_loss(f, weights, ids)}, leaves);
   std::map<int, at::Tensor> out;
   for (size_t layer = 0; layer < weights.size(); ++layer) {
-    LayerEvidence evidence{&target, &f.loader.architecture(), f.loader.hparams().layers[layer], f.loader.hparams().head_dim, {}, {}, {}, {}};
+    LayerEvidence evidence{&target, &f.loader.architecture(), f.loader.hparams().layers[layer], f.loader.hparams().head_dim, -1, {}, {}, {}, {}};
     for (size_t i = 0; i < places.size(); ++i) {
       if (places[i].first != static_cast<int>(layer)) continue;
       evidence.weights[places[i].second] = leaves[i].detach().to(at::kDouble);
@@ -97,7 +97,7 @@ void expect_equal_scores(const std::string& directory, int64_t n_tokens) {
       const auto streamed = streamed_scores(f, target, ids, micro_batch);
       EXPECT_GT(f.store.bytes_on_disk(), 0u);
       for (const auto& [layer, expected] : whole_scores(f, target, ids)) {
-        const at::Tensor found = streamed.at({layer, target.name});
+        const at::Tensor found = streamed.at({layer, target.name, -1});
         const double error = ((found - expected).abs() / (expected.abs() + 1e-12)).max().item<double>();
         EXPECT_LT(error, 1e-3) << name << " layer " << layer;
         EXPECT_LT((found - expected).norm().item<double>(), 1e-4 * expected.norm().item<double>()) << name << " layer " << layer;
@@ -171,7 +171,7 @@ TEST(BlockStream, SecondOrderUsesEverySamplesOwnGradient) {
     const at::Tensor part = ((leaves[0] * g[0]).square().sum(1) + (leaves[1] * g[1]).square().sum(1) + (leaves[2] * g[2]).square().sum(0)).detach() / 4;
     expected = expected.defined() ? expected + part : part;
   }
-  const at::Tensor found = streamed.at({1, target.name});
+  const at::Tensor found = streamed.at({1, target.name, -1});
   EXPECT_LT((found - expected).norm().item<double>(), 1e-4 * expected.norm().item<double>());
 }
 

@@ -147,7 +147,7 @@ TEST(Prune, UnitsOfAttentionTakeTheQueryHeadsThatReadThem) {
   EXPECT_FALSE(heads.elements(shape, 2, models::Dim::kKv).defined());
   ChangedLayer layer;
   layer.shape = shape;
-  keep_units(heads, {1}, 2, layer);
+  keep_units(heads, {{-1, {1}}}, 2, layer);
   EXPECT_EQ(layer.shape, (models::LayerShape{3, 3, 0}));
   EXPECT_TRUE(at::equal(layer.kept_q, at::tensor({2, 3, 6, 7, 10, 11}, at::kLong)));
   EXPECT_FALSE(layer.kept_kv.defined());

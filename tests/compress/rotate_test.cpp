@@ -64,11 +64,11 @@ at::Tensor logits_of(const BlockLoader& loader, const Rotations* rotations) {
   const TorchModel model(h, kDouble);
   std::optional<Fusion> fusion;
   if (rotations != nullptr) fusion.emplace(loader, *rotations);
-  const auto tensor = [&](int layer, Role role, Role from) {
+  const auto tensor = [&](int layer, models::WeightId id, models::WeightId from) {
     const at::Tensor stored = loader.stored(layer, from);
     if (!stored.defined()) return stored;
-    const at::Tensor rotated = fusion ? (*fusion)(layer, role, stored) : stored.to(at::kDouble);
-    return models::is_gain(role) ? rotated + static_cast<double>(loader.checkpoint().gain_offset) : rotated;
+    const at::Tensor rotated = fusion ? (*fusion)(layer, id, stored) : stored.to(at::kDouble);
+    return models::is_gain(id.role) ? rotated + static_cast<double>(loader.checkpoint().gain_offset) : rotated;
   };
   at::NoGradGuard no_gradient;
   at::Tensor x = tensor(-1, Role::kTokenEmbd, Role::kTokenEmbd).index_select(0, some_ids()).unsqueeze(0);
@@ -76,10 +76,7 @@ at::Tensor logits_of(const BlockLoader& loader, const Rotations* rotations) {
   for (int layer = 0; layer < static_cast<int>(loader.hparams().n_layer); ++layer) {
     TensorSet block;
     block.attention = loader.hparams().layers[static_cast<size_t>(layer)].attention;
-    for (size_t i = 0; i < models::kRoleCount; ++i) {
-      const Role role = static_cast<Role>(i);
-      block[role] = tensor(layer, role, role);
-    }
+    for (const models::WeightId id : loader.weights_of(static_cast<size_t>(layer))) block[id] = tensor(layer, id, id);
     x = model.block(block, x);
   }
   TensorSet head;
@@ -150,7 +147,8 @@ TEST(Fusion, LeavesTheLogitsInDoublePrecision) {
         const auto rotations = random_rotations(loader.hparams(), {.r1 = r1, .r2 = r2, .r4 = r4, .kind = kind, .seed = 3});
         ASSERT_TRUE(rotations.has_value()) << rotations.error().message;
         EXPECT_LT(worst(logits_of(loader, &*rotations), expected), 1e-8) << name << ", R1 " << r1 << ", R2 " << r2 << ", R4 " << r4;
-        const Role changed = r1 || r4 ? Role::kFfnDown : Role::kAttnV;
+        const int expert = loader.hparams().n_expert > 0 ? 0 : -1;
+        const models::WeightId changed = r1 || r4 ? models::WeightId(Role::kFfnDown, expert) : models::WeightId(Role::kAttnV);
         const at::Tensor stored = loader.stored(0, changed).to(at::kDouble);
         EXPECT_GT(worst(Fusion(loader, *rotations)(0, changed, stored), stored), 0.01) << name << ": something was rotated";
       }

@@ -34,8 +34,9 @@ uint64_t elements(const engine::Model& model, size_t layer, std::initializer_lis
   return n;
 }
 
-TEST(Profile, AddsUpToTheBytesOfAPassAndToEveryWeightOncePerToken) {
-  auto session = test::open_session(test::tiny_gguf(), {.n_ctx = 64});
+/// Of each expert as many weights as a token goes to.
+void expect_every_weight_once(const std::string& path) {
+  auto session = test::open_session(path, {.n_ctx = 64});
   ASSERT_TRUE(session.eval(tokens(session, 10)).has_value());
   StepProfiler profiler(session);
   ASSERT_TRUE(session.eval(tokens(session, 1)).has_value());
@@ -49,15 +50,25 @@ TEST(Profile, AddsUpToTheBytesOfAPassAndToEveryWeightOncePerToken) {
         entry.step != Step::kEmbedding && entry.step != Step::kOutputNorm && entry.step != Step::kOutput;
     EXPECT_EQ(entry.calls, per_layer ? h.n_layer : 1u) << step_name(entry.step);
   }
-  EXPECT_EQ(profiler.entries().size(), engine::kStepCount - 1) << "all but the transform, which this model has not";
+  const bool experts = h.n_expert > 0;
+  EXPECT_EQ(profiler.entries().size(), engine::kStepCount - (experts ? 3 : 2)) << "all but the transform, and either experts or an MLP";
   EXPECT_EQ(bytes, pass_bytes(session, 10, 1, true) - vector_bytes(session.model()));
   uint64_t weights = 0;
   for (const auto& tensor : session.model().file().tensors()) {
     if (tensor.shape.size() == 2 && tensor.name != "token_embd.weight") weights += tensor.n_elements();
+    if (tensor.shape.size() == 3) weights += tensor.n_elements() / h.n_expert * h.n_expert_used;
   }
   uint64_t attention = 0;
   for (const auto& layer : h.layers) attention += 2 * 11 * uint64_t{layer.n_head} * h.head_dim;
   EXPECT_EQ(macs, weights + attention);
+}
+
+TEST(Profile, AddsUpToTheBytesOfAPassAndToEveryWeightOncePerToken) {
+  expect_every_weight_once(test::tiny_gguf());
+  for (const char* name : {"MixtralForCausalLM", "Qwen2MoeForCausalLM"}) {
+    SCOPED_TRACE(name);
+    expect_every_weight_once(test::to_gguf(test::make_tiny_checkpoint(test::as_architecture(test::tiny_config(), name)).directory, "Q8_0"));
+  }
 }
 
 TEST(Profile, AddsUpToTheBytesOfABatchWithoutLogits) {

@@ -10,7 +10,7 @@ const build = path.dirname(program);
 const dir = tempDir();
 
 const presets = {"tiny": "llama", "tiny-phi3": "phi3", "tiny-gemma": "gemma", "tiny-gemma2": "gemma2", "tiny-gemma3": "gemma3",
-    "tiny-olmo2": "olmo2", "tiny-smollm3": "smollm3", "tiny-gptneox": "gptneox", "tiny-mpt": "mpt", "tiny-bitnet": "bitnet"};
+    "tiny-mixtral": "llama", "tiny-qwen2moe": "qwen2moe", "tiny-qwen3moe": "qwen3moe", "tiny-olmo2": "olmo2", "tiny-smollm3": "smollm3", "tiny-gptneox": "gptneox", "tiny-mpt": "mpt", "tiny-bitnet": "bitnet"};
 
 const nTokens = 64, nVocab = 1024;
 const ids = Array.from({length: nTokens}, (_, i) => (i * 389 + 17) % nVocab);

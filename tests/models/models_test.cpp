@@ -71,7 +71,7 @@ TEST(ModelConfig, ErrorsNameKeyAndValue) {
   expect_error("num_key_value_heads", 5, "n_head_kv 5");
   expect_error("intermediate_size", Json::array({1, 2}), "2 entries");
   expect_error("architectures", Json::array({"MambaForCausalLM"}), "MambaForCausalLM");
-  expect_error("architectures", Json::array({"Qwen2MoeForCausalLM"}), "nearest by name is Qwen2ForCausalLM");
+  expect_error("architectures", Json::array({"Qwen2VLForCausalLM"}), "nearest by name is Qwen2ForCausalLM");
   expect_error("architectures", Json::array(), "architectures");
   expect_error("hidden_act", "gelu", "gelu");
   expect_error("quantization_config", {{"quant_method", "aqlm"}}, "already quantized (aqlm); gptq, awq, bitsandbytes");
@@ -192,6 +192,15 @@ TEST(TensorSpecs, RulesOfOneNameAreItsRows) {
 }
 
 /// Dimensions of a small model of this architecture, jagged where it can be.
+/// With five experts, of which three work on a token.
+Hparams with_experts(Hparams h, const Architecture& architecture) {
+  h.n_expert = 5;
+  h.n_expert_used = 3;
+  h.renormalize_experts = architecture.renormalize_experts;
+  if (has_role(architecture, Role::kFfnSharedShare)) h.n_ff_shared = 48;
+  return h;
+}
+
 Hparams small(const Architecture& architecture) {
   Hparams h;
   h.n_vocab = 64;
@@ -211,7 +220,7 @@ Hparams small(const Architecture& architecture) {
   h.tied_embeddings = !has_role(architecture, Role::kOutput);
   if (architecture.per_layer_keys) h.layers[1] = {0, 0, 64};
   h.rope_scaling = {.type = RopeScalingType::kYarn, .factor = 4, .original_context = 32};
-  return h;
+  return std::string_view(architecture.name).ends_with("moe") ? with_experts(h, architecture) : h;
 }
 
 /// A file of zeros with these dimensions; `change` may alter what it says.
@@ -280,6 +289,71 @@ TEST(ModelConfig, ARotatedClassIsItsArchitectureWithATransform) {
   EXPECT_NE(odd.error().message.find("95"), std::string::npos) << odd.error().message;
   config["architectures"] = {"RotatedTurtleForCausalLM"};
   EXPECT_NE(parse_model_config(config).error().message.find("RotatedTurtleForCausalLM"), std::string::npos);
+}
+
+TEST(GgufHparams, ExpertsAreOneTensorOfThreeDimensions) {
+  for (const char* name : {"llama", "qwen2moe", "qwen3moe"}) {
+    const Architecture& architecture = *find_architecture(name);
+    const Hparams h = with_experts(small(architecture), architecture);
+    ASSERT_EXPECTED(const auto file, write_zeros(architecture, h));
+    EXPECT_EQ(file.find("blk.1.ffn_down_exps.weight")->shape, (std::vector<uint64_t>{96, 32, 5}));
+    EXPECT_EQ(file.find("blk.1.ffn_gate_inp.weight")->shape, (std::vector<uint64_t>{32, 5}));
+    EXPECT_EQ(file.find("blk.1.ffn_down.weight"), nullptr);
+    ASSERT_EXPECTED(const auto model, read_gguf_model(file));
+    EXPECT_EQ(model.hparams.n_expert, 5u);
+    EXPECT_EQ(model.hparams.n_expert_used, 3u);
+    EXPECT_EQ(model.hparams.n_ff_shared, h.n_ff_shared);
+    EXPECT_EQ(model.hparams.layers[1].n_ff, 96u);
+    EXPECT_EQ(model.hparams.renormalize_experts, std::string(name) != "qwen2moe");
+    uint64_t n = 0;
+    for (const io::GgufTensor& tensor : file.tensors()) n += tensor.n_elements();
+    EXPECT_EQ(count_parameters(architecture, h), n);
+
+    const auto refused = [&](const std::string& key, uint32_t value) -> std::string {
+      const auto changed = write_zeros(architecture, h, [&](io::GgufMetadata& m) { m.set(name + ("." + key), value); });
+      if (!changed) return changed.error().message;
+      const auto read = read_gguf_model(*changed);
+      return read ? "" : read.error().message;
+    };
+    EXPECT_NE(refused("expert_count", 1025).find("the number of experts is 1025, expected 0 to 1024"), std::string::npos);
+    EXPECT_NE(refused("expert_count", 4).find("ffn_gate_inp.weight has shape [32, 5], expected [32, 4]"), std::string::npos) << refused("expert_count", 4);
+    EXPECT_NE(refused("expert_used_count", 6).find("a token goes to is 6, expected 1 to 5"), std::string::npos);
+    EXPECT_NE(refused("expert_used_count", 0).find("a token goes to is 0"), std::string::npos);
+  }
+}
+
+/// What would be written otherwise than others read it is refused; nothing is allocated for experts of no model.
+TEST(ModelConfig, ExpertsThatNoGgufHas) {
+  const Json qwen = {{"architectures", {"Qwen3MoeForCausalLM"}}, {"vocab_size", 64}, {"hidden_size", 32}, {"num_hidden_layers", 2}, {"num_attention_heads", 4},
+                     {"intermediate_size", 64}, {"moe_intermediate_size", 48}, {"num_experts", 4}, {"num_experts_per_tok", 2}, {"norm_topk_prob", true}};
+  ASSERT_EXPECTED(const auto model, parse_model_config(qwen));
+  EXPECT_EQ(model.hparams.layers[0].n_ff, 48u);
+  const auto refused = [&](const char* key, const Json& value) -> std::string {
+    Json changed = qwen;
+    changed[key] = value;
+    const auto read = parse_model_config(changed);
+    return read ? "" : read.error().message;
+  };
+  EXPECT_NE(refused("norm_topk_prob", false).find("norm_topk_prob is false; readers of a GGUF take it for true"), std::string::npos);
+  EXPECT_NE(refused("decoder_sparse_step", 2).find("decoder_sparse_step is 2"), std::string::npos);
+  EXPECT_NE(refused("mlp_only_layers", {1}).find("mlp_only_layers [1]"), std::string::npos);
+  EXPECT_NE(refused("moe_intermediate_size", nullptr).find("moe_intermediate_size is missing"), std::string::npos);
+  EXPECT_NE(refused("num_experts", 0).find("num_experts is missing"), std::string::npos);
+  EXPECT_NE(refused("num_experts", 1000000).find("the number of experts is 1000000"), std::string::npos);
+  EXPECT_NE(refused("num_experts_per_tok", 5).find("is 5, expected 1 to 4"), std::string::npos);
+  EXPECT_NE(refused("mlp_bias", true).find("experts with biases"), std::string::npos);
+
+  Json mixtral = {{"architectures", {"MixtralForCausalLM"}}, {"vocab_size", 64}, {"hidden_size", 32}, {"num_hidden_layers", 2}, {"num_attention_heads", 4},
+                  {"intermediate_size", {64, 32}}, {"head_dim", 8}, {"num_local_experts", 4}, {"num_experts_per_tok", 2}};
+  const auto jagged = parse_model_config(mixtral);
+  ASSERT_FALSE(jagged.has_value());
+  EXPECT_NE(jagged.error().message.find("MixtralForCausalLM with layers of different shapes"), std::string::npos) << jagged.error().message;
+  mixtral["intermediate_size"] = 64;
+  mixtral["num_hidden_layers"] = 4000;
+  mixtral["num_local_experts"] = 1024;
+  const auto many = parse_model_config(mixtral);
+  ASSERT_FALSE(many.has_value());
+  EXPECT_NE(many.error().message.find("experts of all layers is 4096000, expected 1 to 65536"), std::string::npos) << many.error().message;
 }
 
 TEST(GgufHparams, RoundTripForEveryArchitecture) {

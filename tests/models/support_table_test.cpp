@@ -14,7 +14,7 @@ std::string names_of(const Architecture& architecture) {
 }
 
 std::string row(const Architecture& a) {
-  const char* prune = a.jagged_as != nullptr ? "each layer for itself" : "all layers alike";
+  const char* prune = a.jagged_as == nullptr ? "all layers alike" : has_experts(a) ? "each layer for itself, with experts alike" : "each layer for itself";
   const char* rotate = can_rotate_residual(a) ? "R1, R2, R4" : can_rotate(a) ? "R2, R4" : "no";
   return fmt::format("| `{}` | {} | yes | yes | {} | yes | {} | yes |\n", a.name, names_of(a), prune, rotate);
 }

@@ -48,7 +48,8 @@ Weights under_llama_names(const Weights& weights, const Hparams& h) {
       {"transformer.wte.", "model.embed_tokens."}, {"transformer.norm_f.", "model.norm."}, {"transformer.blocks.", "model.layers."},
       {"norm_1.", "input_layernorm."}, {"norm_2.", "post_attention_layernorm."}, {"attn.Wqkv.", "self_attn.qkv_proj."}, {"attn.out_proj.", "self_attn.o_proj."},
       {"inner_attn_ln.", "attn_sub_norm."}, {"ffn_layernorm.", "ffn_sub_norm."},
-      {"ffn.up_proj.", "mlp.up_proj."}, {"ffn.down_proj.", "mlp.down_proj."}};
+      {"ffn.up_proj.", "mlp.up_proj."}, {"ffn.down_proj.", "mlp.down_proj."},
+      {"block_sparse_moe.", "mlp."}, {"w1.", "gate_proj."}, {"w2.", "down_proj."}, {"w3.", "up_proj."}};
   Weights out;
   for (const auto& [stored, values] : weights) {
     std::string name = stored;
@@ -268,19 +269,52 @@ class PlainModel {
     return NAN;
   }
 
+  /// What an MLP makes of the normed x: "model.layers.0.mlp.".
+  Row one_mlp(const std::string& p, const Row& normed) const {
+    const bool gated = weights_.contains(p + "gate_proj.weight");
+    Row gate = linear(p + (gated ? "gate_proj" : "up_proj"), normed);
+    for (double& g : gate) g = activated(g);
+    if (gated) {
+      const Row up = linear(p + "up_proj", normed);
+      for (size_t i = 0; i < gate.size(); ++i) gate[i] *= up[i];
+    }
+    return linear(p + "down_proj", norm_if(p + "ffn_sub_norm.weight", gate));
+  }
+
+  /// What the experts make of it that the router gives the largest shares, as transformers' MixtralSparseMoeBlock and
+  /// Qwen2MoeSparseMoeBlock have it.
+  Row experts(const std::string& p, const Row& normed) const {
+    Row share = linear(p + "gate", normed);
+    double total = 0;
+    for (double& s : share) total += s = std::exp(s);
+    for (double& s : share) s /= total;
+    Row out(normed.size());
+    double used = 0;
+    std::vector<std::pair<double, size_t>> chosen;
+    Row left = share;
+    for (uint32_t i = 0; i < h_.n_expert_used; ++i) {
+      const auto best = static_cast<size_t>(std::max_element(left.begin(), left.end()) - left.begin());
+      chosen.emplace_back(share[best], best);
+      used += share[best];
+      left[best] = -1;
+    }
+    for (const auto& [s, expert] : chosen) {
+      const Row y = one_mlp(p + "experts." + std::to_string(expert) + ".", normed);
+      for (size_t i = 0; i < y.size(); ++i) out[i] += s / (h_.renormalize_experts ? used : 1) * y[i];
+    }
+    if (!weights_.contains(p + "shared_expert_gate.weight")) return out;
+    const double s = 1 / (1 + std::exp(-linear(p + "shared_expert_gate", normed)[0]));
+    const Row y = one_mlp(p + "shared_expert.", normed);
+    for (size_t i = 0; i < y.size(); ++i) out[i] += s * y[i];
+    return out;
+  }
+
   /// Adds to x what the MLP makes of `input`.
   void mlp(const std::string& p, const std::vector<Row>& input, std::vector<Row>& x) const {
-    const bool gated = weights_.contains(p + "mlp.gate_proj.weight");
     for (size_t t = 0; t < x.size(); ++t) {
       Row& row = x[t];
       const Row normed = post_norms(p) ? norm_if(p + "pre_feedforward_layernorm.weight", input[t]) : norm(p + "post_attention_layernorm.weight", input[t]);
-      Row gate = linear(p + (gated ? "mlp.gate_proj" : "mlp.up_proj"), normed);
-      for (double& g : gate) g = activated(g);
-      if (gated) {
-        const Row up = linear(p + "mlp.up_proj", normed);
-        for (size_t i = 0; i < gate.size(); ++i) gate[i] *= up[i];
-      }
-      Row down = linear(p + "mlp.down_proj", norm_if(p + "mlp.ffn_sub_norm.weight", gate));
+      Row down = h_.n_expert > 0 ? experts(p + "mlp.", normed) : one_mlp(p + "mlp.", normed);
       if (post_norms(p)) down = norm(p + "post_feedforward_layernorm.weight", down);
       for (size_t i = 0; i < down.size(); ++i) row[i] += down[i];
     }
@@ -331,6 +365,14 @@ Json as_architecture(Json config, std::string_view name) {
   if (name == "GPTNeoXForCausalLM") {
     config["rotary_pct"] = 0.5;
   }
+  if (name == "MixtralForCausalLM") config["num_local_experts"] = 5, config["num_experts_per_tok"] = 2;
+  if (name == "Qwen2MoeForCausalLM" || name == "Qwen3MoeForCausalLM") {
+    config["num_experts"] = 5;
+    config["num_experts_per_tok"] = 3;
+    config["moe_intermediate_size"] = config["intermediate_size"];
+    config["norm_topk_prob"] = name == "Qwen3MoeForCausalLM";
+  }
+  if (name == "Qwen2MoeForCausalLM") config["shared_expert_intermediate_size"] = 80;
   if (name == "MPTForCausalLM" || name == "MptForCausalLM") {
     config["num_attention_heads"] = config["num_key_value_heads"] = 6;  // no power of two
     config["hidden_size"] = 6 * head_dim;

@@ -9,6 +9,7 @@
 #include "compress/calibrate/sensitivity.h"
 #include "compress/calibration_text.h"
 #include "compress/estimate.h"
+#include "compress/experts.h"
 
 namespace shoehorn::compress {
 namespace {
@@ -44,10 +45,12 @@ Expected<Text> draw_text(const CalibratedOptions& o, const convert::ModelSource&
                draw_samples(o.calib, tokenizer,
                             {o.samples > 0 ? o.samples : most, o.seq_len, o.seed, kCheckSamples, o.samples == 0}));
   const int64_t widest = std::max<int64_t>(h.max_n_ff(), int64_t{h.max_n_head()} * h.head_dim);
-  if (text.calibration.numel() < 4 * widest) {
+  // An expert sees a share of them.
+  const int64_t enough = 4 * widest * (h.n_expert > 0 ? int64_t{h.n_expert} / h.n_expert_used : 1);
+  if (text.calibration.numel() < enough) {
     progress.note(fmt::format(
         "{} tokens are few: the widest input has {} columns, whose second moments ask for {} tokens or more",
-        text.calibration.numel(), widest, 4 * widest));
+        text.calibration.numel(), widest, enough));
   }
   return text;
 }
@@ -63,14 +66,16 @@ Expected<Plan> make_plan(const CalibratedOptions& o, const BlockLoader& loader, 
   const models::Hparams& h = loader.hparams();
   const uint64_t block = loader.largest_block_bytes();
   const uint64_t widest = std::max<uint64_t>(h.max_n_ff(), uint64_t{h.max_n_head()} * h.head_dim);
-  const uint64_t moments = widest * widest * (4 + 8), rows = kRowsAtOnce * widest * 4 * 6;
+  // Those of many experts are in memory together (expert_groups).
+  const uint64_t at_once = expert_groups(h, widest * widest * 4).front().size();
+  const uint64_t moments = widest * widest * (4 + 8) * at_once, rows = kRowsAtOnce * widest * 4 * 6;
   // A matrix decoded and put in order, beside the block; awq keeps the block's scaled matrices, too.
   const uint64_t matrix = widest * h.n_embd * 4, beside = std::max(matrix * 2, o.method == "awq" ? block : 0);
   const uint64_t batch = static_cast<uint64_t>(o.micro_batch * o.seq_len) * (widest * 6 + uint64_t{h.n_embd} * 10) * 4;
   const uint64_t head = loader.head_bytes();
   uint64_t encoded = 0, largest = 0;
   double rounding = 0;
-  const size_t embedding = find_rows(source, -1, models::Role::kTokenEmbd).index;
+  const size_t embedding = source.find_rows(-1, models::Role::kTokenEmbd).index;
   for (size_t i = 0; i < types.size(); ++i) {
     const convert::SourceTensor& tensor = source.tensors()[i];
     const uint64_t bytes = tensor.n_rows() * quant::row_bytes(quant::format(types[i]), tensor.n_cols());

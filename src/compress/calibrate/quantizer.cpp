@@ -2,10 +2,14 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
+#include <optional>
+#include <set>
 #include <utility>
 
 #include "compress/calibrate/awq.h"
 #include "compress/blocks.h"
+#include "compress/experts.h"
 #include "compress/interleaved_rows.h"
 #include "compress/linear_algebra.h"
 #include "io/safetensors.h"
@@ -18,18 +22,23 @@ using models::Role;
 constexpr const char* kEmbeddingState = "embedding";
 constexpr const char* kHeadState = "head";
 constexpr const char* kErrors = "errors";
+constexpr int kSampleExperts = 8;
 
 std::string state_name(size_t layer) { return fmt::format("block-{:05}", layer); }
+
+using models::WeightId;
 
 /// Projections of a block that read the same input, in the order of the data's way, and what their input is linear in.
 struct Readers {
   std::vector<Role> roles;
   Role feeder;
 
-  /// Those that a block has: it may lack a half, or the gate.
-  std::vector<Role> in(const TensorSet& weights) const {
-    std::vector<Role> out;
-    std::ranges::copy_if(roles, std::back_inserter(out), [&](Role role) { return weights[role].defined(); });
+  /// Those that a block has of an expert, or of all tokens: it may lack a half, or the gate.
+  std::vector<WeightId> in(const TensorSet& weights, int expert) const {
+    std::vector<WeightId> out;
+    for (const Role role : roles) {
+      if (weights[{role, expert}].defined()) out.emplace_back(role, expert);
+    }
     return out;
   }
 };
@@ -40,7 +49,7 @@ const Readers kReaders[] = {{{Role::kAttnQ, Role::kAttnK, Role::kAttnV}, Role::k
 
 /// Vectors that scaling changes.
 const std::vector<Role> kScaledVectors = {Role::kAttnNorm, Role::kAttnNormBias, Role::kAttnVBias, Role::kAttnSubNorm, Role::kFfnSubNorm,
-                                          Role::kFfnNorm, Role::kFfnNormBias, Role::kFfnUpBias};
+                                          Role::kFfnNorm, Role::kFfnNormBias, Role::kFfnUpBias, Role::kFfnSharedShare};
 
 /// What is quantized before the block's activations go on: one half after the other, or both where they read the same.
 struct Halves {
@@ -52,10 +61,21 @@ struct Halves {
 TensorSet take(TensorSet& weights, Halves halves) {
   TensorSet part;
   part.attention = weights.attention;
-  for (size_t i = 0; i < models::kRoleCount; ++i) {
-    const Role role = static_cast<Role>(i);
-    if (halves.has(role >= Role::kFfnNorm)) part[role] = std::exchange(weights[role], at::Tensor());
-  }
+  std::vector<WeightId> taken;
+  weights.for_each([&](WeightId id, const at::Tensor& tensor) {
+    if (tensor.defined() && halves.has(id.role >= Role::kFfnNorm)) taken.push_back(id);
+  });
+  for (const WeightId id : taken) part[id] = std::exchange(weights[id], at::Tensor());
+  return part;
+}
+
+/// Of a block's experts only these.
+TensorSet with_experts(const TensorSet& weights, const std::vector<int>& experts) {
+  TensorSet part;
+  part.attention = weights.attention;
+  weights.for_each([&](WeightId id, const at::Tensor& tensor) {
+    if (tensor.defined() && (id.expert < 0 || std::ranges::find(experts, id.expert) != experts.end())) part[id] = tensor;
+  });
   return part;
 }
 
@@ -94,12 +114,12 @@ class Quantizer {
   }
 
  private:
-  struct Wanted : RoleRows {
+  struct Wanted : convert::SourceRows {
     const quant::Format* format = nullptr;
   };
 
-  Wanted find(int layer, Role role) const {
-    const RoleRows rows = find_rows(source_, layer, role);
+  Wanted find(int layer, WeightId id) const {
+    const convert::SourceRows rows = source_.find_rows(layer, id);
     return {rows, rows.tensor == nullptr ? nullptr : &quant::format(task_.types[rows.index])};
   }
 
@@ -127,15 +147,18 @@ class Quantizer {
     return encode(w, moments == nullptr ? at::Tensor() : moments->h.diagonal().contiguous(), format);
   }
 
-  /// Blocks [n_rows, row_bytes], in the file's order of rows, and what other types would lose. Rows of one tensor come one
-  /// behind the other. `scaled`: the weights in Hugging Face's order when they are not the source's any more.
-  Status quantize(const Wanted& wanted, Role role, const SecondMoments* moments, const at::Tensor& scaled,
+  /// Blocks [n_rows, row_bytes] of the whole tensor, in the file's order of rows, of which it fills its own, and what other types would lose.
+  /// `scaled`: the weights in Hugging Face's order when they are not the source's any more.
+  Status quantize(const Wanted& wanted, WeightId id, const SecondMoments* moments, const at::Tensor& scaled,
                   Saved& saved) const {
     const convert::SourceTensor& tensor = *wanted.tensor;
     const uint64_t n_rows = wanted.n;
-    std::vector<at::Tensor> parts;
-    if (wanted.first > 0) parts.push_back(saved.tensors.at(tensor.name));
-    const at::Tensor in_order = scaled.defined() ? permuted(source_, role, scaled) : at::Tensor();
+    at::Tensor& blocks_of_all = saved.tensors[tensor.name];
+    if (!blocks_of_all.defined()) {
+      const uint64_t row_bytes = quant::row_bytes(*wanted.format, tensor.n_cols());
+      blocks_of_all = at::zeros({static_cast<int64_t>(tensor.n_rows()), static_cast<int64_t>(row_bytes)}, at::kByte);
+    }
+    const at::Tensor in_order = scaled.defined() ? permuted(source_, id.role, scaled) : at::Tensor();
     for (uint64_t first = 0; first < n_rows; first += kRowsAtOnce) {
       if (progress_.cancelled()) return fail(ErrorCode::kCancelled, "stopped");
       const uint64_t n = std::min<uint64_t>(kRowsAtOnce, n_rows - first);
@@ -146,11 +169,10 @@ class Quantizer {
         SHOEHORN_TRY(w, read(tensor, wanted.first + first, n));
         tensor.release(wanted.first + first, n);
       }
-      parts.push_back(quantize_some(w, moments, *wanted.format));
+      blocks_of_all.narrow(0, static_cast<int64_t>(wanted.first + first), static_cast<int64_t>(n)).copy_(quantize_some(w, moments, *wanted.format));
       progress_.advance(n * tensor.n_cols());
     }
-    saved.tensors[tensor.name] = at::cat(parts);
-    if (task_.candidates.empty()) return {};
+    if (task_.candidates.empty() || !is_sampled(id.expert)) return {};
     const uint64_t n_sample = std::min<uint64_t>(kSampleRows, n_rows);
     SHOEHORN_TRY(const at::Tensor w, read(tensor, wanted.first, n_sample, n_rows / n_sample));
     Json& errors = saved.facts[kErrors][tensor.name];
@@ -166,8 +188,14 @@ class Quantizer {
     return {};
   }
 
+  /// A few experts stand for all where many types or scales are tried.
+  bool is_sampled(int expert) const {
+    const int step = (static_cast<int>(source_.hparams().n_expert) + kSampleExperts - 1) / kSampleExperts;
+    return expert < 0 || expert % step == 0;
+  }
+
   /// A vector as divide() leaves it.
-  static at::Tensor saved_vector(const RoleRows& rows, const Saved& saved) {
+  static at::Tensor saved_vector(const convert::SourceRows& rows, const Saved& saved) {
     const at::Tensor& bytes = saved.tensors.at(rows.tensor->name);
     return bytes.view({-1}).view(at::kFloat).narrow(0, static_cast<int64_t>(rows.first), static_cast<int64_t>(rows.n));
   }
@@ -196,21 +224,39 @@ class Quantizer {
   }
 
   /// H of what a projection reads.
-  Expected<SecondMoments> moments_of(const TensorSet& weights, const Boundary& boundary, Role reader) {
-    at::Tensor gram;
+  Expected<SecondMoments> moments_of(const TensorSet& weights, const Boundary& boundary, WeightId reader) {
+    SHOEHORN_TRY(auto all, moments_of(weights, boundary, std::vector<WeightId>{reader}));
+    return std::move(*all.at(reader.expert));
+  }
+
+  /// H of what projections of different experts read, by expert; nothing of one that no token goes to.
+  Expected<std::map<int, std::optional<SecondMoments>>> moments_of(const TensorSet& weights, const Boundary& boundary,
+                                                                   const std::vector<WeightId>& readers) {
+    std::map<int, at::Tensor> grams;
     for (const auto slot : boundary) {
       if (progress_.cancelled()) return fail(ErrorCode::kCancelled, "stopped");
       SHOEHORN_TRY(const at::Tensor x, stream_.get(slot));
-      bool seen = false;
-      stream_.model().block(weights, x, [&](Role role, const at::Tensor& input) {
-        if (role == reader) add(input, gram);
-        seen |= role == reader;
+      std::set<int> seen;
+      stream_.model().block(weights, x, [&](WeightId id, const at::Tensor& input) {
+        if (std::ranges::find(readers, id) != readers.end()) {
+          add(input, grams[id.expert]);
+          seen.insert(id.expert);
+        }
         // What comes after the reader does not matter.
-        if (seen) return at::zeros({1}, input.options()).expand({input.size(0), input.size(1), weights[role].size(0)});
-        return project(weights, role, input);
+        if (!seen.contains(id.expert) && !seen.contains(-1)) return project(weights, id, input);
+        std::vector<int64_t> sizes = input.sizes().vec();
+        sizes.back() = weights[id].size(0);
+        return at::zeros({1}, input.options()).expand(sizes);
       });
     }
-    return moments_of(gram);
+    std::map<int, std::optional<SecondMoments>> out;
+    for (const WeightId reader : readers) {
+      at::Tensor& gram = grams[reader.expert];
+      out[reader.expert];
+      if (!gram.defined()) continue;
+      SHOEHORN_TRY(out[reader.expert], moments_of(gram));
+    }
+    return out;
   }
 
   static void add(const at::Tensor& x, at::Tensor& gram) {
@@ -233,7 +279,7 @@ class Quantizer {
     const std::vector<Halves> steps = together ? std::vector<Halves>{{true, true}} : std::vector<Halves>{{true, false}, {false, true}};
     for (const Halves halves : steps) {
       TensorSet part = take(weights, halves), scaled;
-      if (!part[Role::kFfnDown].defined() && !part[Role::kAttnQ].defined()) continue;
+      if (!part[Role::kFfnDown].defined() && !part[Role::kFfnRouter].defined() && !part[Role::kAttnQ].defined()) continue;
       if (task_.rounding == Rounding::kScaled) {
         if (!before) SHOEHORN_RETURN_IF_ERROR(scale(static_cast<int>(layer), current, part, scaled, saved));
         for (const Role role : kScaledVectors) {
@@ -242,26 +288,11 @@ class Quantizer {
           if (wanted.tensor == nullptr || !saved.tensors.contains(wanted.tensor->name)) continue;
           part[role] = saved_vector(wanted, saved).to(stream_.loader().options(role));
         }
+        SHOEHORN_RETURN_IF_ERROR(finish_router(static_cast<int>(layer), part, scaled, before.has_value(), saved));
       }
-      for (const Readers& readers : kReaders) {
-        const std::vector<Role> roles = readers.in(part);
-        if (roles.empty()) continue;
-        SecondMoments moments;
-        if (!before) {
-          auto found = moments_of(part, current, roles.front());
-          if (!found) return annotate(found.error(), fmt::format("block {}", layer));
-          moments = std::move(*found);
-        }
-        for (const Role role : roles) {
-          const Wanted wanted = find(static_cast<int>(layer), role);
-          if (before) {
-            progress_.advance(wanted.tensor->n_cols() * wanted.n);
-          } else {
-            SHOEHORN_RETURN_IF_ERROR(quantize(wanted, role, &moments, scaled[role], saved));
-          }
-          part[role] = unpermuted(source_, role, decoded(wanted, saved)).to(stream_.loader().options(role));
-        }
-      }
+      SHOEHORN_RETURN_IF_ERROR(quantize_part(static_cast<int>(layer), current, {-1}, before.has_value(), part, scaled, saved));
+      for (const std::vector<int>& experts : groups(part))
+        SHOEHORN_RETURN_IF_ERROR(quantize_part(static_cast<int>(layer), current, experts, before.has_value(), part, scaled, saved));
       SHOEHORN_TRY(current,
                    stream_.forward(layer, part, current, false, [&](const TensorSet& w, const at::Tensor& x, size_t) {
                      return stream_.model().block(w, x);
@@ -270,34 +301,110 @@ class Quantizer {
     return before ? Status() : save(state_name(layer), saved);
   }
 
+  /// The experts that half a block has, so many at a time that their moments are in memory together.
+  std::vector<std::vector<int>> groups(const TensorSet& part) const {
+    if (!part[Role::kFfnRouter].defined()) return {};
+    const auto widest = std::max<uint64_t>(source_.hparams().n_embd, source_.hparams().max_n_ff());
+    return expert_groups(source_.hparams(), widest * widest * sizeof(float));
+  }
+
+  /// The projections that read what all tokens have ({-1}), or those of some experts.
+  Status quantize_part(int layer, const Boundary& current, const std::vector<int>& experts, bool done, TensorSet& part, const TensorSet& scaled,
+                       Saved& saved) {
+    for (const Readers& readers : kReaders) {
+      std::vector<WeightId> firsts;
+      for (const int expert : experts) {
+        if (const auto ids = readers.in(part, expert); !ids.empty()) firsts.push_back(ids.front());
+      }
+      if (firsts.empty()) continue;
+      std::map<int, std::optional<SecondMoments>> moments;
+      if (!done) {
+        auto found = moments_of(with_experts(part, experts), current, firsts);
+        if (!found) return annotate(found.error(), fmt::format("block {}", layer));
+        moments = std::move(*found);
+      }
+      for (const int expert : experts) {
+        for (const WeightId id : readers.in(part, expert)) {
+          const Wanted wanted = find(layer, id);
+          if (done) {
+            progress_.advance(wanted.tensor->n_cols() * wanted.n);
+          } else {
+            const auto& of_expert = moments.at(expert);
+            SHOEHORN_RETURN_IF_ERROR(quantize(wanted, id, of_expert ? &*of_expert : nullptr, scaled[id], saved));
+          }
+          part[id] = unpermuted(source_, id.role, decoded(wanted, saved)).to(stream_.loader().options(id.role));
+        }
+      }
+    }
+    return {};
+  }
+
+  /// The scores of experts are no matrix that is quantized; scaled columns are stored as they are.
+  Status finish_router(int layer, TensorSet& part, const TensorSet& scaled, bool done, Saved& saved) const {
+    if (!part[Role::kFfnRouter].defined()) return {};
+    const Wanted wanted = find(layer, Role::kFfnRouter);
+    if (!done) SHOEHORN_RETURN_IF_ERROR(quantize(wanted, Role::kFfnRouter, nullptr, scaled[Role::kFfnRouter], saved));
+    part[Role::kFfnRouter] = decoded(wanted, saved).to(stream_.loader().options(Role::kFfnRouter));
+    return {};
+  }
+
   /// Scales the columns of half a block's matrices, and what feeds them the other way: `scaled` gets the matrices that
   /// are not the source's any more, `saved` the vectors. `part` takes part in both.
   Status scale(int layer, const Boundary& current, TensorSet& part, TensorSet& scaled, Saved& saved) {
-    for (Readers readers : kReaders) {
-      // A norm between takes the scale up.
-      if (readers.feeder == Role::kAttnV && part[Role::kAttnSubNorm].defined()) readers.feeder = Role::kAttnSubNorm;
-      if (readers.feeder == Role::kFfnUp && part[Role::kFfnSubNorm].defined() && !source_.hparams().ffn_hadamard) readers.feeder = Role::kFfnSubNorm;
+    for (const Readers& readers : kReaders) {
+      SHOEHORN_RETURN_IF_ERROR(scale_readers(layer, current, readers, {-1}, part, scaled, saved));
+      if (readers.feeder != Role::kFfnUp) continue;
+      for (const std::vector<int>& experts : groups(part))
+        SHOEHORN_RETURN_IF_ERROR(scale_readers(layer, current, readers, experts, part, scaled, saved));
+    }
+    return {};
+  }
+
+  Status scale_readers(int layer, const Boundary& current, Readers readers, const std::vector<int>& experts, TensorSet& part, TensorSet& scaled,
+                       Saved& saved) {
+    // A norm between takes the scale up.
+    if (readers.feeder == Role::kAttnV && part[Role::kAttnSubNorm].defined()) readers.feeder = Role::kAttnSubNorm;
+    if (readers.feeder == Role::kFfnUp && part[Role::kFfnSubNorm].defined() && !source_.hparams().transforms(-1)) readers.feeder = Role::kFfnSubNorm;
+    // Where v is cut off its rows cannot be scaled.
+    if (readers.feeder == Role::kAttnV && source_.hparams().clamp_qkv > 0) return {};
+    // What the router reads, all experts read.
+    const bool routed = readers.feeder == Role::kFfnNorm && part[Role::kFfnRouter].defined();
+    std::vector<WeightId> firsts;
+    std::map<int, std::vector<WeightId>> by_expert;
+    for (const int expert : experts) {
       // Behind a transform no column of the input is a row of what feeds it; without a gate it is no linear function of it.
-      if (readers.feeder == Role::kFfnUp && (source_.hparams().ffn_hadamard || !part[Role::kFfnGate].defined())) continue;
-      // Where v is cut off its rows cannot be scaled.
-      if (readers.feeder == Role::kAttnV && source_.hparams().clamp_qkv > 0) continue;
-      if (!part[readers.feeder].defined()) continue;  // no norm before this part
-      const std::vector<Role> roles = readers.in(part);
-      if (roles.empty()) continue;
-      auto moments = moments_of(part, current, roles.front());
-      if (!moments) return annotate(moments.error(), fmt::format("block {}", layer));
+      if (readers.feeder == Role::kFfnUp && (source_.hparams().transforms(expert) || !part[{Role::kFfnGate, expert}].defined())) continue;
+      if (!part[{readers.feeder, expert}].defined()) continue;  // no norm before this part
+      std::vector<WeightId> ids = readers.in(part, expert);
+      if (routed) {
+        ids.insert(ids.begin(), Role::kFfnRouter);
+        for (int of = 0; of < static_cast<int>(part.n_experts()); ++of) std::ranges::copy(readers.in(part, of), std::back_inserter(ids));
+      }
+      if (ids.empty()) continue;
+      firsts.push_back(ids.front());
+      by_expert[expert] = std::move(ids);
+    }
+    if (firsts.empty()) return {};
+    auto moments = moments_of(with_experts(part, experts), current, firsts);
+    if (!moments) return annotate(moments.error(), fmt::format("block {}", layer));
+    for (const auto& [expert, ids] : by_expert) {
+      if (!moments->at(expert)) continue;  // no token went there
+      const WeightId feeder(readers.feeder, expert);
       std::vector<ScaledReader> matrices;
-      for (const Role role : roles) matrices.push_back({part[role], find(layer, role).format});
+      for (const WeightId id : ids) {
+        if (id.role != Role::kFfnRouter && is_sampled(id.expert)) matrices.push_back({part[id], find(layer, id).format});
+      }
       const at::Tensor shared = readers.feeder == Role::kAttnV ? value_rows(part) : at::Tensor();
-      const at::Tensor s = search_scales(matrices, *moments, shared);
-      for (const Role role : roles) part[role] = scaled[role] = part[role] * s.to(part[role].scalar_type());
+      const at::Tensor s = search_scales(matrices, *moments->at(expert), shared);
+      for (const WeightId id : ids) part[id] = scaled[id] = part[id] * s.to(part[id].scalar_type());
+      if (routed && part[Role::kFfnSharedShare].defined()) divide(layer, Role::kFfnSharedShare, 1 / s, part, saved);
       // The norm's gain, or the rows of the matrix (and its bias) that the input is linear in.
       if (readers.feeder == Role::kAttnV || readers.feeder == Role::kFfnUp) {
         at::Tensor of_row = s;
         if (shared.defined()) of_row = at::empty({part[Role::kAttnV].size(0)}, s.options()).index_put({shared}, s);
-        scaled[readers.feeder] = part[readers.feeder] / of_row.unsqueeze(1).to(part[readers.feeder].scalar_type());
-        part[readers.feeder] = scaled[readers.feeder];
-        divide(layer, bias_of(readers.feeder), of_row, part, saved);
+        scaled[feeder] = part[feeder] / of_row.unsqueeze(1).to(part[feeder].scalar_type());
+        part[feeder] = scaled[feeder];
+        if (expert < 0) divide(layer, bias_of(readers.feeder), of_row, part, saved);
       } else {
         divide(layer, readers.feeder, s, part, saved);
         if (readers.feeder == Role::kAttnNorm || readers.feeder == Role::kFfnNorm) divide(layer, bias_of(readers.feeder), s, part, saved);
@@ -310,7 +417,7 @@ class Quantizer {
   void divide(int layer, Role role, const at::Tensor& s, TensorSet& part, Saved& saved) const {
     if (!part[role].defined()) return;
     part[role] = part[role] / s.to(part[role].scalar_type());
-    const RoleRows rows = find_rows(source_, layer, role);
+    const convert::SourceRows rows = source_.find_rows(layer, role);
     at::Tensor& bytes = saved.tensors[rows.tensor->name];
     if (!bytes.defined()) {
       at::Tensor whole = at::empty({static_cast<int64_t>(rows.tensor->n_cols())}, at::kFloat);
@@ -358,16 +465,6 @@ class Quantizer {
 
 }  // namespace
 
-RoleRows find_rows(const convert::ModelSource& source, int layer, Role role) {
-  for (const models::TensorSpec& spec : models::tensor_specs(source.architecture(), source.hparams())) {
-    if (spec.layer != layer || spec.rule->role != role) continue;
-    for (size_t i = 0; i < source.tensors().size(); ++i) {
-      if (source.tensors()[i].name == spec.gguf_name) return {&source.tensors()[i], i, spec.gguf_row, spec.n_rows()};
-    }
-  }
-  return {};
-}
-
 at::Tensor look_up(const at::Tensor& table, const at::Tensor& ids, float scale, const Compute& compute) {
   return (at::embedding(table, ids) * static_cast<double>(scale)).to(compute.options()).to(compute.wide());
 }
@@ -404,8 +501,8 @@ std::span<const std::byte> QuantizedModel::blocks(const std::string& name) const
   return found == blocks_.end() ? std::span<const std::byte>() : found->second;
 }
 
-at::Tensor QuantizedModel::values(int layer, Role role) const {
-  const RoleRows rows = find_rows(*task_->source, layer, role);
+at::Tensor QuantizedModel::values(int layer, WeightId id) const {
+  const convert::SourceRows rows = task_->source->find_rows(layer, id);
   const auto bytes = rows.tensor == nullptr ? std::span<const std::byte>() : blocks(rows.tensor->name);
   if (bytes.empty()) return {};
   const quant::Format& format = quant::format(task_->types[rows.index]);
@@ -413,7 +510,7 @@ at::Tensor QuantizedModel::values(int layer, Role role) const {
   const uint64_t n_cols = vector ? rows.n : rows.tensor->n_cols();
   const at::Tensor values = decode(reinterpret_cast<const uint8_t*>(bytes.data()) + rows.first * quant::row_bytes(format, vector ? 1 : n_cols), format,
                                    static_cast<int64_t>(vector ? 1 : rows.n), static_cast<int64_t>(n_cols));
-  return vector ? values[0] : unpermuted(*task_->source, role, values);
+  return vector ? values[0] : unpermuted(*task_->source, id.role, values);
 }
 
 }  // namespace shoehorn::compress

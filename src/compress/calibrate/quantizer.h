@@ -50,7 +50,7 @@ class QuantizedModel {
   std::span<const std::byte> blocks(const std::string& name) const;
   /// The decoded matrix in Hugging Face's order of rows, or a vector that scaling changed, float; undefined where
   /// blocks() is empty.
-  at::Tensor values(int layer, models::Role role) const;
+  at::Tensor values(int layer, models::WeightId id) const;
   const Errors& errors() const { return errors_; }
   const QuantizerTask& task() const { return *task_; }
 
@@ -60,14 +60,6 @@ class QuantizedModel {
   std::map<std::string, std::span<const std::byte>> blocks_;
   Errors errors_;
 };
-
-/// What the source has of a role.
-struct RoleRows {
-  const convert::SourceTensor* tensor = nullptr;  ///< nullptr: nothing
-  size_t index = 0;                               ///< of the tensor
-  uint64_t first = 0, n = 0;                      ///< its rows; of a vector: elements
-};
-RoleRows find_rows(const convert::ModelSource& source, int layer, models::Role role);
 
 /// The activations that an embedding table [n_vocab, n_embd] gives for ids [n_samples, n_tokens], times a scale, as BlockStream's.
 at::Tensor look_up(const at::Tensor& table, const at::Tensor& ids, float scale, const Compute& compute);

@@ -42,8 +42,8 @@ class Measurement {
   }
 
  private:
-  std::string name_of(int layer, Role role) const {
-    const RoleRows rows = find_rows(source_, layer, role);
+  std::string name_of(int layer, models::WeightId id) const {
+    const convert::SourceRows rows = source_.find_rows(layer, id);
     return rows.tensor == nullptr ? "" : rows.tensor->name;
   }
 
@@ -75,20 +75,22 @@ class Measurement {
 
   Status quantized_block(int layer, const TensorSet& weights) {
     TensorSet quantized = weights;
-    for (size_t i = 0; i < models::kRoleCount; ++i) {
-      const Role role = static_cast<Role>(i);
-      if (!weights[role].defined()) continue;
-      const at::Tensor values = quantized_.values(layer, role);
-      if (values.defined()) quantized[role] = values.to(stream_.loader().options(role));
-    }
+    weights.for_each([&](models::WeightId id, const at::Tensor& tensor) {
+      if (!tensor.defined()) return;
+      const at::Tensor values = quantized_.values(layer, id);
+      if (values.defined()) quantized[id] = values.to(stream_.loader().options(id.role));
+    });
     for (size_t i = 1; i < travellers_.size(); ++i) {
       SHOEHORN_TRY(travellers_[i].at, step(quantized, travellers_[i].at, false));
     }
     std::vector<std::pair<std::string, TensorSet>> as_before;  // for each tensor of the file the block with it as it was
     for (const Role role : kMatrices) {
-      if (!each_ || !weights[role].defined()) continue;
-      if (const std::string name = name_of(layer, role); as_before.empty() || as_before.back().first != name) as_before.emplace_back(name, quantized);
-      as_before.back().second[role] = weights[role];
+      for (int expert = -1; each_ && expert < static_cast<int>(weights.n_experts()); ++expert) {
+        const models::WeightId id(role, expert);
+        if (!weights[id].defined()) continue;
+        if (const std::string name = name_of(layer, id); as_before.empty() || as_before.back().first != name) as_before.emplace_back(name, quantized);
+        as_before.back().second[id] = weights[id];
+      }
     }
     for (const auto& [name, one] : as_before) {
       SHOEHORN_TRY(Boundary out, step(one, travellers_.front().at, true));

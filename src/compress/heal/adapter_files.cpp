@@ -102,12 +102,12 @@ Status write_adapter_gguf(const LoraAdapter& adapter, const BlockLoader& model, 
   std::vector<at::Tensor> order;
   const auto specs = models::tensor_specs(architecture, h);
   for (const models::FileTensor& matrix : models::gguf_tensors(specs)) {
-    std::vector<at::Tensor> b_parts;
-    at::Tensor a;
+    const bool by_expert = matrix.shape.size() == 3;  // each with an A of its own
+    std::vector<at::Tensor> a_parts, b_parts;
     for (const models::TensorSpec& spec : matrix.parts) {
-      const LoraAdapter::Rows trained = adapter.rows(spec.layer, spec.rule->role);
+      const LoraAdapter::Rows trained = adapter.rows(spec.layer, spec.id());
       if (trained.pair == nullptr) continue;
-      a = plain(trained.pair->a);
+      if (by_expert || a_parts.empty()) a_parts.push_back(plain(trained.pair->a));
       at::Tensor b = plain(trained.b());
       if (architecture.rope == models::RopeType::kNorm && spec.rule->rope_rows != models::RopeRows::kNone) {
         std::vector<int64_t> rows;
@@ -119,9 +119,13 @@ Status write_adapter_gguf(const LoraAdapter& adapter, const BlockLoader& model, 
       b_parts.push_back(b);
     }
     if (b_parts.empty()) continue;
-    for (const auto& [suffix, tensor] : {std::pair<const char*, at::Tensor>{".lora_a", a}, {".lora_b", at::cat(b_parts).contiguous()}}) {
-      SHOEHORN_RETURN_IF_ERROR(writer.add_tensor(matrix.name + suffix, quant::Type::F32,
-                                                 {static_cast<uint64_t>(tensor.size(1)), static_cast<uint64_t>(tensor.size(0))}));
+    for (const auto& [suffix, parts] : {std::pair(".lora_a", a_parts), std::pair(".lora_b", b_parts)}) {
+      const at::Tensor tensor = at::cat(parts).contiguous();
+      const auto n_cols = static_cast<uint64_t>(tensor.size(1)), n_rows = static_cast<uint64_t>(tensor.size(0));
+      const uint64_t n = by_expert ? parts.size() : 1;
+      std::vector<uint64_t> shape = {n_cols, n_rows / n};
+      if (by_expert) shape.push_back(n);
+      SHOEHORN_RETURN_IF_ERROR(writer.add_tensor(matrix.name + suffix, quant::Type::F32, std::move(shape)));
       order.push_back(tensor);
     }
   }

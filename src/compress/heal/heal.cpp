@@ -6,14 +6,19 @@
 #include <limits>
 #include <map>
 #include <optional>
+#include <utility>
 
 #include "base/memory.h"
 #include "compress/block_stream.h"
 #include "compress/calibration_text.h"
 #include "compress/estimate.h"
 #include "compress/heal/adapter_files.h"
+#include "compress/heal/fake_quantizer.h"
 #include "compress/heal/training_data.h"
 #include "compress/model_directory.h"
+#include "convert/gguf_output.h"
+#include "convert/naming.h"
+#include "quant/mix.h"
 
 namespace shoehorn::compress {
 namespace {
@@ -35,13 +40,41 @@ struct Streamed {
   BlockStream stream;
 };
 
-/// The model with an adapter in its weights. The adapter must outlive it.
-ChangedModel merged_model(const BlockLoader& loader, const LoraAdapter& adapter, const std::string& result_dtype) {
+/// The model with an adapter in its weights, rounded where they are trained for that. The adapter must outlive it.
+ChangedModel merged_model(const BlockLoader& loader, const LoraAdapter& adapter, const std::string& result_dtype, std::optional<FakeQuantizer> rounding = {}) {
   ChangedModel merged;
   merged.layers = unchanged_layers(loader.hparams());
   merged.result_dtype = result_dtype;
-  merged.replace = [&adapter](int layer, Role role, const at::Tensor& weight) { return adapter.merged(layer, role, weight); };
+  merged.replace = [&adapter, rounding](int layer, models::WeightId id, const at::Tensor& weight) {
+    const at::Tensor whole = adapter.merged(layer, id, weight);
+    return rounding && adapter.rows(layer, id).pair != nullptr ? rounding->settled(whole.to(at::kCPU).to(at::kFloat)) : whole;
+  };
   return merged;
+}
+
+/// Fails where rows are no whole blocks of the type.
+Status check_rows(const convert::OpenedCheckpoint& checkpoint, const quant::Format& format) {
+  for (const auto& [spec, stored] : checkpoint.tensors) {
+    if (projection_name(spec.rule->role).empty() || spec.shape[0] % format.block_size == 0) continue;
+    return fail(ErrorCode::kUnsupported, "--qat: {} has rows of {}, {} needs a multiple of {}", spec.hf_name, spec.shape[0], format.name, format.block_size);
+  }
+  return {};
+}
+
+/// Types of the file that is written: what was trained is of one type, other matrices lose next to nothing.
+std::vector<quant::Type> trained_types(const convert::ModelSource& source, const LoraAdapter& adapter, quant::Type type) {
+  std::vector<quant::MixTensor> tensors;
+  for (const convert::SourceTensor& tensor : source.tensors()) tensors.push_back({tensor.name, tensor.shape, quant::Type::F32});
+  const models::Hparams& h = source.hparams();
+  const quant::MixModel model{.n_layer = h.n_layer, .n_head = h.layers.front().n_head, .n_head_kv = h.layers.front().n_head_kv, .n_expert = h.n_expert,
+                              .tied_embeddings = h.tied_embeddings, .has_imatrix = false};
+  std::vector<quant::Type> types = quant::choose_types(*quant::find_mix("Q6_K"), model, tensors);
+  for (int layer = 0; layer < static_cast<int>(h.n_layer); ++layer) {
+    for (const LoraAdapter::Whole& module : adapter.whole_modules(layer)) {
+      for (const models::WeightId id : module.parts) types[source.find_rows(layer, id).index] = type;
+    }
+  }
+  return types;
 }
 
 struct Plan {
@@ -104,6 +137,8 @@ class Healer {
       : o_(options), plan_(plan), student_(student), teacher_(teacher), examples_(std::move(examples)), filler_(filler), work_(work),
         progress_(progress), cache_(work.path()), adapter_(student.loader, options.lora, options.seed, plan.compute),
         optimizer_(adapter_.parameters(), options.adamw) {
+    if (o_.qat) rounding_.emplace(quant::format(*o_.qat));
+    rounded_.resize(n_layer());
     report_.parameters = adapter_.n_parameters();
     report_.steps_planned = plan.n_planned;
   }
@@ -224,11 +259,55 @@ class Healer {
     return out;
   }
 
+  /// The share of rounding in a step's weights: all of it after the warm-up, and where nothing is learned.
+  double rounding_share(const DropoutDraw& draw) const {
+    if (!draw.training || o_.qat_warmup == 0) return 1;
+    return std::min(1.0, static_cast<double>(draw.step + 1) / static_cast<double>(o_.qat_warmup));
+  }
+
+  /// A block's weights, with those that are trained rounded: leaves, whose gradients are those of what is trained.
+  struct Rounded {
+    TensorSet weights;
+    std::vector<at::Tensor> leaves;  ///< in the order of adapter_.parameters(layer)
+  };
+  Rounded rounded(size_t layer, const TensorSet& stored, const DropoutDraw& draw) const {
+    at::NoGradGuard no_gradient;
+    const double share = rounding_share(draw);
+    Rounded out{stored, {}};
+    for (const LoraAdapter::Whole& module : adapter_.whole_modules(static_cast<int>(layer))) {
+      std::vector<at::Tensor> parts;
+      for (const models::WeightId id : module.parts) parts.push_back(stored[id].to(module.pair->delta.scalar_type()));
+      const at::Tensor whole = at::cat(parts) + module.pair->delta.detach();
+      const at::Tensor plain = whole.to(at::kCPU).to(at::kFloat);
+      const at::Tensor target = (draw.training ? (*rounding_)(plain) : rounding_->settled(plain)).to(whole.options());
+      at::Tensor leaf = at::lerp(whole, target, share).to(stored[module.parts.front()].options());
+      int64_t first = 0;
+      for (const models::WeightId id : module.parts) {
+        const int64_t n = stored[id].size(0);
+        out.weights[id] = leaf.narrow(0, first, n);
+        first += n;
+      }
+      out.leaves.push_back(std::move(leaf));
+    }
+    return out;
+  }
+
+  /// Of a layer, as forward() and train_step() compute with them; kept from one for the other where the models are in memory, too.
+  Expected<Rounded> trained_block(size_t layer, const DropoutDraw& draw, bool keep) {
+    if (auto& kept = rounded_[layer]; kept && !keep) return *std::exchange(kept, std::nullopt);
+    const TensorSet stored = student_.loader.block(layer);
+    if (!rounding_) return Rounded{stored, {}};
+    Rounded out = rounded(layer, stored, draw);
+    if (keep && plan_.resident) rounded_[layer] = out;
+    return out;
+  }
+
   /// Forward through the student with its adapters; keeps every block's input in `inputs` when that is given.
   Expected<Boundary> forward(const Micro& micro, const DropoutDraw& draw, std::vector<Boundary>* inputs) {
     SHOEHORN_TRY(Boundary current, student_.stream.embed(ids_of(micro)));
     for (size_t layer = 0; layer < n_layer(); ++layer) {
-      const TensorSet weights = student_.loader.block(layer);
+      SHOEHORN_TRY(const Rounded trained, trained_block(layer, draw, inputs != nullptr));
+      const TensorSet& weights = trained.weights;
       SHOEHORN_TRY(Boundary next, student_.stream.forward(layer, weights, current, inputs != nullptr,
                                                           [&](const TensorSet& w, const at::Tensor& x, size_t m) { return block(layer, w, x, micro.index[m], draw); }));
       if (inputs != nullptr) inputs->push_back(std::move(current));
@@ -239,7 +318,23 @@ class Healer {
 
   at::Tensor block(size_t layer, const TensorSet& weights, const at::Tensor& x, uint64_t micro_batch, DropoutDraw draw) {
     draw.micro_batch = micro_batch;
+    if (rounding_) return student_.model.block(weights, x);
     return student_.model.block(weights, x, adapter_.projection(static_cast<int>(layer), weights, draw));
+  }
+
+  void make_leaves(int layer, Rounded& trained) const {
+    size_t i = 0;
+    for (const LoraAdapter::Whole& module : adapter_.whole_modules(layer)) {
+      at::Tensor& leaf = trained.leaves[i++];
+      leaf = leaf.detach().requires_grad_(true);
+      at::AutoGradMode with_gradient(true);
+      int64_t first = 0;
+      for (const models::WeightId id : module.parts) {
+        const int64_t n = trained.weights[id].size(0);
+        trained.weights[id] = leaf.narrow(0, first, n);
+        first += n;
+      }
+    }
   }
 
   struct Heads {
@@ -287,10 +382,14 @@ class Healer {
 
     std::vector<std::vector<at::Tensor>> by_layer(n_layer());
     for (size_t layer = n_layer(); layer-- > 0;) {
-      const TensorSet weights = student_.loader.block(layer);
+      SHOEHORN_TRY(Rounded trained, trained_block(layer, draw, false));
       if (layer > 0) student_.loader.expect(layer - 1);
-      const auto parameters = adapter_.parameters(static_cast<int>(layer));
-      for (const at::Tensor& parameter : parameters) by_layer[layer].push_back(at::zeros_like(parameter.detach()));
+      const auto trainable = adapter_.parameters(static_cast<int>(layer));
+      for (const at::Tensor& parameter : trainable) by_layer[layer].push_back(at::zeros_like(parameter.detach()));
+      // Gradients go past the rounding.
+      if (rounding_) make_leaves(static_cast<int>(layer), trained);
+      const std::vector<at::Tensor>& parameters = rounding_ ? trained.leaves : trainable;
+      const TensorSet& weights = trained.weights;
       SHOEHORN_RETURN_IF_ERROR(student_.stream.backward(
           weights, inputs[layer], gradients, parameters, layer > 0,
           [&](const TensorSet& w, const at::Tensor& x, size_t m) { return block(layer, w, x, micro.index[m], draw); },
@@ -421,10 +520,28 @@ class Healer {
     if (!student_.stream.peers().first()) return {};
     // Differences of full rank are in the merged weights only.
     if (adapter_.low_rank()) SHOEHORN_RETURN_IF_ERROR(write_adapter());
-    const ChangedModel merged = merged_model(student_.loader, adapter_, o_.result_dtype);
+    const ChangedModel merged = merged_model(student_.loader, adapter_, o_.result_dtype, rounding_);
     SHOEHORN_RETURN_IF_ERROR(write_model_directory(student_.loader, merged, work_.path(), progress_));
+    if (rounding_) SHOEHORN_RETURN_IF_ERROR(write_quantized());
     if (plan_.n_validation > 0) SHOEHORN_RETURN_IF_ERROR(measure_rounding());
     return work_.finish(report_.json());
+  }
+
+  /// The merged weights, which are on the type's grid already, as a GGUF of it.
+  Status write_quantized() {
+    SHOEHORN_TRY(const auto source, convert::ModelSource::open(work_.path(), progress_));
+    convert::OutputOptions output;
+    output.types = trained_types(source, adapter_, *o_.qat);
+    output.mix = quant::find_mix(rounding_->format().name);
+    if (output.mix == nullptr) output.mix = &quant::mixes().front();
+    output.n_threads = o_.n_threads;
+    output.remarks.emplace_back("shoehorn.quantize.method", std::string("qat"));
+    io::GgufMetadata names;  // those of the directory that it will be in
+    convert::write_general_names(convert::parse_model_name(o_.out, models::count_parameters(source.architecture(), source.hparams())), names);
+    for (const auto& [key, value] : names.entries()) output.remarks.emplace_back(key, value);
+    report_.gguf = fmt::format("model-{}.gguf", rounding_->format().name);
+    SHOEHORN_TRY(const auto written, convert::write_gguf(source, work_.path() + "/" + report_.gguf, output, progress_));
+    return {};
   }
 
   Status write_adapter() {
@@ -478,6 +595,8 @@ class Healer {
   Progress& progress_;
   TeacherCache cache_;
   LoraAdapter adapter_;
+  std::optional<FakeQuantizer> rounding_;
+  std::vector<std::optional<Rounded>> rounded_;  // [n_layer]
   AdamW optimizer_;
   HealReport report_;
   NamedTensors best_;
@@ -490,6 +609,9 @@ Status check_options(const HealOptions& o) {
   if (o.lora.rank < 1 || o.lora.rank > 4096) return fail(ErrorCode::kInvalid, "--rank is {}, expected 1 to 4096", o.lora.rank);
   if (!(o.lora.dropout >= 0 && o.lora.dropout < 1)) return fail(ErrorCode::kInvalid, "--dropout is {}, expected 0 to below 1", o.lora.dropout);
   if (o.batch < 1 || o.micro_batch < 1) return fail(ErrorCode::kInvalid, "--batch and --micro-batch start at 1");
+  if (o.qat && !is_for_training(quant::format(*o.qat)))
+    return fail(ErrorCode::kInvalid, "--qat {}: rounding to it loses next to nothing; quantize does it", quant::format(*o.qat).name);
+  if (o.qat && o.result_dtype != "f32") return fail(ErrorCode::kInvalid, "--qat writes its checkpoint as f32: no narrower type holds rounded weights as they are");
   if (o.cutoff < 2) return fail(ErrorCode::kInvalid, "--cutoff is {}, a loss needs at least 2 tokens", o.cutoff);
   for (const char* known : {"", "bf16", "f16", "f32"}) {
     if (o.result_dtype == known) return {};
@@ -503,8 +625,8 @@ Status plan_memory(const HealOptions& o, const BlockLoader& student, const Block
   const uint64_t block = std::max(student.largest_block_bytes(), teacher == nullptr ? 0 : teacher->largest_block_bytes());
   const uint64_t head = student.head_bytes() + (teacher == nullptr ? 0 : teacher->head_bytes()) + (uint64_t{400} << 20);
   const LoraAdapter adapter(student, o.lora, o.seed, plan.compute);
-  // Weights, both moments, gradients, the best so far and what is being saved.
-  const uint64_t trained = static_cast<uint64_t>(adapter.n_parameters()) * wide * 6;
+  // Weights, both moments, gradients, the best so far and what is being saved; rounded ones beside them.
+  const uint64_t trained = static_cast<uint64_t>(adapter.n_parameters()) * wide * (o.qat ? 7 : 6);
   const uint64_t tokens = static_cast<uint64_t>(o.micro_batch * o.cutoff);
   const uint64_t batch = tokens * (uint64_t{h.max_n_ff()} * 10 + h.n_embd * 24) * wide + tokens * static_cast<uint64_t>(o.cutoff) * h.max_n_head() * wide * 4;
   const uint64_t needed = kOverheadBytes + std::max(block * 2, head) + trained + batch;
@@ -547,6 +669,7 @@ Json fingerprint(const HealOptions& o, const Plan& plan, const convert::OpenedCh
           {"source", source_fingerprint(model)},
           {"teacher", teacher == nullptr ? Json() : source_fingerprint(*teacher)},
           {"data", file_fingerprint(o.data)},
+          {"qat", o.qat ? Json{quant::format(*o.qat).name, o.qat_warmup} : Json()},
           {"lora", {o.lora.rank, o.lora.alpha, o.lora.dropout, names(o.lora.targets), names(o.lora.full)}},
           {"adamw", {o.adamw.lr, o.adamw.beta1, o.adamw.beta2, o.adamw.epsilon, o.adamw.weight_decay, o.adamw.clip, o.adamw.warmup, o.adamw.schedule}},
           {"steps", {o.epochs, o.max_steps, o.batch, o.micro_batch, o.cutoff, o.validation, o.validate_every}},
@@ -560,6 +683,7 @@ Json fingerprint(const HealOptions& o, const Plan& plan, const convert::OpenedCh
 Json HealReport::json() const {
   Json out = {{"trainable_parameters", parameters}, {"steps", steps}, {"steps_planned", steps_planned}, {"examples", examples},
               {"tokens", tokens}, {"best_step", best_step}, {"losses", losses}};
+  if (!gguf.empty()) out["gguf"] = gguf;
   if (std::isfinite(validation_before)) {
     out["validation_before"] = validation_before;
     out["validation_after"] = validation_after;
@@ -576,6 +700,7 @@ HealReport HealReport::parse(const Json& json) {
   report.examples = json.at("examples");
   report.tokens = json.at("tokens");
   report.best_step = json.at("best_step");
+  report.gguf = json.value("gguf", "");
   report.losses = json.at("losses").get<std::vector<double>>();
   report.validation_before = json.value("validation_before", kNone);
   report.validation_after = json.value("validation_after", kNone);
@@ -599,6 +724,7 @@ Expected<Prepared> prepare(const HealOptions& options, Progress& progress) {
   Plan plan;
   SHOEHORN_TRY(plan.compute, choose_compute(options.compute_dtype, options.device));
   SHOEHORN_TRY(auto checkpoint, convert::open_checkpoint(options.model, progress));
+  if (options.qat) SHOEHORN_RETURN_IF_ERROR(check_rows(checkpoint, quant::format(*options.qat)));
   std::optional<convert::OpenedCheckpoint> teacher;
   if (!options.teacher.empty()) {
     SHOEHORN_TRY(teacher, convert::open_checkpoint(options.teacher, progress));

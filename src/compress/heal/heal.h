@@ -2,12 +2,14 @@
 #pragma once
 
 #include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/progress.h"
 #include "compress/heal/adamw.h"
 #include "compress/heal/lora.h"
+#include "quant/format.h"
 
 namespace shoehorn::compress {
 
@@ -16,6 +18,9 @@ struct HealOptions {
   std::string teacher;                      ///< checkpoint directory; "": cross-entropy on the data
   bool teacher_cache = false;               ///< keep the teacher's last activations of every example on disk
   LoraSettings lora;
+  /// A quantized type: all projections are trained whole, as that type will hold them, and written as a GGUF of it too.
+  std::optional<quant::Type> qat;
+  int64_t qat_warmup = 0;                   ///< steps over which rounding sets in
   AdamWSettings adamw;
   int64_t epochs = 2, max_steps = 0;        ///< max_steps > 0 ends earlier
   int64_t batch = 64, micro_batch = 4;      ///< examples per optimizer step, and at once
@@ -39,6 +44,7 @@ struct HealReport {
   double validation_before = kNone, validation_after = kNone;   ///< mean loss a token; NaN without validation
   int64_t best_step = 0;
   double rounding_kl = kNone;               ///< mean KL(adapter in wide precision || merged and rounded); NaN without validation
+  std::string gguf;                         ///< name of the quantized file in the output; "": none
   double seconds = 0, tokens_per_second = 0, seconds_per_step = 0;
   double bytes_read_per_step = 0;           ///< from storage
   int64_t steps_planned = 0;                ///< of all epochs, whatever max_steps says

@@ -63,12 +63,18 @@ Expected<std::vector<Role>> parse_projections(const std::vector<std::string>& na
   return roles;
 }
 
+std::vector<Role> all_projections() {
+  std::vector<Role> roles;
+  for (const auto& [role, name] : kProjections) roles.push_back(role);
+  return roles;
+}
+
 LoraAdapter::LoraAdapter(const BlockLoader& loader, const LoraSettings& settings, uint64_t seed, const Compute& compute)
     : settings_(settings) {
   std::mt19937_64 random(mix(seed));
   for (int layer = 0; layer < static_cast<int>(loader.hparams().n_layer); ++layer) {
     for (const Module& module : modules_of(loader, layer)) {
-      const Role first = module.parts.front()->spec.rule->role;
+      const models::WeightId first = module.parts.front()->spec.id();
       const auto asked_for = [&](const std::vector<Role>& roles) {
         return std::ranges::any_of(module.parts, [&](const auto* part) { return std::ranges::find(roles, part->spec.rule->role) != roles.end(); });
       };
@@ -77,7 +83,7 @@ LoraAdapter::LoraAdapter(const BlockLoader& loader, const LoraSettings& settings
       int64_t n_out = 0;
       for (const auto* part : module.parts) {
         const auto n = static_cast<int64_t>(part->spec.n_rows());
-        places_[{layer, part->spec.rule->role}] = {first, n_out, n};
+        places_.insert({{layer, part->spec.id()}, {first, n_out, n}});
         n_out += n;
       }
       const auto n_in = static_cast<int64_t>(module.parts.front()->spec.shape[0]);
@@ -127,21 +133,37 @@ std::vector<at::Tensor> LoraAdapter::parameters() const {
   return out;
 }
 
-LoraAdapter::Rows LoraAdapter::rows(int layer, Role role) const {
-  const auto place = places_.find({layer, role});
+LoraAdapter::Rows LoraAdapter::rows(int layer, models::WeightId id) const {
+  const auto place = places_.find({layer, id});
   if (place == places_.end()) return {};
   return {&pairs_.at({layer, place->second.module}), place->second.first, place->second.n};
 }
 
+std::vector<LoraAdapter::Whole> LoraAdapter::whole_modules(int layer) const {
+  std::vector<Whole> out;
+  for (auto it = pairs_.lower_bound({layer, static_cast<Role>(0)}); it != pairs_.end() && it->first.first == layer; ++it) {
+    if (!it->second.delta.defined()) continue;
+    std::map<int64_t, models::WeightId> by_row;
+    for (const auto& [where, place] : places_) {
+      if (where.first == layer && place.module == it->first.second) by_row.insert({place.first, where.second});
+    }
+    out.push_back({&it->second, {}});
+    for (const auto& [row, id] : by_row) out.back().parts.push_back(id);
+  }
+  return out;
+}
+
 Projection LoraAdapter::projection(int layer, const TensorSet& weights, const DropoutDraw& draw) const {
-  return [this, layer, &weights, draw](Role role, const at::Tensor& x) {
-    const at::Tensor y = project(weights, role, x);
-    const Rows trained = rows(layer, role);
+  return [this, layer, &weights, draw](models::WeightId id, const at::Tensor& x) {
+    const at::Tensor y = project(weights, id, x);
+    const Rows trained = rows(layer, id);
     if (trained.pair == nullptr) return y;
     if (trained.pair->delta.defined()) return y + at::linear(x, trained.delta().to(x.scalar_type()));
     at::Tensor input = x;
     if (draw.training && settings_.dropout > 0) {
-      const uint64_t where = mix(draw.seed) ^ mix(draw.step * 4099 + draw.micro_batch) ^ mix(static_cast<uint64_t>(layer) * 64 + static_cast<uint64_t>(places_.at({layer, role}).module) + (uint64_t{1} << 40));
+      const models::WeightId module = places_.at({layer, id}).module;
+      const uint64_t place = static_cast<uint64_t>(layer) * 64 + static_cast<uint64_t>(module.role) + (static_cast<uint64_t>(module.expert + 1) << 41);
+      const uint64_t where = mix(draw.seed) ^ mix(draw.step * 4099 + draw.micro_batch) ^ mix(place + (uint64_t{1} << 40));
       at::Generator generator = at::detail::createCPUGenerator(where);
       at::Tensor mask = at::empty(x.sizes(), at::TensorOptions().dtype(at::kFloat)).bernoulli_(1 - settings_.dropout, generator);
       input = x * (mask / (1 - settings_.dropout)).to(x.options());
@@ -151,8 +173,8 @@ Projection LoraAdapter::projection(int layer, const TensorSet& weights, const Dr
   };
 }
 
-at::Tensor LoraAdapter::merged(int layer, Role role, const at::Tensor& weight) const {
-  const Rows trained = rows(layer, role);
+at::Tensor LoraAdapter::merged(int layer, models::WeightId id, const at::Tensor& weight) const {
+  const Rows trained = rows(layer, id);
   if (trained.pair == nullptr) return weight;
   at::NoGradGuard no_gradient;
   const LoraPair& p = *trained.pair;

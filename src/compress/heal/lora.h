@@ -22,6 +22,8 @@ struct LoraSettings {
 std::string_view projection_name(models::Role role);
 /// The roles of names; fails naming one that there is not.
 Expected<std::vector<models::Role>> parse_projections(const std::vector<std::string>& names);
+/// All of them.
+std::vector<models::Role> all_projections();
 
 /// What is trained of one module of Hugging Face's, in single precision (double where that is computed in). A module is a projection, or
 /// several that are the rows of one matrix there (Phi-3's qkv_proj): it is trained whole when one of them is asked for.
@@ -51,9 +53,9 @@ class LoraAdapter {
   double scale() const { return settings_.alpha / static_cast<double>(settings_.rank); }
   int64_t n_parameters() const;
 
-  /// Pairs by layer and their module's first role, in order.
-  std::map<std::pair<int, models::Role>, LoraPair>& pairs() { return pairs_; }
-  const std::map<std::pair<int, models::Role>, LoraPair>& pairs() const { return pairs_; }
+  /// Pairs by layer and their module's first weight, in order.
+  std::map<std::pair<int, models::WeightId>, LoraPair>& pairs() { return pairs_; }
+  const std::map<std::pair<int, models::WeightId>, LoraPair>& pairs() const { return pairs_; }
   /// What is trained of one projection.
   struct Rows {
     const LoraPair* pair = nullptr;  ///< nullptr: nothing
@@ -62,7 +64,13 @@ class LoraAdapter {
     at::Tensor b() const { return pair->b.narrow(0, first, n); }
     at::Tensor delta() const { return pair->delta.narrow(0, first, n); }
   };
-  Rows rows(int layer, models::Role role) const;
+  Rows rows(int layer, models::WeightId id) const;
+  /// The modules of one layer whose whole weight is trained, in the order of parameters(), each with its weights in the order of their rows.
+  struct Whole {
+    const LoraPair* pair;
+    std::vector<models::WeightId> parts;
+  };
+  std::vector<Whole> whole_modules(int layer) const;
   /// The tensors of one layer in a fixed order, as leaves that want gradients.
   std::vector<at::Tensor> parameters(int layer) const;
   /// All of them, layer by layer.
@@ -72,7 +80,7 @@ class LoraAdapter {
   Projection projection(int layer, const TensorSet& weights, const DropoutDraw& draw) const;
 
   /// W + alpha / r B A, or W + delta, in wide precision.
-  at::Tensor merged(int layer, models::Role role, const at::Tensor& weight) const;
+  at::Tensor merged(int layer, models::WeightId id, const at::Tensor& weight) const;
 
   /// True when every projection is of low rank: what adapter files can hold.
   bool low_rank() const { return settings_.full.empty(); }
@@ -85,11 +93,11 @@ class LoraAdapter {
   LoraSettings settings_;
   /// A projection's rows of a module.
   struct Place {
-    models::Role module;
+    models::WeightId module;
     int64_t first, n;
   };
-  std::map<std::pair<int, models::Role>, LoraPair> pairs_;
-  std::map<std::pair<int, models::Role>, Place> places_;
+  std::map<std::pair<int, models::WeightId>, LoraPair> pairs_;
+  std::map<std::pair<int, models::WeightId>, Place> places_;
 };
 
 }  // namespace shoehorn::compress

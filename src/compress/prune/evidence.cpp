@@ -13,17 +13,17 @@ std::string layer_name(const char* what, int layer) { return fmt::format("{}-{:0
 
 /// Gradients of one layer's tensors, summed over micro-batches in wide precision.
 struct GradientSums {
-  std::vector<Role> roles;
+  std::vector<models::WeightId> ids;
   TensorSet gradient, fisher;
 
   void add(std::vector<at::Tensor>&& parts, double n_samples, bool want_fisher) {
-    for (size_t i = 0; i < roles.size(); ++i) {
+    for (size_t i = 0; i < ids.size(); ++i) {
       const at::Tensor part = parts[i].to(parts[i].scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
       parts[i] = at::Tensor();
-      at::Tensor& sum = gradient[roles[i]];
+      at::Tensor& sum = gradient[ids[i]];
       if (want_fisher) {
         // A micro-batch is one sample then, and its part of the mean loss 1 / n_samples.
-        fisher[roles[i]].addcmul_(part, part, n_samples);
+        fisher[ids[i]].addcmul_(part, part, n_samples);
       }
       sum.add_(part);
     }
@@ -31,9 +31,9 @@ struct GradientSums {
 
   /// Over all processes.
   Status gather(const Peers& peers) const {
-    for (const Role role : roles) {
-      SHOEHORN_RETURN_IF_ERROR(peers.sum({gradient[role]}));
-      if (fisher[role].defined()) SHOEHORN_RETURN_IF_ERROR(peers.sum({fisher[role]}));
+    for (const models::WeightId id : ids) {
+      SHOEHORN_RETURN_IF_ERROR(peers.sum({gradient[id]}));
+      if (fisher[id].defined()) SHOEHORN_RETURN_IF_ERROR(peers.sum({fisher[id]}));
     }
     return {};
   }
@@ -67,16 +67,31 @@ Status save_gradients(BlockStream& stream, const WorkDirectory& work, int layer,
 /// A block's tensors without what follows its projection `output`.
 TensorSet without_rest(const TensorSet& weights, Role output) {
   TensorSet part = weights;
-  if (output != Role::kFfnDown) part[Role::kFfnDown] = at::Tensor();
+  if (output != Role::kFfnDown) part[Role::kFfnDown] = part[Role::kFfnRouter] = at::Tensor();
   return part;
 }
 
-/// The residual stream of a block before its projection `output` adds to it, and what that projection reads.
-at::Tensor stream_before(const TorchModel& model, const TensorSet& weights, const at::Tensor& x, Role output, at::Tensor* read) {
-  return model.block(without_rest(weights, output), x, [&](Role role, const at::Tensor& input) {
-    if (role != output) return project(weights, role, input);
-    *read = input;
-    return at::zeros({input.size(0), input.size(1), weights[output].size(0)}, input.options());
+/// The same, and of its experts those alone.
+TensorSet of_experts(const TensorSet& weights, Role output, const std::vector<int>& experts) {
+  TensorSet part;
+  part.attention = weights.attention;
+  without_rest(weights, output).for_each([&](models::WeightId id, const at::Tensor& tensor) {
+    const bool mine = std::ranges::find(experts, id.expert) != experts.end();
+    // A shared expert is told by its down_proj.
+    const bool other = id.expert >= 0 || (id.role == Role::kFfnDown && experts.front() >= 0);
+    if (tensor.defined() && (mine || !other)) part[id] = tensor;
+  });
+  return part;
+}
+
+/// The residual stream of a block before its projections `output` add to it, and what these read, by expert.
+at::Tensor stream_before(const TorchModel& model, const TensorSet& weights, const at::Tensor& x, Role output, std::map<int, at::Tensor>& read) {
+  return model.block(weights, x, [&](models::WeightId id, const at::Tensor& input) {
+    if (id.role != output) return project(weights, id, input);
+    read[id.expert] = input;
+    std::vector<int64_t> sizes = input.sizes().vec();
+    sizes.back() = weights[id].size(0);
+    return at::zeros(sizes, input.options());
   });
 }
 
@@ -86,21 +101,22 @@ TensorSet apply(const ChangedLayer& change, const BlockLoader& loader, const Ten
   TensorSet out;
   out.attention = weights.attention;
   for (const models::TensorRule& rule : loader.architecture().tensors) {
-    const Role role = rule.role;
-    if (change.replaced[role].defined()) {
-      out[role] = change.replaced[role].to(loader.options(role));
-    } else if (weights[role].defined()) {
-      out[role] = cut(weights[role], rule, change);
+    for (const models::WeightId id : models::weight_ids(rule, loader.hparams())) {
+      if (change.replaced[id].defined()) {
+        out[id] = change.replaced[id].to(loader.options(id.role));
+      } else if (weights[id].defined()) {
+        out[id] = cut(weights[id], rule, id.expert, change);
+      }
     }
   }
   return out;
 }
 
 std::vector<Role> cut_roles(const models::Architecture& architecture, const models::LayerShape& shape, int64_t head_dim,
-                            const Target& target) {
+                            const Target& target, bool of_experts) {
   std::vector<Role> roles;
   for (const models::TensorRule& rule : architecture.tensors) {
-    if (rule.part == models::Part::kGlobal) continue;
+    if (rule.part == models::Part::kGlobal || rule.per_expert != of_experts) continue;
     if (target.elements(shape, head_dim, rule.rows).defined() || target.elements(shape, head_dim, rule.cols).defined()) {
       roles.push_back(rule.role);
     }
@@ -114,39 +130,55 @@ Expected<Boundary> forward_through(BlockStream& stream, int layer, const TensorS
                         [&](const TensorSet& w, const at::Tensor& x, size_t) { return stream.model().block(w, x); });
 }
 
-Expected<InputStatistics> gather_inputs(BlockStream& stream, const TensorSet& weights, const Boundary& boundary, const Target& target,
-                                        bool want_gram, const Boundary* wanted) {
+Expected<std::vector<InputStatistics>> gather_inputs(BlockStream& stream, const TensorSet& weights, const Boundary& boundary, const Target& target,
+                                                     const std::vector<int>& experts, bool want_gram, const Boundary* wanted) {
   at::NoGradGuard no_gradient;
-  const int64_t n_columns = weights[target.output].size(1), n_embd = weights[target.output].size(0);
+  const at::Tensor& output = weights[{target.output, experts.front()}];
+  const int64_t n_columns = output.size(1), n_embd = output.size(0);
   const auto wide = stream.model().compute().wide_options();
-  InputStatistics out;
-  out.sum = at::zeros({n_columns}, wide.dtype(at::kDouble));
-  out.sum_squares = at::zeros_like(out.sum);
-  if (want_gram) out.gram = at::zeros({n_columns, n_columns}, wide);
-  if (wanted != nullptr) out.cross = at::zeros({n_columns, n_embd}, wide);
+  std::vector<InputStatistics> out(experts.size());
+  for (InputStatistics& one : out) {
+    one.sum = at::zeros({n_columns}, wide.dtype(at::kDouble));
+    one.sum_squares = at::zeros_like(one.sum);
+    if (want_gram) one.gram = at::zeros({n_columns, n_columns}, wide);
+    if (wanted != nullptr) one.cross = at::zeros({n_columns, n_embd}, wide);
+  }
 
+  const TensorSet part = of_experts(weights, target.output, experts);
   for (size_t m = 0; m < boundary.size(); ++m) {
     if (stream.progress().cancelled()) return fail(ErrorCode::kCancelled, "stopped");
     SHOEHORN_TRY(const at::Tensor x, stream.get(boundary[m]));
-    at::Tensor read;  // by the target's output projection
-    // The residual stream before that projection adds to it.
-    const at::Tensor before = stream_before(stream.model(), weights, x, target.output, &read);
-    const at::Tensor rows = read.reshape({-1, n_columns}), exact = rows.to(at::kDouble);
-    out.n_rows += rows.size(0);
-    out.sum += exact.sum(0);
-    out.sum_squares += exact.square().sum(0);
-    const at::Tensor rows_wide = rows.to(wide.dtype());
-    if (want_gram) add_gram(out.gram, rows_wide);
-    if (wanted != nullptr) {
-      SHOEHORN_TRY(const at::Tensor after, stream.get((*wanted)[m]));
-      out.cross.addmm_(rows_wide.t(), (after - before).reshape({-1, n_embd}));
+    std::map<int, at::Tensor> read;  // by the target's output projections
+    // The residual stream before these add to it.
+    const at::Tensor before = stream_before(stream.model(), part, x, target.output, read);
+    for (size_t i = 0; i < experts.size(); ++i) {
+      const auto found = read.find(experts[i]);
+      if (found == read.end()) continue;
+      InputStatistics& one = out[i];
+      const at::Tensor rows = found->second.reshape({-1, n_columns}), exact = rows.to(at::kDouble);
+      one.n_rows += rows.size(0);
+      one.sum += exact.sum(0);
+      one.sum_squares += exact.square().sum(0);
+      const at::Tensor rows_wide = rows.to(wide.dtype());
+      if (want_gram) add_gram(one.gram, rows_wide);
+      if (wanted != nullptr) {
+        SHOEHORN_TRY(const at::Tensor after, stream.get((*wanted)[m]));
+        one.cross.addmm_(rows_wide.t(), (after - before).reshape({-1, n_embd}));
+      }
     }
   }
-  if (want_gram) mirror_lower(out.gram);
-  SHOEHORN_RETURN_IF_ERROR(stream.peers().sum(out.n_rows));
-  SHOEHORN_RETURN_IF_ERROR(stream.peers().sum({out.sum, out.sum_squares}));
-  if (want_gram) SHOEHORN_RETURN_IF_ERROR(stream.peers().sum({out.gram}));
-  if (wanted != nullptr) SHOEHORN_RETURN_IF_ERROR(stream.peers().sum({out.cross}));
+  for (InputStatistics& one : out) {
+    if (want_gram) mirror_lower(one.gram);
+    SHOEHORN_RETURN_IF_ERROR(stream.peers().sum(one.n_rows));
+    SHOEHORN_RETURN_IF_ERROR(stream.peers().sum({one.sum, one.sum_squares}));
+    if (want_gram) SHOEHORN_RETURN_IF_ERROR(stream.peers().sum({one.gram}));
+    if (wanted != nullptr) SHOEHORN_RETURN_IF_ERROR(stream.peers().sum({one.cross}));
+    if (one.n_rows > 0) continue;
+    // No token went to this expert: its columns count alike.
+    one.n_rows = 1;
+    one.sum_squares.fill_(1);
+    if (want_gram) one.gram.diagonal().fill_(1);
+  }
   return out;
 }
 
@@ -168,8 +200,10 @@ Expected<GradientScores> gradient_scores(BlockStream& stream, const GradientTask
       SHOEHORN_TRY(const auto saved, work.load(layer_name("scores", layer)));
       if (!saved) continue;
       for (const Target* target : task.targets) {
-        const auto found = saved->tensors.find(std::string(target->name));
-        if (found != saved->tensors.end()) scores[{layer, target->name}] = found->second;
+        for (const int expert : owners(*target, loader.hparams())) {
+          const auto found = saved->tensors.find(owned_name(*target, expert));
+          if (found != saved->tensors.end()) scores[{layer, target->name, expert}] = found->second;
+        }
       }
       if (layer == task.first_layer) return scores;
     }
@@ -208,13 +242,16 @@ Expected<GradientScores> gradient_scores(BlockStream& stream, const GradientTask
     std::vector<at::Tensor> parameters;
     if (layer <= task.last_layer) {
       for (const Target* target : task.targets) {
-        for (const Role role : cut_roles(loader.architecture(), shape, head_dim, *target)) {
-          if (!weights[role].defined()) continue;
-          sums.roles.push_back(role);
-          weights[role] = weights[role].detach().requires_grad_(true);
-          parameters.push_back(weights[role]);
-          sums.gradient[role] = at::zeros(weights[role].sizes(), stream.model().compute().wide_options());
-          if (want_fisher) sums.fisher[role] = at::zeros_like(sums.gradient[role]);
+        for (const int expert : owners(*target, loader.hparams())) {
+          for (const Role role : cut_roles(loader.architecture(), shape, head_dim, *target, expert >= 0)) {
+            const models::WeightId id(role, expert);
+            if (!weights[id].defined()) continue;
+            sums.ids.push_back(id);
+            weights[id] = weights[id].detach().requires_grad_(true);
+            parameters.push_back(weights[id]);
+            sums.gradient[id] = at::zeros(weights[id].sizes(), stream.model().compute().wide_options());
+            if (want_fisher) sums.fisher[id] = at::zeros_like(sums.gradient[id]);
+          }
         }
       }
     }
@@ -231,14 +268,17 @@ Expected<GradientScores> gradient_scores(BlockStream& stream, const GradientTask
       at::NoGradGuard no_gradient;
       for (const Target* target : task.targets) {
         if (target->count(shape) == 0) continue;
-        LayerEvidence evidence{target, &loader.architecture(), shape, head_dim, {}, {}, {}, {}};
-        for (const Role role : cut_roles(loader.architecture(), shape, head_dim, *target)) {
-          if (!weights[role].defined()) continue;
-          evidence.weights[role] = weights[role].detach().to(sums.gradient[role].scalar_type());
-          evidence.gradient[role] = sums.gradient[role];
-          evidence.fisher[role] = sums.fisher[role];
+        for (const int expert : owners(*target, loader.hparams())) {
+          LayerEvidence evidence{target, &loader.architecture(), shape, head_dim, expert, {}, {}, {}, {}};
+          for (const Role role : cut_roles(loader.architecture(), shape, head_dim, *target, expert >= 0)) {
+            const models::WeightId id(role, expert);
+            if (!weights[id].defined()) continue;
+            evidence.weights[role] = weights[id].detach().to(sums.gradient[id].scalar_type());
+            evidence.gradient[role] = sums.gradient[id];
+            evidence.fisher[role] = sums.fisher[id];
+          }
+          saved.tensors[owned_name(*target, expert)] = scores[{layer, target->name, expert}] = task.method->scores(evidence, *task.settings).to(at::kCPU);
         }
-        saved.tensors[std::string(target->name)] = scores[{layer, target->name}] = task.method->scores(evidence, *task.settings).to(at::kCPU);
       }
       SHOEHORN_RETURN_IF_ERROR(work.save(layer_name("scores", layer), saved));
     }

@@ -48,7 +48,7 @@ Expected<Decision> decide(const Method& method, const LayerEvidence& evidence, c
 at::Tensor sum_salience(const LayerEvidence& e, const std::function<at::Tensor(models::Role)>& salience, bool magnitude_of_sums) {
   at::Tensor total;
   for (const models::TensorRule& rule : e.architecture->tensors) {
-    if (!e.weights[rule.role].defined()) continue;
+    if (rule.per_expert != (e.expert >= 0) || !e.weights[rule.role].defined()) continue;
     for (const models::Dim dim : {rule.rows, rule.cols}) {
       if (!e.target->elements(e.shape, e.head_dim, dim).defined()) continue;
       at::Tensor values = salience(rule.role);

@@ -40,6 +40,7 @@ struct LayerEvidence {
   const models::Architecture* architecture;
   models::LayerShape shape;
   int64_t head_dim;
+  int expert;                         ///< whose units they are; its weights are here as a block's only ones. -1: of all tokens
   TensorSet weights;                  ///< the layer's, wide precision, as they are now
   TensorSet gradient;                 ///< kGradients: of the mean loss; roles that the target cuts
   TensorSet fisher;                   ///< kGradients: mean over samples of the squared gradients, when asked for

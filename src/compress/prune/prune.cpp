@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "compress/calibration_text.h"
 #include "compress/estimate.h"
+#include "compress/experts.h"
 #include "compress/prune/branches.h"
 #include "compress/prune/evidence.h"
 #include "compress/prune/widths.h"
@@ -94,7 +95,8 @@ Expected<Plan> make_plan(const PruneOptions& o, const convert::OpenedCheckpoint&
     }
     if (plan.method->adds_bias) {
       const Role bias = bias_of(target->output);
-      if (std::ranges::none_of(checkpoint.config.architecture->tensors, [&](const auto& rule) { return rule.role == bias; })) {
+      const bool of_experts = owners(*target, h).front() >= 0;  // which have none in any GGUF
+      if (of_experts || std::ranges::none_of(checkpoint.config.architecture->tensors, [&](const auto& rule) { return rule.role == bias; })) {
         return fail(ErrorCode::kUnsupported, "{} adds a bias to the {} output, for which {} has no place; wanda and obs need none", o.method,
                     target->name, checkpoint.config.hf_architecture);
       }
@@ -108,7 +110,8 @@ Expected<Plan> make_plan(const PruneOptions& o, const convert::OpenedCheckpoint&
     for (const Target* target : plan.targets) {
       widest = std::max(widest, target->output == Role::kFfnDown ? h.max_n_ff() : h.max_n_head() * h.head_dim);
     }
-    plan.enough_tokens = 4 * int64_t{widest};
+    // An expert sees a share of them.
+    plan.enough_tokens = 4 * int64_t{widest} * (h.n_expert > 0 ? int64_t{h.n_expert} / h.n_expert_used : 1);
     if (plan.samples == 0) plan.samples = (plan.enough_tokens + plan.seq_len - 1) / plan.seq_len;
   }
   if (plan.drop_layers || o.search_widths) {
@@ -406,7 +409,7 @@ class Pruner {
   static Changes changes(const std::vector<ChangedLayer>& layers) {
     Changes out;
     for (size_t i = 0; i < layers.size(); ++i) {
-      if (layers[i].dropped || layers[i].kept_ff.defined() || layers[i].kept_q.defined()) out[static_cast<int>(i)] = layers[i];
+      if (layers[i].dropped || !layers[i].kept_ff.empty() || layers[i].kept_q.defined()) out[static_cast<int>(i)] = layers[i];
     }
     return out;
   }
@@ -470,18 +473,24 @@ class Pruner {
       const int64_t keep = units_to_keep(*target, layer);
       Boundary middle;  // the dense model's residual stream between attention and MLP
       const Boundary* wanted = nullptr;
-      if (fits_stream()) {
+      const std::vector<int> experts = owners(*target, loader_.hparams());
+      // What an expert lacks of the dense model's residual stream is not told apart from what the others lack: each is fitted to its own weights.
+      if (fits_stream() && experts.front() < 0) {
         const bool whole = target->output == Role::kFfnDown;
         SHOEHORN_TRY(Boundary after, forward_through(stream_, layer, stored, *target, dense_, !whole));
         (whole ? dense_ : middle) = std::move(after);
         dense_layers_ += whole ? 1 : 0;
         wanted = whole ? &dense_ : &middle;
       }
-      SHOEHORN_TRY(const Decision decision, choose(*target, layer, change.shape, weights, input, keep, wanted));
+      SHOEHORN_TRY(const auto decisions, choose(*target, layer, change.shape, weights, input, keep, wanted));
       stream_.drop(middle);
-      keep_units(*target, decision.units, loader_.hparams().head_dim, change);
-      state.tensors[std::string(target->name)] = at::tensor(decision.units, at::kLong);
-      take_replaced(decision, layer, change, state);
+      KeptUnits units;
+      for (const auto& [expert, decision] : decisions) {
+        units[expert] = decision.units;
+        state.tensors[owned_name(*target, expert)] = at::tensor(decision.units, at::kLong);
+        take_replaced(decision, layer, expert, change, state);
+      }
+      keep_units(*target, units, loader_.hparams().head_dim, change);
       weights = apply(change, loader_, stored);
     }
     SHOEHORN_RETURN_IF_ERROR(work_.save(name, state));
@@ -489,59 +498,84 @@ class Pruner {
   }
 
   /// Replaced weights are rounded to what the output holds before anything is computed with them.
-  void take_replaced(const Decision& decision, int layer, ChangedLayer& change, Saved& state) const {
+  void take_replaced(const Decision& decision, int layer, int expert, ChangedLayer& change, Saved& state) const {
     for (const models::TensorRule& rule : loader_.architecture().tensors) {
       const at::Tensor& replaced = decision.replaced[rule.role];
-      if (!replaced.defined()) continue;
-      const auto* same = loader_.find(layer, rule.role);
+      if (!replaced.defined() || rule.per_expert != (expert >= 0)) continue;
+      const models::WeightId id(rule.role, expert);
+      const auto* same = loader_.find(layer, id);
       const auto* beside = same != nullptr ? same : loader_.find(layer, Role::kFfnDown) != nullptr ? loader_.find(layer, Role::kFfnDown)
                                                                                                    : loader_.find(layer, Role::kAttnOutput);
-      change.replaced[rule.role] = replaced.to(at::kCPU).to(torch_dtype(beside->dtype));
-      state.tensors[std::string("replaced ") + rule.hf_name] = change.replaced[rule.role];
+      change.replaced[id] = replaced.to(at::kCPU).to(torch_dtype(beside->dtype));
+      state.tensors[replaced_name(rule, expert)] = change.replaced[id];
     }
+  }
+
+  static std::string replaced_name(const models::TensorRule& rule, int expert) {
+    return "replaced " + std::string(rule.hf_name) + (expert < 0 ? "" : fmt::format(" {}", expert));
   }
 
   void restore(const Saved& saved, ChangedLayer& change) const {
     for (const Target* target : plan_.targets) {
-      const auto units = saved.tensors.find(std::string(target->name));
-      if (units == saved.tensors.end()) continue;
-      const int64_t* first = units->second.data_ptr<int64_t>();
-      keep_units(*target, {first, first + units->second.numel()}, loader_.hparams().head_dim, change);
+      KeptUnits kept;
+      for (const int expert : owners(*target, loader_.hparams())) {
+        const auto units = saved.tensors.find(owned_name(*target, expert));
+        if (units == saved.tensors.end()) continue;
+        const int64_t* first = units->second.data_ptr<int64_t>();
+        kept[expert] = {first, first + units->second.numel()};
+      }
+      if (!kept.empty()) keep_units(*target, kept, loader_.hparams().head_dim, change);
     }
     for (const models::TensorRule& rule : loader_.architecture().tensors) {
-      const auto replaced = saved.tensors.find(std::string("replaced ") + rule.hf_name);
-      if (replaced != saved.tensors.end()) change.replaced[rule.role] = replaced->second;
+      for (const models::WeightId id : models::weight_ids(rule, loader_.hparams())) {
+        const auto replaced = saved.tensors.find(replaced_name(rule, id.expert));
+        if (replaced != saved.tensors.end()) change.replaced[id] = replaced->second;
+      }
     }
   }
 
-  /// What the method keeps of one target when it is asked for `keep` units.
-  Expected<Decision> choose(const Target& target, int layer, const LayerShape& shape, const TensorSet& weights, const Boundary& input,
+  /// What the method keeps of one target, by expert, when it is asked for `keep` units of each.
+  Expected<std::map<int, Decision>> choose(const Target& target, int layer, const LayerShape& shape, const TensorSet& weights, const Boundary& input,
                             int64_t keep, const Boundary* wanted) {
     at::NoGradGuard no_gradient;
-    if (const auto scores = scores_.find({layer, target.name}); scores != scores_.end()) {
-      Decision decision;
-      SHOEHORN_TRY(decision.units, highest(scores->second, keep));
-      return decision;
+    std::map<int, Decision> decisions;
+    const bool all = owners(target, loader_.hparams()).front() < 0;
+    const auto n_columns = static_cast<uint64_t>(weights[{target.output, all ? -1 : 0}].size(1));
+    const auto groups = all ? std::vector<std::vector<int>>{{-1}} : expert_groups(loader_.hparams(), gram_bytes(n_columns));
+    for (const std::vector<int>& experts : groups) {
+      std::vector<InputStatistics> inputs(experts.size());
+      if (streams()) {
+        SHOEHORN_TRY(inputs, gather_inputs(stream_, weights, input, target, experts, wants_gram(), wanted));
+      }
+      for (size_t i = 0; i < experts.size(); ++i) {
+        auto decision = choose_of(target, layer, experts[i], evidence_of(target, shape, experts[i], weights, std::move(inputs[i])), keep);
+        if (!decision) return annotate(decision.error(), fmt::format("layer {}, {}", layer, owned_name(target, experts[i])));
+        decisions[experts[i]] = std::move(*decision);
+      }
     }
-    SHOEHORN_TRY(const LayerEvidence evidence, gather(target, shape, weights, input, wanted));
-    auto decision = decide(*plan_.method, evidence, o_.settings, keep);
-    if (!decision) return annotate(decision.error(), fmt::format("layer {}, {}", layer, target.name));
+    return decisions;
+  }
+
+  bool wants_gram() const { return plan_.method->evidence(o_.settings) == Evidence::kGram; }
+  uint64_t gram_bytes(uint64_t n_columns) const { return wants_gram() ? n_columns * n_columns * c10::elementSize(plan_.compute.wide()) : 0; }
+
+  Expected<Decision> choose_of(const Target& target, int layer, int expert, const LayerEvidence& evidence, int64_t keep) const {
+    const auto scores = scores_.find({layer, target.name, expert});
+    if (scores == scores_.end()) return decide(*plan_.method, evidence, o_.settings, keep);
+    Decision decision;
+    SHOEHORN_TRY(decision.units, highest(scores->second, keep));
     return decision;
   }
 
-  Expected<LayerEvidence> gather(const Target& target, const LayerShape& shape, const TensorSet& weights, const Boundary& input,
-                                 const Boundary* wanted) {
-    LayerEvidence evidence{&target, &loader_.architecture(), shape, loader_.hparams().head_dim, {}, {}, {}, {}};
+  LayerEvidence evidence_of(const Target& target, const LayerShape& shape, int expert, const TensorSet& weights, InputStatistics inputs) const {
+    LayerEvidence evidence{&target, &loader_.architecture(), shape, loader_.hparams().head_dim, expert, {}, {}, {}, std::move(inputs)};
     const bool only_output = streams();
-    for (const Role role : cut_roles(loader_.architecture(), shape, evidence.head_dim, target)) {
-      if (weights[role].defined() && (!only_output || role == target.output)) evidence.weights[role] = weights[role].to(plan_.compute.wide());
+    for (const Role role : cut_roles(loader_.architecture(), shape, evidence.head_dim, target, expert >= 0)) {
+      const at::Tensor& tensor = weights[{role, expert}];
+      if (tensor.defined() && (!only_output || role == target.output)) evidence.weights[role] = tensor.to(plan_.compute.wide());
     }
     const Role bias = bias_of(target.output);
-    if (weights[bias].defined()) evidence.weights[bias] = weights[bias].to(plan_.compute.wide());
-    if (streams()) {
-      const bool gram = plan_.method->evidence(o_.settings) == Evidence::kGram;
-      SHOEHORN_TRY(evidence.inputs, gather_inputs(stream_, weights, input, target, gram, wanted));
-    }
+    if (const at::Tensor& tensor = weights[{bias, expert}]; tensor.defined()) evidence.weights[bias] = tensor.to(plan_.compute.wide());
     return evidence;
   }
 
@@ -566,23 +600,20 @@ class Pruner {
         const int64_t uniform = kept_units(n, o_.ratio, step);
         total += uniform;
         costs.push_back({layer, n, -1, 0});
-        LayerEvidence evidence;
-        if (!scores_.contains({layer, target.name})) {
-          SHOEHORN_TRY(evidence, gather(target, shape, weights, statistics, nullptr));
+        // Only models without experts can have widths of all kinds.
+        std::vector<InputStatistics> inputs(1);
+        if (streams()) {
+          SHOEHORN_TRY(inputs, gather_inputs(stream_, weights, statistics, target, {-1}, wants_gram(), nullptr));
         }
+        const LayerEvidence evidence = evidence_of(target, shape, -1, weights, std::move(inputs.front()));
         const int64_t least = std::max(step, kept_units(n, std::min(0.95, 2.5 * o_.ratio), step));
         for (int64_t width = least; width < n; width += step) {
-          Decision decision;
-          if (const auto scores = scores_.find({layer, target.name}); scores != scores_.end()) {
-            SHOEHORN_TRY(decision.units, highest(scores->second, width));
-          } else {
-            SHOEHORN_TRY(decision, decide(*plan_.method, evidence, o_.settings, width));
-          }
+          SHOEHORN_TRY(const Decision decision, choose_of(target, layer, -1, evidence, width));
           ChangedLayer change;
           change.shape = shape;
           Saved unused;
-          keep_units(target, decision.units, loader_.hparams().head_dim, change);
-          take_replaced(decision, layer, change, unused);
+          keep_units(target, {{-1, decision.units}}, loader_.hparams().head_dim, change);
+          take_replaced(decision, layer, -1, change, unused);
           SHOEHORN_RETURN_IF_ERROR(branches.start(weights, dense, change));
           costs.push_back({layer, width, static_cast<int>(branches.size()) - 1, 0});
         }

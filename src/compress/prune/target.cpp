@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 namespace shoehorn::compress {
 namespace {
@@ -63,18 +64,32 @@ at::Tensor sum_over_units(const Target& target, const LayerShape& shape, int64_t
   return values.index_select(0, elements.reshape({-1}).to(values.device())).view(elements.sizes()).sum(1);
 }
 
-void keep_units(const Target& target, const std::vector<int64_t>& units, int64_t head_dim, ChangedLayer& layer) {
-  const auto kept = [&](Dim dim, at::Tensor& indices) {
+std::vector<int> owners(const Target& target, const models::Hparams& h) {
+  if (target.output_dim != Dim::kFf || h.n_expert == 0) return {-1};
+  std::vector<int> experts(h.n_expert);
+  std::iota(experts.begin(), experts.end(), 0);
+  return experts;
+}
+
+std::string owned_name(const Target& target, int expert) { return expert < 0 ? std::string(target.name) : fmt::format("{} {}", target.name, expert); }
+
+void keep_units(const Target& target, const KeptUnits& kept_units, int64_t head_dim, ChangedLayer& layer) {
+  const auto kept = [&](Dim dim, const std::vector<int64_t>& units, at::Tensor& indices) {
     const at::Tensor elements = target.elements(layer.shape, head_dim, dim);
     if (!elements.defined()) return;
     const at::Tensor chosen = std::get<0>(elements.index_select(0, at::tensor(units, at::kLong)).reshape({-1}).sort());
     // Indices are into the stored tensor, of which an earlier cut may have left a part.
     indices = indices.defined() ? indices.index_select(0, chosen) : chosen;
   };
-  kept(Dim::kFf, layer.kept_ff);
-  kept(Dim::kQ, layer.kept_q);
-  kept(Dim::kKv, layer.kept_kv);
-  layer.shape = target.shape(layer.shape, static_cast<uint32_t>(units.size()));
+  for (const auto& [expert, units] : kept_units) {
+    if (target.output_dim == Dim::kFf) {
+      kept(Dim::kFf, units, layer.kept_ff[expert]);
+    } else {
+      kept(Dim::kQ, units, layer.kept_q);
+      kept(Dim::kKv, units, layer.kept_kv);
+    }
+  }
+  layer.shape = target.shape(layer.shape, static_cast<uint32_t>(kept_units.begin()->second.size()));
 }
 
 int64_t kept_units(int64_t n, double ratio, int64_t multiple) {

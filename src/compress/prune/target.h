@@ -2,6 +2,7 @@
 // symbolic dimensions of the architecture's tensors (models/model.h).
 #pragma once
 
+#include <map>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -31,8 +32,17 @@ const Target* find_target(std::string_view name);
 at::Tensor sum_over_units(const Target& target, const models::LayerShape& shape, int64_t head_dim, models::Dim dim,
                           const at::Tensor& values);
 
+/// What is kept, by expert (-1: what all tokens go through); each keeps as many.
+using KeptUnits = std::map<int, std::vector<int64_t>>;
+
+/// Whose units a target's are, one by one: every expert's, or -1.
+std::vector<int> owners(const Target& target, const models::Hparams& hparams);
+
+/// The name of what is saved of a target and one of those.
+std::string owned_name(const Target& target, int expert);
+
 /// Adds the cut to `layer`: its shape, and the rows and columns that stay. Units ascending.
-void keep_units(const Target& target, const std::vector<int64_t>& units, int64_t head_dim, ChangedLayer& layer);
+void keep_units(const Target& target, const KeptUnits& units, int64_t head_dim, ChangedLayer& layer);
 
 /// round(n (1 - ratio) / m) m, at least m, at most n.
 int64_t kept_units(int64_t n, double ratio, int64_t multiple);

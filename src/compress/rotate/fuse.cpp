@@ -72,13 +72,14 @@ at::Tensor Fusion::heads_in(int layer, const at::Tensor& weight) const {
   return at::cat(parts, 1);
 }
 
-at::Tensor Fusion::operator()(int layer, Role role, const at::Tensor& stored) const {
+at::Tensor Fusion::operator()(int layer, models::WeightId id, const at::Tensor& stored) const {
   // Matrices are converted where they are rotated, a piece at a time.
   const at::Tensor w = stored.dim() == 1 ? stored.to(at::kDouble) : stored;
   const Rotation* r4 = nullptr;
-  if (!rotations_.r4.empty() && layer >= 0 && rotations_.r4[static_cast<size_t>(layer)])
+  const bool all_reads = source_.hparams().n_expert == 0 || id.expert >= 0;  // not the shared expert's
+  if (!rotations_.r4.empty() && layer >= 0 && all_reads && rotations_.r4[static_cast<size_t>(layer)])
     r4 = &*rotations_.r4[static_cast<size_t>(layer)];
-  switch (role) {
+  switch (id.role) {
     case Role::kTokenEmbd:
       return rotations_.r1 ? rotations_.r1->rows(w) : w.to(at::kDouble);
     case Role::kOutput:
@@ -96,6 +97,9 @@ at::Tensor Fusion::operator()(int layer, Role role, const at::Tensor& stored) co
       return heads_out(layer, w);
     case Role::kAttnOutput:
       return into_residual(heads_in(layer, w));
+    case Role::kFfnSharedShare:
+      return from_residual(w.unsqueeze(0), layer, Role::kFfnNorm).squeeze(0);
+    case Role::kFfnRouter:
     case Role::kFfnGate:
       return from_residual(w, layer, Role::kFfnNorm);
     case Role::kFfnUp: {

@@ -36,7 +36,7 @@ class Fusion {
  public:
   /// Both must outlive it.
   Fusion(const BlockLoader& source, const Rotations& rotations) : source_(source), rotations_(rotations) {}
-  at::Tensor operator()(int layer, models::Role role, const at::Tensor& stored) const;
+  at::Tensor operator()(int layer, models::WeightId id, const at::Tensor& stored) const;
 
  private:
   at::Tensor into_residual(const at::Tensor& weight) const;

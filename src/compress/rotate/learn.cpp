@@ -131,28 +131,26 @@ class Learner {
     const Fusion fusion(source_, current_);
     RotatedBlock out;
     out.weights.attention = source_.hparams().layers[layer].attention;
-    for (size_t i = 0; i < models::kRoleCount; ++i) {
-      const Role role = static_cast<Role>(i);
-      const at::Tensor stored = source_.stored(static_cast<int>(layer), role);
-      if (!stored.defined()) continue;
-      at::Tensor fused = fusion(static_cast<int>(layer), role, stored).to(compute_.wide_options());
-      if (models::is_gain(role)) fused = fused + static_cast<double>(source_.checkpoint().gain_offset);
-      const bool rounded = fused.dim() == 2 && format_ != nullptr;
+    for (const models::WeightId id : source_.weights_of(layer)) {
+      const at::Tensor stored = source_.stored(static_cast<int>(layer), id);
+      at::Tensor fused = fusion(static_cast<int>(layer), id, stored).to(compute_.wide_options());
+      if (models::is_gain(id.role)) fused = fused + static_cast<double>(source_.checkpoint().gain_offset);
+      const bool rounded = fused.dim() == 2 && id.role != Role::kFfnRouter && format_ != nullptr;
       const at::Tensor computed = rounded ? round_weights(fused.contiguous(), *format_) : fused;
-      at::Tensor leaf = computed.detach().to(source_.options(role).device(compute_.device));
+      at::Tensor leaf = computed.detach().to(source_.options(id.role).device(compute_.device));
       if (with_gradient && fused.requires_grad()) {
         leaf.requires_grad_(true);
         out.of_rotations.push_back(computed);
         out.leaves.push_back(leaf);
       }
-      out.weights[role] = leaf;
+      out.weights[id] = leaf;
     }
     return out;
   }
 
   at::Tensor block(const TensorSet& weights, const at::Tensor& x) const {
-    return student_.block(weights, x, [&](Role role, const at::Tensor& input) {
-      return project(weights, role, o_.activation_bits > 0 ? round_activations(input, o_.activation_bits) : input);
+    return student_.block(weights, x, [&](models::WeightId id, const at::Tensor& input) {
+      return project(weights, id, o_.activation_bits > 0 && id.role != Role::kFfnRouter ? round_activations(input, o_.activation_bits) : input);
     });
   }
 

@@ -90,7 +90,7 @@ Expected<Json> estimate_rotate(const RotateOptions& options, Progress& progress)
     const bool untied = h.tied_embeddings && options.rotations.r1;
     uint64_t largest = 0, largest_stored = 0, stored = 0;
     for (const models::TensorSpec& spec : models::tensor_specs(loader.architecture(), h)) {
-      const io::CheckpointTensor* tensor = loader.find(spec.layer, spec.rule->role);
+      const io::CheckpointTensor* tensor = loader.find(spec.layer, spec.id());
       if (tensor == nullptr) continue;
       uint64_t n = 1;
       for (const uint64_t size : spec.shape) n *= size;

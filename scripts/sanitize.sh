@@ -42,8 +42,9 @@ for part in "${parts[@]}"; do
       for test in io tokenizer grammar models seal fuzz; do
         note "Memory: $test"
         build release "test_$test" >"$(build_dir release)/build.log" 2>&1 || die "the build failed: $(build_dir release)/build.log"
+        # PCRE2's compiled code, which one test compares with, reads whole vectors: what is said of it is not of ours.
         SHOEHORN_ISA=avx2 run "valgrind-$test" valgrind -q --error-exitcode=9 --track-origins=no --leak-check=no \
-          "$(build_dir release)/tests/test_$test" --gtest_filter='-Slow*:*DamagedSeeds*:*RoundTrip*:*FlippedBits*:*EveryTruncation*'
+          "$(build_dir release)/tests/test_$test" --gtest_filter='-Slow*:*DamagedSeeds*:*RoundTrip*:*FlippedBits*:*EveryTruncation*:PreTokenizers.EachEqualsItsRegularExpressions'
       done
       ;;
     *) die "$part: unknown; tsan and valgrind are there" ;;

@@ -438,6 +438,40 @@ TEST(WriteGguf, IsCheckedBeforeItHasItsName) {
   EXPECT_FALSE(fs::exists(dir + "/refused.gguf"));
 }
 
+TEST(GgufOutput, EachExpertIsRoundedByItsOwnImportance) {
+  const auto checkpoint = test::make_tiny_checkpoint(test::as_architecture(wide_config(), "MixtralForCausalLM"));
+  const std::string name = "blk.1.ffn_down_exps.weight", path = test::temp_dir() + "/experts.gguf";
+  constexpr size_t kExperts = 5, kCols = 512, kRows = 256;
+  io::Imatrix imatrix;
+  io::ImatrixEntry& entry = imatrix.entries[name];
+  std::mt19937 random(5);
+  for (size_t i = 0; i < kExperts * kCols; ++i) entry.in_sum2.push_back(static_cast<double>(random() % 1000));
+  entry.counts = {3, 5, 7, 0, 11};  // the fourth saw nothing
+  OutputOptions options = as("Q2_K");
+  options.imatrix = &imatrix;
+  options.overrides.push_back(*parse_type_override(name + "=Q2_K"));
+  ASSERT_EXPECTED(const auto report, write(checkpoint.directory, path, options));
+  ASSERT_EXPECTED(const auto file, io::GgufFile::open(path));
+  const io::GgufTensor& tensor = *file.find(name);
+  EXPECT_EQ(tensor.shape, (std::vector<uint64_t>{kCols, kRows, kExperts}));
+  const quant::Format& format = quant::format(quant::Type::Q2_K);
+  const std::vector<float> importance = entry.importance();
+  std::vector<std::byte> row(quant::row_bytes(format, kCols));
+  for (size_t expert = 0; expert < kExperts; ++expert) {
+    const auto& weights = checkpoint.weights.at(fmt::format("model.layers.1.block_sparse_moe.experts.{}.w2.weight", expert));
+    for (const size_t r : {size_t{0}, kRows - 1}) {
+      format.encode(weights.data() + r * kCols, importance.data() + expert * kCols, row.data(), kCols);
+      EXPECT_TRUE(std::ranges::equal(row, tensor.data.subspan((expert * kRows + r) * row.size(), row.size()))) << expert << " " << r;
+    }
+  }
+
+  entry.counts.pop_back();
+  entry.in_sum2.resize(4 * kCols);
+  const auto other = write(checkpoint.directory, path, options);
+  ASSERT_FALSE(other.has_value());
+  EXPECT_NE(other.error().message.find("another model's"), std::string::npos) << other.error().message;
+}
+
 TEST(ModelName, FollowsTheGgufNamingConvention) {
   const ModelName name = parse_model_name("/models/Llama-3.1-8B-Instruct/", 8030261248);
   EXPECT_EQ(name.name, "Llama 3.1 8B Instruct");

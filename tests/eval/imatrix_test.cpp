@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <numeric>
 #include <optional>
+#include <set>
 
 #include "base/memory.h"
 #include "eval/chunks.h"
@@ -87,28 +89,41 @@ void expect_plain_sums(const test::TinyCheckpoint& checkpoint, const std::string
     const auto ids = chunks[i];
     test::plain_forward(checkpoint, {ids.begin(), ids.end()}, &expected);
   }
-  size_t n_compared = 0;
+  std::set<std::string> compared;
   const engine::Model& model = session.model();
+  const models::Hparams& h = model.hparams();
   for (const models::TensorSpec& spec : models::tensor_specs(model.architecture(), model.hparams())) {
     const bool is_output =
         spec.gguf_name == "output.weight" || (spec.gguf_name == "token_embd.weight" && model.hparams().tied_embeddings);
     const bool wanted = spec.shape.size() > 1 && (spec.layer >= 0 || (is_output && process_output));
     ASSERT_EQ(imatrix.entries.contains(spec.gguf_name), wanted) << spec.gguf_name;
     if (!wanted) continue;
-    ++n_compared;
+    compared.insert(spec.gguf_name);
     const io::ImatrixEntry& entry = imatrix.entries.at(spec.gguf_name);
-    const std::vector<double>& sums = expected.at(spec.hf_name);
-    ASSERT_EQ(entry.in_sum2.size(), sums.size()) << spec.gguf_name;
-    EXPECT_EQ(entry.counts, std::vector<uint64_t>{3 * kCtx}) << spec.gguf_name;
+    std::vector<double> sums(spec.shape[0]);  // of an expert that no token went to
+    if (const auto found = expected.find(spec.hf_name); found != expected.end() || spec.expert < 0) sums = expected.at(spec.hf_name);
+    const size_t n_mat = spec.expert < 0 ? 1 : h.n_expert, mat = spec.expert < 0 ? 0 : static_cast<size_t>(spec.expert);
+    ASSERT_EQ(entry.in_sum2.size(), n_mat * sums.size()) << spec.gguf_name;
+    ASSERT_EQ(entry.counts.size(), n_mat);
+    const uint64_t counted = std::accumulate(entry.counts.begin(), entry.counts.end(), uint64_t{0});
+    EXPECT_EQ(counted, 3 * kCtx * (spec.expert < 0 ? 1 : h.n_expert_used)) << spec.gguf_name;
     for (size_t c = 0; c < sums.size(); ++c)
-      EXPECT_NEAR(entry.in_sum2[c] / sums[c], 1, 1e-4) << spec.gguf_name << " " << c;
+      EXPECT_NEAR(entry.in_sum2[mat * sums.size() + c], sums[c], 1e-4 * sums[c]) << spec.gguf_name << " " << c;
   }
-  EXPECT_EQ(n_compared, imatrix.entries.size());
+  EXPECT_EQ(compared.size(), imatrix.entries.size());
 }
 
 TEST_F(Collecting, SumsAreThoseOfThePlainPass) {
   expect_plain_sums(checkpoint_, path_, false);
   expect_plain_sums(checkpoint_, path_, true);
+}
+
+TEST_F(Collecting, ExpertsHaveTheSumsOfTheirTokens) {
+  for (const char* name : {"Qwen2MoeForCausalLM", "Qwen3MoeForCausalLM"}) {
+    SCOPED_TRACE(name);
+    const auto checkpoint = test::make_tiny_checkpoint(test::as_architecture(test::tiny_config(), name));
+    expect_plain_sums(checkpoint, to_gguf(checkpoint.directory, "F32"), false);
+  }
 }
 
 TEST_F(Collecting, ATiedOutputMatrixIsFoundUnderTheEmbeddingsName) {

@@ -17,7 +17,8 @@ CLI::Option* add_model_option(CLI::App& app, const std::string& names, std::stri
 /// Fetches what the options of the parsed command name on the hub.
 Status fetch_models();
 
-/// Reads the key of sealed models, where the command reads models and a key was named: before the work, which may give up the right to.
+/// Where the command reads models: takes up how I2_S lies in them, and reads the key of sealed ones when one was named; before the work, which may
+/// give up the right to.
 Status apply_model_options(const CLI::App& command);
 
 /// Brings a model of the hub here, as the environment says (HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE,

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "models/model.h"
+#include "compress/torch_model.h"
 
 namespace shoehorn::compress {
 
@@ -19,6 +19,19 @@ inline std::vector<std::vector<int>> expert_groups(const models::Hparams& h, uin
     groups.back().push_back(expert);
   }
   return groups;
+}
+
+/// A block's weights without the experts that are not among these; with {-1} without any. What one reads does not depend on what the others give.
+inline TensorSet with_experts(const TensorSet& weights, const std::vector<int>& experts) {
+  TensorSet part;
+  part.attention = weights.attention;
+  weights.for_each([&](models::WeightId id, const at::Tensor& tensor) {
+    const bool wanted = std::ranges::find(experts, id.expert) != experts.end();
+    // A shared expert is told by its down_proj.
+    const bool of_all = id.expert < 0 && (id.role != models::Role::kFfnDown || experts.front() < 0);
+    if (tensor.defined() && (wanted || of_all)) part[id] = tensor;
+  });
+  return part;
 }
 
 }  // namespace shoehorn::compress

@@ -56,7 +56,7 @@ uint64_t imatrix_bytes(const ModelFacts& model, const models::Hparams& hparams) 
   constexpr uint64_t kPerEntry = 200;
   uint64_t bytes = 0;
   for (const models::TensorSpec& spec : models::tensor_specs(*model.architecture, hparams)) {
-    if (spec.shape.size() > 1) bytes += std::max(spec.shape[0], spec.shape[1]) * sizeof(float) + kPerEntry;
+    if (spec.shape.size() == 2) bytes += std::max(spec.shape[0], spec.shape[1]) * sizeof(float) + kPerEntry;
   }
   return bytes;
 }

@@ -69,16 +69,6 @@ TensorSet take(TensorSet& weights, Halves halves) {
   return part;
 }
 
-/// Of a block's experts only these.
-TensorSet with_experts(const TensorSet& weights, const std::vector<int>& experts) {
-  TensorSet part;
-  part.attention = weights.attention;
-  weights.for_each([&](WeightId id, const at::Tensor& tensor) {
-    if (tensor.defined() && (id.expert < 0 || std::ranges::find(experts, id.expert) != experts.end())) part[id] = tensor;
-  });
-  return part;
-}
-
 bool has_interleaved_rows(const convert::ModelSource& source, Role role) {
   return is_interleaved(role) && source.architecture().rope == models::RopeType::kNorm;
 }

@@ -62,14 +62,9 @@ Status check_rows(const convert::OpenedCheckpoint& checkpoint, const quant::Form
 }
 
 /// Types of the file that is written: what was trained is of one type, other matrices lose next to nothing.
-std::vector<quant::Type> trained_types(const convert::ModelSource& source, const LoraAdapter& adapter, quant::Type type) {
-  std::vector<quant::MixTensor> tensors;
-  for (const convert::SourceTensor& tensor : source.tensors()) tensors.push_back({tensor.name, tensor.shape, quant::Type::F32});
-  const models::Hparams& h = source.hparams();
-  const quant::MixModel model{.n_layer = h.n_layer, .n_head = h.layers.front().n_head, .n_head_kv = h.layers.front().n_head_kv, .n_expert = h.n_expert,
-                              .tied_embeddings = h.tied_embeddings, .has_imatrix = false};
-  std::vector<quant::Type> types = quant::choose_types(*quant::find_mix("Q6_K"), model, tensors);
-  for (int layer = 0; layer < static_cast<int>(h.n_layer); ++layer) {
+Expected<std::vector<quant::Type>> trained_types(const convert::ModelSource& source, const LoraAdapter& adapter, quant::Type type) {
+  SHOEHORN_TRY(auto types, convert::choose_output_types(source, {.mix = quant::find_mix("Q6_K")}));
+  for (int layer = 0; layer < static_cast<int>(source.hparams().n_layer); ++layer) {
     for (const LoraAdapter::Whole& module : adapter.whole_modules(layer)) {
       for (const models::WeightId id : module.parts) types[source.find_rows(layer, id).index] = type;
     }
@@ -280,7 +275,8 @@ class Healer {
       const at::Tensor whole = at::cat(parts) + module.pair->delta.detach();
       const at::Tensor plain = whole.to(at::kCPU).to(at::kFloat);
       const at::Tensor target = (draw.training ? (*rounding_)(plain) : rounding_->settled(plain)).to(whole.options());
-      at::Tensor leaf = at::lerp(whole, target, share).to(stored[module.parts.front()].options());
+      at::Tensor leaf = at::lerp(whole, target, share).to(stored[module.parts.front()].options()).detach().requires_grad_(true);
+      at::AutoGradMode with_gradient(true);
       int64_t first = 0;
       for (const models::WeightId id : module.parts) {
         const int64_t n = stored[id].size(0);
@@ -293,7 +289,7 @@ class Healer {
   }
 
   /// Of a layer, as forward() and train_step() compute with them; kept from one for the other where the models are in memory, too.
-  Expected<Rounded> trained_block(size_t layer, const DropoutDraw& draw, bool keep) {
+  Rounded trained_block(size_t layer, const DropoutDraw& draw, bool keep) {
     if (auto& kept = rounded_[layer]; kept && !keep) return *std::exchange(kept, std::nullopt);
     const TensorSet stored = student_.loader.block(layer);
     if (!rounding_) return Rounded{stored, {}};
@@ -306,7 +302,7 @@ class Healer {
   Expected<Boundary> forward(const Micro& micro, const DropoutDraw& draw, std::vector<Boundary>* inputs) {
     SHOEHORN_TRY(Boundary current, student_.stream.embed(ids_of(micro)));
     for (size_t layer = 0; layer < n_layer(); ++layer) {
-      SHOEHORN_TRY(const Rounded trained, trained_block(layer, draw, inputs != nullptr));
+      const Rounded trained = trained_block(layer, draw, inputs != nullptr);
       const TensorSet& weights = trained.weights;
       SHOEHORN_TRY(Boundary next, student_.stream.forward(layer, weights, current, inputs != nullptr,
                                                           [&](const TensorSet& w, const at::Tensor& x, size_t m) { return block(layer, w, x, micro.index[m], draw); }));
@@ -320,21 +316,6 @@ class Healer {
     draw.micro_batch = micro_batch;
     if (rounding_) return student_.model.block(weights, x);
     return student_.model.block(weights, x, adapter_.projection(static_cast<int>(layer), weights, draw));
-  }
-
-  void make_leaves(int layer, Rounded& trained) const {
-    size_t i = 0;
-    for (const LoraAdapter::Whole& module : adapter_.whole_modules(layer)) {
-      at::Tensor& leaf = trained.leaves[i++];
-      leaf = leaf.detach().requires_grad_(true);
-      at::AutoGradMode with_gradient(true);
-      int64_t first = 0;
-      for (const models::WeightId id : module.parts) {
-        const int64_t n = trained.weights[id].size(0);
-        trained.weights[id] = leaf.narrow(0, first, n);
-        first += n;
-      }
-    }
   }
 
   struct Heads {
@@ -382,12 +363,11 @@ class Healer {
 
     std::vector<std::vector<at::Tensor>> by_layer(n_layer());
     for (size_t layer = n_layer(); layer-- > 0;) {
-      SHOEHORN_TRY(Rounded trained, trained_block(layer, draw, false));
+      const Rounded trained = trained_block(layer, draw, false);
       if (layer > 0) student_.loader.expect(layer - 1);
       const auto trainable = adapter_.parameters(static_cast<int>(layer));
       for (const at::Tensor& parameter : trainable) by_layer[layer].push_back(at::zeros_like(parameter.detach()));
       // Gradients go past the rounding.
-      if (rounding_) make_leaves(static_cast<int>(layer), trained);
       const std::vector<at::Tensor>& parameters = rounding_ ? trained.leaves : trainable;
       const TensorSet& weights = trained.weights;
       SHOEHORN_RETURN_IF_ERROR(student_.stream.backward(
@@ -531,7 +511,7 @@ class Healer {
   Status write_quantized() {
     SHOEHORN_TRY(const auto source, convert::ModelSource::open(work_.path(), progress_));
     convert::OutputOptions output;
-    output.types = trained_types(source, adapter_, *o_.qat);
+    SHOEHORN_TRY(output.types, trained_types(source, adapter_, *o_.qat));
     output.mix = quant::find_mix(rounding_->format().name);
     if (output.mix == nullptr) output.mix = &quant::mixes().front();
     output.n_threads = o_.n_threads;

@@ -140,15 +140,14 @@ LoraAdapter::Rows LoraAdapter::rows(int layer, models::WeightId id) const {
 }
 
 std::vector<LoraAdapter::Whole> LoraAdapter::whole_modules(int layer) const {
+  std::map<models::WeightId, std::map<int64_t, models::WeightId>> by_row;  // of each module
+  const auto begin_of = [&](const auto& by_weight) { return by_weight.lower_bound({layer, static_cast<Role>(0)}); };
+  for (auto it = begin_of(places_); it != places_.end() && it->first.first == layer; ++it) by_row[it->second.module].insert({it->second.first, it->first.second});
   std::vector<Whole> out;
-  for (auto it = pairs_.lower_bound({layer, static_cast<Role>(0)}); it != pairs_.end() && it->first.first == layer; ++it) {
+  for (auto it = begin_of(pairs_); it != pairs_.end() && it->first.first == layer; ++it) {
     if (!it->second.delta.defined()) continue;
-    std::map<int64_t, models::WeightId> by_row;
-    for (const auto& [where, place] : places_) {
-      if (where.first == layer && place.module == it->first.second) by_row.insert({place.first, where.second});
-    }
     out.push_back({&it->second, {}});
-    for (const auto& [row, id] : by_row) out.back().parts.push_back(id);
+    for (const auto& [row, id] : by_row.at(it->first.second)) out.back().parts.push_back(id);
   }
   return out;
 }

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "compress/experts.h"
 #include "compress/linear_algebra.h"
 
 namespace shoehorn::compress {
@@ -71,19 +72,6 @@ TensorSet without_rest(const TensorSet& weights, Role output) {
   return part;
 }
 
-/// The same, and of its experts those alone.
-TensorSet of_experts(const TensorSet& weights, Role output, const std::vector<int>& experts) {
-  TensorSet part;
-  part.attention = weights.attention;
-  without_rest(weights, output).for_each([&](models::WeightId id, const at::Tensor& tensor) {
-    const bool mine = std::ranges::find(experts, id.expert) != experts.end();
-    // A shared expert is told by its down_proj.
-    const bool other = id.expert >= 0 || (id.role == Role::kFfnDown && experts.front() >= 0);
-    if (tensor.defined() && (mine || !other)) part[id] = tensor;
-  });
-  return part;
-}
-
 /// The residual stream of a block before its projections `output` add to it, and what these read, by expert.
 at::Tensor stream_before(const TorchModel& model, const TensorSet& weights, const at::Tensor& x, Role output, std::map<int, at::Tensor>& read) {
   return model.block(weights, x, [&](models::WeightId id, const at::Tensor& input) {
@@ -144,7 +132,7 @@ Expected<std::vector<InputStatistics>> gather_inputs(BlockStream& stream, const 
     if (wanted != nullptr) one.cross = at::zeros({n_columns, n_embd}, wide);
   }
 
-  const TensorSet part = of_experts(weights, target.output, experts);
+  const TensorSet part = with_experts(without_rest(weights, target.output), experts);
   for (size_t m = 0; m < boundary.size(); ++m) {
     if (stream.progress().cancelled()) return fail(ErrorCode::kCancelled, "stopped");
     SHOEHORN_TRY(const at::Tensor x, stream.get(boundary[m]));

@@ -548,7 +548,7 @@ class Pruner {
         SHOEHORN_TRY(inputs, gather_inputs(stream_, weights, input, target, experts, wants_gram(), wanted));
       }
       for (size_t i = 0; i < experts.size(); ++i) {
-        auto decision = choose_of(target, layer, experts[i], evidence_of(target, shape, experts[i], weights, std::move(inputs[i])), keep);
+        auto decision = choose_of(target, layer, experts[i], evidence_of(target, layer, shape, experts[i], weights, std::move(inputs[i])), keep);
         if (!decision) return annotate(decision.error(), fmt::format("layer {}, {}", layer, owned_name(target, experts[i])));
         decisions[experts[i]] = std::move(*decision);
       }
@@ -567,8 +567,10 @@ class Pruner {
     return decision;
   }
 
-  LayerEvidence evidence_of(const Target& target, const LayerShape& shape, int expert, const TensorSet& weights, InputStatistics inputs) const {
+  /// Without weights where there are scores already.
+  LayerEvidence evidence_of(const Target& target, int layer, const LayerShape& shape, int expert, const TensorSet& weights, InputStatistics inputs) const {
     LayerEvidence evidence{&target, &loader_.architecture(), shape, loader_.hparams().head_dim, expert, {}, {}, {}, std::move(inputs)};
+    if (scores_.contains({layer, target.name, expert})) return evidence;
     const bool only_output = streams();
     for (const Role role : cut_roles(loader_.architecture(), shape, evidence.head_dim, target, expert >= 0)) {
       const at::Tensor& tensor = weights[{role, expert}];
@@ -605,7 +607,7 @@ class Pruner {
         if (streams()) {
           SHOEHORN_TRY(inputs, gather_inputs(stream_, weights, statistics, target, {-1}, wants_gram(), nullptr));
         }
-        const LayerEvidence evidence = evidence_of(target, shape, -1, weights, std::move(inputs.front()));
+        const LayerEvidence evidence = evidence_of(target, layer, shape, -1, weights, std::move(inputs.front()));
         const int64_t least = std::max(step, kept_units(n, std::min(0.95, 2.5 * o_.ratio), step));
         for (int64_t width = least; width < n; width += step) {
           SHOEHORN_TRY(const Decision decision, choose_of(target, layer, -1, evidence, width));

@@ -2,10 +2,12 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <random>
 
 #include "base/float16.h"
+#include "compress/block_loader.h"
 #include "compress/blocks.h"
 #include "compress/heal/fake_quantizer.h"
 #include "compress/heal/heal.h"
@@ -125,6 +127,57 @@ TEST_F(Qat, EndsInItsFormatWithoutFurtherLoss) {
       EXPECT_TRUE(std::ranges::equal(again, stored.data)) << tensor.name;
     }
     EXPECT_EQ(n_trained, 14u);
+  }
+}
+
+at::Tensor matrix_of(const convert::ModelSource& source, std::string_view name) {
+  const auto tensor = std::ranges::find(source.tensors(), name, &convert::SourceTensor::name);
+  at::Tensor w = at::empty({static_cast<int64_t>(tensor->n_rows()), static_cast<int64_t>(tensor->n_cols())}, at::kFloat);
+  tensor->read(0, tensor->n_rows(), w.data_ptr<float>());
+  return w;
+}
+
+/// Logits [n_tokens, n_vocab] of what was trained, with the file's rounded embedding and output matrix.
+at::Tensor torch_logits(const std::string& directory, const std::string& gguf, const std::vector<int64_t>& tokens) {
+  NoProgress progress;
+  const Compute compute = {at::kCPU, at::kFloat};
+  BlockLoader loader(std::move(*convert::open_checkpoint(directory, progress)), compute, false);
+  const auto file = convert::ModelSource::open(gguf, progress);
+  EXPECT_TRUE(file.has_value());
+  const TorchModel model(loader.hparams(), compute);
+  at::NoGradGuard no_gradient;
+  at::Tensor x = matrix_of(*file, "token_embd.weight").index_select(0, at::tensor(tokens, at::kLong)).unsqueeze(0);
+  for (size_t layer = 0; layer < loader.hparams().n_layer; ++layer) x = model.block(loader.block(layer), x);
+  TensorSet head = loader.head();
+  head[models::Role::kOutput] = matrix_of(*file, "output.weight");
+  return model.logits(head, x)[0];
+}
+
+at::Tensor engine_logits(const std::string& gguf, const std::vector<int64_t>& tokens, const char* isa) {
+  if (isa != nullptr) setenv("SHOEHORN_ISA", isa, 1);
+  engine::Session session = test::open_session(gguf, {.n_ctx = 64, .n_threads = 1, .key_type = quant::Type::F32, .value_type = quant::Type::F32});
+  if (isa != nullptr) unsetenv("SHOEHORN_ISA");
+  const std::vector<tokenizer::Token> ids(tokens.begin(), tokens.end());
+  const auto logits = session.eval(ids, ids.size());
+  EXPECT_TRUE(logits.has_value());
+  return at::tensor(std::vector<float>(logits->begin(), logits->end())).view({static_cast<int64_t>(tokens.size()), -1});
+}
+
+TEST_F(Qat, TheEngineComputesWhatWasTrained) {
+  for (const quant::Type type : {quant::Type::TQ2_0, quant::Type::Q2_K, quant::Type::Q4_0}) {
+    SCOPED_TRACE(quant::format(type).name);
+    HealOptions o = options(type);
+    o.max_steps = 4;
+    NoProgress progress;
+    ASSERT_EXPECTED(const HealReport report, heal(o, progress));
+    const std::string gguf = o.out + "/" + report.gguf;
+    std::vector<int64_t> tokens;
+    for (int i = 0; i < 40; ++i) tokens.push_back((i * 37 + 11) % 256);
+    const at::Tensor trained = torch_logits(o.out, gguf, tokens);
+    EXPECT_GT(trained.abs().max().item<double>(), 0.5);
+    EXPECT_LT((engine_logits(gguf, tokens, "scalar") - trained).abs().max().item<double>(), 1e-4);
+    // The fast kernels round what a product reads to 8 bits, which a model of random weights makes much of.
+    EXPECT_LT((engine_logits(gguf, tokens, nullptr) - trained).norm().item<double>(), 0.1 * trained.norm().item<double>());
   }
 }
 

@@ -17,8 +17,8 @@ while (($#)); do
   shift
 done
 note "Building"
-build release shoehorn >/dev/null || die "the build failed"
-build release test_crash >/dev/null || die "the build of the tests failed"
+build_quietly release shoehorn
+build_quietly release test_crash
 dir=$(build_dir release)
 table=$(mktemp) && trap 'rm -f "$table"' EXIT
 filter='*'

@@ -37,15 +37,6 @@ dir=$(build_dir fuzz)
 findings=$dir/findings totals=$dir/totals
 most_findings=3
 
-# build_all PRESET
-build_all() {
-  note "Building ($1)"
-  local log
-  log=$(build_dir "$1")/build.log
-  mkdir -p "$(build_dir "$1")"
-  build "$1" fuzzers >"$log" 2>&1 || die "the build failed: $log"
-}
-
 found() { find "$findings" -name "$1-*" -type f | wc -l; }
 
 # fuzz TARGET: until it had its seconds of CPU; libFuzzer's own limit is by the clock, so it takes more than one run on a busy machine.
@@ -85,7 +76,8 @@ covered() {
 
 mkdir -p "$findings" "$totals"
 if ((fuzzing)); then
-  build_all fuzz
+  note "Building"
+  build_quietly fuzz fuzzers
   "$dir/tests/write_seeds" "$dir/seeds" >/dev/null
   note "Fuzzing ${#targets[@]} targets, $seconds s of CPU each, $jobs at once"
   for target in "${targets[@]}"; do
@@ -94,7 +86,10 @@ if ((fuzzing)); then
   done
   wait
 fi
-if ((coverage)); then build_all fuzz-coverage; fi
+if ((coverage)); then
+  note "Building for coverage"
+  build_quietly fuzz-coverage fuzzers
+fi
 
 rows='[]'
 printf '\n| target | CPU seconds | executions | inputs kept | findings | lines of its sources |\n|---|--:|--:|--:|--:|--:|\n'

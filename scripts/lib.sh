@@ -36,3 +36,11 @@ build() {
   }
   cmake --build "$dir" --parallel "$(jobs_that_fit)" ${2:+--target "$2"}
 }
+
+# build_quietly PRESET [TARGET]: what it says goes to build.log in the preset's folder, whose name ends the script when it fails.
+build_quietly() {
+  local log
+  log=$(build_dir "$1")/build.log
+  mkdir -p "$(build_dir "$1")"
+  build "$@" >"$log" 2>&1 || die "the build failed: $log"
+}

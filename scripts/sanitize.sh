@@ -31,7 +31,7 @@ for part in "${parts[@]}"; do
       preset=tsan
       for test in base kernels engine serve eval; do
         note "Threads: $test"
-        build tsan "test_$test" >"$(build_dir tsan)/build.log" 2>&1 || die "the build failed: $(build_dir tsan)/build.log"
+        build_quietly tsan "test_$test"
         # Suites whose name begins with Slow take minutes here.
         TSAN_OPTIONS=halt_on_error=1 run "$test" "$(build_dir tsan)/tests/test_$test" --gtest_brief=0 --gtest_filter='-Slow*'
       done
@@ -41,7 +41,7 @@ for part in "${parts[@]}"; do
       command -v valgrind >/dev/null || die "there is no valgrind: apt-get install valgrind"
       for test in io tokenizer grammar models seal fuzz; do
         note "Memory: $test"
-        build release "test_$test" >"$(build_dir release)/build.log" 2>&1 || die "the build failed: $(build_dir release)/build.log"
+        build_quietly release "test_$test"
         # PCRE2's compiled code, which one test compares with, reads whole vectors: what is said of it is not of ours.
         SHOEHORN_ISA=avx2 run "valgrind-$test" valgrind -q --error-exitcode=9 --track-origins=no --leak-check=no \
           "$(build_dir release)/tests/test_$test" --gtest_filter='-Slow*:*DamagedSeeds*:*RoundTrip*:*FlippedBits*:*EveryTruncation*:PreTokenizers.EachEqualsItsRegularExpressions'

@@ -59,6 +59,7 @@ size_t layout_bytes(const KernelTable& table, Layout layout, size_t n_tokens, si
     case Layout::kFloatTiles: return tokens * n_cols * sizeof(float);
     case Layout::kBf16Tiles: return tokens * (n_cols + 1) / 2 * 4;
     case Layout::kInt8Rows: return tokens * groups(256) * (256 + 3 * 16 * sizeof(float));
+    case Layout::kInt8Rows256: return tokens * groups(256) * (256 + 64);
     case Layout::kInt8Tiles32: return tokens * (n_cols + groups(32) * 8);
     case Layout::kInt8Tiles256: return tokens * (n_cols + groups(256) * 8);
   }

@@ -25,10 +25,11 @@ enum class Layout : uint8_t {
   kFloatTiles,    ///< floats, interleaved over a few tokens
   kBf16Tiles,     ///< bfloat16 pairs, interleaved
   kInt8Rows,      ///< int8 with a scale and a sum per 32 and 16
+  kInt8Rows256,   ///< int8 with a scale and a sum per 256
   kInt8Tiles32,   ///< int8, interleaved, a scale per 32
   kInt8Tiles256,  ///< int8, interleaved, a scale per 256
 };
-inline constexpr size_t kLayouts = 6;
+inline constexpr size_t kLayouts = 7;
 
 /// `n_tokens` rows of x into `out` (layout_bytes() of the layout, 64-byte aligned). Tokens are packed in units of granule(): a call
 /// may pack the tokens [begin, end) alone, with begin a multiple of it, into the same buffer.

@@ -78,6 +78,7 @@ class EveryKernel : public testing::TestWithParam<std::tuple<size_t, size_t>> {
       case Layout::kBf16Tiles: return 1.0 / 256;
       case Layout::kInt8Rows:
       case Layout::kInt8Tiles32: return batch ? 2.5 / 127 : 1.5 / 127;
+      case Layout::kInt8Rows256:
       case Layout::kInt8Tiles256: return 3.0 / 127;
     }
     return 0;
@@ -128,6 +129,34 @@ class EveryKernel : public testing::TestWithParam<std::tuple<size_t, size_t>> {
 TEST_P(EveryKernel, DecodeEqualsTheFormatsDot) {
   for (const size_t n_cols : widths(*format)) {
     for (const size_t n_tokens : {1, 2, 3, 4, 7}) expect_matmul(false, 5, n_cols, n_tokens);
+  }
+}
+
+TEST_P(EveryKernel, TernaryWeightsTimesInt8LoseNothing) {
+  if (kernels->decode_layout != Layout::kInt8Rows256) return;
+  constexpr size_t kRows = 5, kColumns = 1024;
+  for (const size_t n_tokens : {1, 3, 8, 13}) {
+    const Rows rows(*format, kRows, kColumns, 4);
+    std::mt19937 random(9);
+    std::vector<float> x(n_tokens * kColumns);
+    for (size_t i = 0; i < x.size(); ++i) x[i] = 0.25f * (i % 256 == 77 ? -127.0f : static_cast<float>(static_cast<int>(random() % 255) - 127));
+    // The sums of 256 products at their largest.
+    for (size_t i = 256; i < 512; ++i) x[i] = 0.25f * 127;
+    Aligned packed(layout_bytes(*table, kernels->decode_layout, n_tokens, kColumns));
+    table->pack[static_cast<size_t>(kernels->decode_layout)]({x.data(), kColumns, n_tokens, kColumns, 0, n_tokens, packed.data});
+    std::vector<float> y(n_tokens * kRows);
+    kernels->decode({rows.bytes.data(), rows.stride, kRows, kColumns, packed.data, n_tokens, y.data(), kRows});
+    for (size_t t = 0; t < n_tokens; ++t) {
+      for (size_t r = 0; r < kRows; ++r) {
+        double expected = 0, magnitude = 0;
+        for (size_t c = 0; c < kColumns; ++c) {
+          const double product = static_cast<double>(rows.decoded[r * kColumns + c]) * static_cast<double>(x[t * kColumns + c]);
+          expected += product;
+          magnitude += std::abs(product);
+        }
+        ASSERT_NEAR(y[t * kRows + r], expected, 1e-6 * magnitude) << "row " << r << " token " << t << " of " << n_tokens;
+      }
+    }
   }
 }
 

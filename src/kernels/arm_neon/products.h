@@ -35,6 +35,13 @@ SHOEHORN_INLINE I32 four_groups(const U8* w, const int8_t* x) {
   return sums_of(group[0], group[1], group[2], group[3]);
 }
 
+/// acc + the products of 256 codes of at most two with int8, in any order of lanes
+SHOEHORN_INLINE I32 ternary_products(I32 acc, const U8* w, const int8_t* x) {
+  I32 sums[2] = {acc};
+  unroll<kCodeVectors>([&](auto i) SHOEHORN_LAMBDA { sums[i % 2] = dot<false>(sums[i % 2], w[i], load<U8>(x + i * kBytes)); });
+  return sums[0] + sums[1];
+}
+
 #else
 
 SHOEHORN_INLINE int16x8_t products(U8 w, U8 x) {
@@ -78,6 +85,13 @@ SHOEHORN_INLINE I32 four_groups(const U8* w, const int8_t* x) {
       }
     }
   }
+}
+
+/// All fit 16 bits.
+SHOEHORN_INLINE I32 ternary_products(I32 acc, const U8* w, const int8_t* x) {
+  int16x8_t sums[2] = {};
+  unroll<kCodeVectors>([&](auto i) SHOEHORN_LAMBDA { sums[i % 2] = add_products(sums[i % 2], w[i], load<U8>(x + i * kBytes)); });
+  return (I32)vpadalq_s16((int32x4_t)acc, vaddq_s16(sums[0], sums[1]));
 }
 
 #endif

@@ -41,8 +41,6 @@ template <> struct FormatOf<quant::iq2_xxs::Block> : Format<32, 43, false, true>
 template <> struct FormatOf<quant::iq1_m::Block> : Format<16, 9, false, true> {};
 template <> struct FormatOf<quant::iq1_s::Block> : Format<32, 9, false, true> {};
 template <> struct FormatOf<quant::mxfp4::Block> : Format<32, 12, false> {};
-template <> struct FormatOf<quant::tq1_0::Block> : Format<32, 2, true, true> {};
-template <> struct FormatOf<quant::tq2_0::Block> : Format<32, 2, true, true> {};
 
 SHOEHORN_INLINE uint8x16_t bytes(int value) { return vdupq_n_u8(static_cast<uint8_t>(value)); }
 SHOEHORN_INLINE uint8x16_t low_nibbles(uint8x16_t v) { return vandq_u8(v, bytes(15)); }
@@ -192,8 +190,7 @@ SHOEHORN_INLINE void unpack(const quant::q3_k::Block* b, Codes& c) {
 
 /// w = d * (code - 1)
 SHOEHORN_INLINE void set_ternary_scales(uint16_t d, Codes& c) {
-  set_scales_of_32(c, splat(1.0f), splat(1.0f), fp16_to_fp32(d));
-  set_mins_of_32(c, splat(1.0f), splat(1.0f), fp16_to_fp32(d));
+  unroll<kGroupVectors>([&](auto i) SHOEHORN_LAMBDA { c.scale[i] = c.min[i] = splat(fp16_to_fp32(d)); });
 }
 
 SHOEHORN_INLINE void unpack(const quant::tq2_0::Block* b, Codes& c) {

@@ -8,6 +8,7 @@
 #define SHOEHORN_CENTRED_CODES true  // codes of three and five bits are put together around zero
 #define SHOEHORN_ROW_BY_ROW true     // rows that are read side by side are computed one by one: there are no registers for more
 #define SHOEHORN_OWN_INT8_SUPER     // int8_super.h
+#define SHOEHORN_OWN_TERNARY_PRODUCTS  // products.h
 #define SHOEHORN_OWN_PANEL_PRODUCT  // products.h
 #if defined(__ARM_FEATURE_MATMUL_INT8)
 #define SHOEHORN_UNIT_BYTES 8  // smmla takes eight columns of two rows

@@ -1,6 +1,7 @@
 // Activations into the layouts of kernels/kernel.h.
 //   FloatRows        [token][column] floats
 //   Int8Rows         [token][column / 256] Int8Super
+//   Int8Rows256      [token][column / 256] TernarySuper
 //   FloatTiles       [granule][column][token in granule] floats
 //   Bf16Tiles        [granule][column / 2][token in granule][2] bfloat16, in the sets that have them
 //   Int8Tiles<G>     codes [granule][column / kUnit][token in granule][kUnit] int8, then scales [granule][column / G][token in granule]
@@ -68,9 +69,24 @@ void pack_int8_rows(const PackArgs& a) {
         for (size_t h = 0; h < 2; ++h) {
           int8_t q[quant::kGroup];
           const int32_t total = quantize_16(from + 16 * h, inverse, q);
-          set_group(b, i / 16 + h, q, scale, scale * static_cast<float>(total));
+          b.set_group(i / 16 + h, q, scale, scale * static_cast<float>(total));
         }
       }
+    }
+  }
+}
+
+void pack_int8_rows_256(const PackArgs& a) {
+  const size_t n_supers = supers(a.n_cols);
+  for (size_t t = a.begin; t < a.end; ++t) {
+    const float* x = a.x + t * a.x_stride;
+    TernarySuper* out = reinterpret_cast<TernarySuper*>(a.out) + t * n_supers;
+    for (size_t s = 0; s < n_supers; ++s, x += kSuper) {
+      const float most = largest_magnitude(x, kSuper), inverse = most > 0 ? 127 / most : 0;
+      int32_t total = 0;
+      for (size_t i = 0; i < kSuper; i += 16) total += quantize_16(x + i, inverse, out[s].q + i);
+      out[s].scale = most / 127;
+      out[s].minus_sum = -total;
     }
   }
 }

@@ -117,9 +117,10 @@ constexpr void add_cache_kernels<quant::Type::Q4_0>(Kernels& kernels) {
 template <quant::Type kType>
 constexpr Kernels integer_kernels() {
   using Rows = RowsOf<kType>;
+  using Super = typename SuperOf<typename Rows::BlockType>::Type;
   Kernels kernels = {.type = kType,
-                     .decode_layout = Layout::kInt8Rows,
-                     .decode = decode_int8<Rows>,
+                     .decode_layout = Super::kLayout,
+                     .decode = decode_int8<Rows, Super>,
                      .batch_layout = Layout::kFloatTiles,
                      .batch = batch_float<Rows::expand, Rows::kBlockBytes, Rows::kBlockSize>,
                      .expand = Rows::expand};
@@ -175,7 +176,7 @@ constexpr Kernels kFormats[] = {
 constexpr KernelTable kTable = {
     .formats = kFormats,
     // In the order of Layout; no kernel here reads the layouts without one.
-    .pack = {pack_float_rows, pack_float_tiles, nullptr, pack_int8_rows, kFastBatchInt8 ? pack_int8_tiles<32> : nullptr,
+    .pack = {pack_float_rows, pack_float_tiles, nullptr, pack_int8_rows, pack_int8_rows_256, kFastBatchInt8 ? pack_int8_tiles<32> : nullptr,
              kFastBatchInt8 ? pack_int8_tiles<kSuper> : nullptr},
     .granule = kGranule,
     .panel_rows = kPanelRows,

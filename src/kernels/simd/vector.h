@@ -16,7 +16,7 @@
 #if !defined(SHOEHORN_CENTRED_CODES)
 #define SHOEHORN_CENTRED_CODES false
 #endif
-#if !defined(SHOEHORN_ROW_BY_ROW)
+#if !defined(SHOEHORN_ROW_BY_ROW)  // and without a default: SHOEHORN_OWN_INT8_SUPER, _OWN_TERNARY_PRODUCTS, _OWN_PANEL_PRODUCT
 #define SHOEHORN_ROW_BY_ROW false
 #endif
 

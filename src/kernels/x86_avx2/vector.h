@@ -61,6 +61,16 @@ SHOEHORN_INLINE I32 dot(I32 acc, U8 w, U8 x) {
                                 : _mm256_maddubs_epi16((__m256i)w, (__m256i)x);
   return acc + (I32)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
+
+#define SHOEHORN_OWN_TERNARY_PRODUCTS
+/// acc + the products of 256 codes of at most two with int8, in any order of lanes: all fit 16 bits
+SHOEHORN_INLINE I32 ternary_products(I32 acc, const U8* w, const int8_t* x) {
+  __m256i sums = {};
+  unroll<kCodeVectors>([&](auto i) SHOEHORN_LAMBDA {
+    sums = _mm256_add_epi16(sums, _mm256_maddubs_epi16((__m256i)w[i], load<__m256i>(x + i * kBytes)));
+  });
+  return acc + (I32)_mm256_madd_epi16(sums, _mm256_set1_epi16(1));
+}
 #endif
 
 /// Token kToken of a granule of int8 quads: acc[l] += sum_k w[4 l + k] * tile[4 kToken + k]

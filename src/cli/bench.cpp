@@ -25,7 +25,7 @@ struct Options {
   engine::CacheRotation cache_rotation = engine::CacheRotation::kWhereQuantized;
   size_t n_ctx = 0;
   size_t repetitions = 5;
-  bool no_warm_up = false, profile = false, cold_start = false;
+  bool no_warm_up = false, profile = false, cold_start = false, no_mmap = false;
   double peak_gbs = 0;
   BenchPower power;
 };
@@ -88,7 +88,7 @@ Status run_bench(Options& o) {
   const auto progress = make_progress();
   SHOEHORN_RETURN_IF_ERROR(o.power.start(*progress));  // with the machine idle: what may be wrong was looked at before
   SHOEHORN_TRY(const auto first, session_options(all_settings.front(), o.cache_rotation, eval::kHashPositions));
-  SHOEHORN_TRY(const auto loaded, eval::load_timed(o.model_path, first, o.cold_start));
+  SHOEHORN_TRY(const auto loaded, eval::load_timed(o.model_path, first, o.cold_start, o.no_mmap ? FileMode::kCopy : FileMode::kMap));
   if (o.cold_start && loaded.time.state() != std::string_view("cold")) {
     remark(
         fmt::format("{}: the system kept {:.0f} % of the file in its page cache (another program uses it, or it is on "
@@ -176,6 +176,7 @@ std::function<Status()> define_bench(CLI::App& app) {
   app.add_flag("--profile", o->profile,
                "Show where the time goes, per kind of operation (one more repetition of each test)");
   app.add_flag("--cold-start", o->cold_start, "Drop the file from the page cache before it is loaded");
+  app.add_flag("--no-mmap", o->no_mmap, "Read the whole model into memory, on huge pages, instead of mapping the file");
   app.add_option("--peak-gbs", o->peak_gbs, "The memory's peak read bandwidth in GB/s, for mbu against it too")
       ->check(CLI::Range(0.0, 1e6));
   o->power.add_to(app);

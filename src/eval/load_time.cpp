@@ -8,7 +8,6 @@
 #include <set>
 #include <vector>
 
-#include "base/mapped_file.h"
 #include "eval/bench.h"
 
 namespace shoehorn::eval {
@@ -56,7 +55,7 @@ const char* LoadTime::state() const {
   return cached <= kCold ? "cold" : cached >= 1 - kCold ? "warm" : "partly cached";
 }
 
-Expected<LoadedModel> load_timed(const std::string& path, const engine::SessionOptions& options, bool drop_cache) {
+Expected<LoadedModel> load_timed(const std::string& path, const engine::SessionOptions& options, bool drop_cache, FileMode mode) {
   SHOEHORN_TRY(const auto paths, parts_of(path));
   LoadedModel loaded;
   Pages pages;
@@ -68,7 +67,7 @@ Expected<LoadedModel> load_timed(const std::string& path, const engine::SessionO
   loaded.time.cached = pages.all > 0 ? static_cast<double>(pages.cached) / static_cast<double>(pages.all) : 1;
 
   const auto start = Clock::now();
-  SHOEHORN_TRY(loaded.model, engine::Model::open(path));
+  SHOEHORN_TRY(loaded.model, engine::Model::open(path, mode));
   loaded.time.open_ms = milliseconds(Clock::now() - start);
   SHOEHORN_TRY(auto session, engine::Session::create(loaded.model, options));
   const tokenizer::Token token = bench_token(0, session.n_vocab());

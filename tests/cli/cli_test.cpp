@@ -428,6 +428,16 @@ TEST(Bench, TheTableHasARowPerTestAndTheHashBelow) {
   }
 }
 
+TEST(Bench, ACopyOfTheFileComputesTheSame) {
+  const auto hash = [](std::vector<std::string> arguments) {
+    const Result result = run(std::move(arguments));
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    const size_t at = result.out.find("logits hash ");
+    return at == std::string::npos ? result.out : result.out.substr(at, std::string("logits hash 0123456789abcdef").size());
+  };
+  EXPECT_EQ(hash({"bench", "-m", model(), "-p", "8", "-n", "2", "-r", "1", "--no-mmap"}), hash({"bench", "-m", model(), "-p", "8", "-n", "2", "-r", "1"}));
+}
+
 TEST(Bench, TheProfileSharesOutTheTimeOfATest) {
   const std::vector<std::string> arguments = {"bench", "-m", model(), "-p", "16", "-n", "4", "-r", "1", "--profile", "--peak-gbs", "20"};
   const Result table = run(arguments);

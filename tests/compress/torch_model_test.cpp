@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "compress/block_loader.h"
+#include "compress/rotate/learn.h"
 #include "convert/gguf_output.h"
 #include "engine/session.h"
 #include "support/support.h"
@@ -10,7 +11,8 @@
 namespace shoehorn::compress {
 namespace {
 
-at::Tensor torch_logits(const std::string& directory, const std::vector<int>& tokens, Compute compute) {
+/// activation_bits: what projections read is rounded to so many, a scale per token; 0: not.
+at::Tensor torch_logits(const std::string& directory, const std::vector<int>& tokens, Compute compute, int activation_bits = 0) {
   NoProgress progress;
   auto checkpoint = convert::open_checkpoint(directory, progress);
   EXPECT_TRUE(checkpoint.has_value()) << checkpoint.error().message;
@@ -18,11 +20,16 @@ at::Tensor torch_logits(const std::string& directory, const std::vector<int>& to
   const TorchModel model(loader.hparams(), compute);
   at::NoGradGuard no_gradient;
   at::Tensor x = loader.embed(at::tensor(std::vector<int64_t>(tokens.begin(), tokens.end()), at::kLong).unsqueeze(0));
-  for (size_t layer = 0; layer < loader.hparams().n_layer; ++layer) x = model.block(loader.block(layer), x);
+  for (size_t layer = 0; layer < loader.hparams().n_layer; ++layer) {
+    const TensorSet weights = loader.block(layer);
+    x = model.block(weights, x, [&](models::WeightId id, const at::Tensor& input) {
+      return project(weights, id, activation_bits > 0 ? round_activations(input, activation_bits) : input);
+    });
+  }
   return model.logits(loader.head(), x)[0];
 }
 
-std::vector<float> engine_logits(const std::string& directory, const std::vector<int>& tokens) {
+std::vector<float> engine_logits(const std::string& directory, const std::vector<int>& tokens, int activation_bits = 0) {
   NoProgress progress;
   auto source = convert::ModelSource::open(directory, progress);
   EXPECT_TRUE(source.has_value()) << source.error().message;
@@ -31,6 +38,7 @@ std::vector<float> engine_logits(const std::string& directory, const std::vector
   auto model = engine::Model::open(path);
   EXPECT_TRUE(model.has_value()) << model.error().message;
   auto session = engine::Session::create(*model, {.n_ctx = 64, .n_threads = 1, .key_type = quant::Type::F32, .value_type = quant::Type::F32});
+  session->round_activations(activation_bits);
   const std::vector<tokenizer::Token> ids(tokens.begin(), tokens.end());
   const auto logits = session->eval(ids, ids.size());
   return {logits->begin(), logits->end()};
@@ -72,6 +80,21 @@ TEST(TorchModel, EveryArchitectureEqualsThePlainPassAndTheEngine) {
       SCOPED_TRACE(name);
       expect_parity(test::as_architecture(test::tiny_config(), name));
     }
+  }
+}
+
+// What BitNet b1.58 computes (Ma et al. 2024, arXiv:2402.17764, section 2).
+TEST(TorchModel, ActivationsRoundedPerTokenAreThoseOfTheEngine) {
+  for (const std::string_view name : {"BitnetForCausalLM", "BitNetForCausalLM", "LlamaForCausalLM"}) {
+    SCOPED_TRACE(name);
+    const auto checkpoint = test::make_tiny_checkpoint(test::as_architecture(test::tiny_config(), name));
+    const auto tokens = some_tokens();
+    const at::Tensor exact = torch_logits(checkpoint.directory, tokens, {at::kCPU, at::kFloat});
+    const at::Tensor rounded = torch_logits(checkpoint.directory, tokens, {at::kCPU, at::kFloat}, 8);
+    const at::Tensor from_engine = at::tensor(engine_logits(checkpoint.directory, tokens, 8)).view(rounded.sizes());
+    const double effect = (rounded - exact).norm().item<double>();
+    EXPECT_GT(effect, 0.01 * exact.norm().item<double>());
+    EXPECT_LT((rounded - from_engine).norm().item<double>(), 1e-3 * effect);
   }
 }
 

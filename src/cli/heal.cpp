@@ -7,6 +7,7 @@
 #include "cli/command.h"
 #include "cli/model_option.h"
 #include "cli/workshop_flags.h"
+#include "compress/heal/fake_quantizer.h"
 
 namespace shoehorn::cli {
 namespace {
@@ -15,7 +16,7 @@ struct Options {
   compress::HealOptions heal;
   std::string targets = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj", full;
   std::string merge, gguf, qat;
-  bool estimate = false, json = false;
+  bool estimate = false, json = false, rate_given = false;
 };
 
 std::string format_hours(double seconds) {
@@ -44,6 +45,7 @@ Status prepare_qat(Options& o) {
   const quant::Format* format = quant::find_format(o.qat == "ternary" ? "TQ2_0" : o.qat);
   if (format == nullptr) return fail(ErrorCode::kInvalid, "--qat {}: expected ternary or a quantized type such as Q2_K", o.qat);
   h.qat = format->type;
+  if (!o.rate_given) h.adamw.lr = compress::rate_for_training(*format);
   h.lora.full = compress::all_projections();
   o.targets.clear();
   if (h.teacher.empty()) h.teacher = h.model;
@@ -124,7 +126,9 @@ std::function<Status()> define_heal(CLI::App& app) {
   app.add_option("--gguf", o->gguf, "With --merge: write the adapter as a GGUF for llama.cpp's --lora");
   app.add_option("--epochs", h.epochs, "Passes over the examples")->check(CLI::Range(1, 1000))->capture_default_str();
   app.add_option("--max-steps", h.max_steps, "Stop after this many optimizer steps")->check(CLI::Range(1, 1 << 30));
-  app.add_option("--lr", h.adamw.lr, "Learning rate")->check(CLI::Range(0.0, 10.0))->capture_default_str();
+  const CLI::Option* rate = app.add_option("--lr", h.adamw.lr, "Learning rate; with --qat the default is 0.001 below 2.5 bits, 0.0005 below 3.5, else 0.0002")
+                                ->check(CLI::Range(0.0, 10.0))
+                                ->capture_default_str();
   app.add_option("--warmup", h.adamw.warmup, "Steps until the full rate")->check(CLI::Range(0, 1 << 30))->capture_default_str();
   app.add_option("--schedule", h.adamw.schedule, "linear, cosine or constant")->check(CLI::IsMember({"linear", "cosine", "constant"}))->capture_default_str();
   app.add_option("--weight-decay", h.adamw.weight_decay, "AdamW's")->check(CLI::Range(0.0, 10.0))->capture_default_str();
@@ -141,10 +145,13 @@ std::function<Status()> define_heal(CLI::App& app) {
   app.footer("Examples:\n"
              "  shoehorn heal pruned -o healed --data alpaca_data_cleaned.json --teacher Llama-3.1-8B\n"
              "  shoehorn heal pruned -o healed --data books.txt --rank 16 --max-steps 500 --batch 16\n"
-             "  shoehorn heal Llama-3.2-1B -o ternary --data books.txt --qat ternary --lr 0.001\n"
+             "  shoehorn heal Llama-3.2-1B -o ternary --data books.txt --qat ternary\n"
              "  shoehorn heal Llama-3.2-1B --merge my-adapter -o merged --gguf my-adapter.gguf\n"
              "An interrupted run goes on with --resume, to the same weights.");
-  return [o] { return run(*o); };
+  return [o, rate] {
+    o->rate_given = rate->count() > 0;
+    return run(*o);
+  };
 }
 
 }  // namespace shoehorn::cli

@@ -234,6 +234,24 @@ std::vector<float> tensor_values(const std::string& path) {
   return out;
 }
 
+TEST(Workshop, TrainsForAFormatAndWritesItsGguf) {
+  const std::string dir = temp_dir();
+  const auto trained = [&](const std::string& name, const Arguments& more) {
+    const Result result = run(with({"heal", fable(), "-o", dir + "/" + name, "--data", calib(), "--qat", "ternary", "--max-steps", "3", "--batch", "4", "--micro-batch", "4",
+                                    "--cutoff", "64", "--validation", "4", "--warmup", "1", "-t", "1", "--json"}, more));
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return Json::parse(result.out);
+  };
+  const Json report = trained("default", {});
+  EXPECT_EQ(report["gguf"], "model-TQ2_0.gguf");
+  EXPECT_LT(report["validation_after"], report["validation_before"]);
+  // Ternary weights have the rate of few bits.
+  EXPECT_EQ(trained("same", {"--lr", "0.001"})["losses"], report["losses"]);
+  EXPECT_NE(trained("other", {"--lr", "0.0002"})["losses"], report["losses"]);
+  const Result text = run({"run", "-m", dir + "/default/model-TQ2_0.gguf", "-no-cnv", "-p", "Once upon a time", "-n", "8", "--temp", "0"});
+  EXPECT_EQ(text.exit_code, 0) << text.err;
+}
+
 TEST(SlowWorkshop, TwoProcessesHealLikeOne) {
   const std::string dir = temp_dir();
   const Arguments arguments = with(heal_arguments(fable(), 4), {"--compute-dtype", "f32", "--dropout", "0.1"});

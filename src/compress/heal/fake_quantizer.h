@@ -6,8 +6,16 @@
 
 namespace shoehorn::compress {
 
+inline double bits_per_weight(const quant::Format& format) { return 8.0 * static_cast<double>(format.block_bytes) / static_cast<double>(format.block_size); }
+
 /// Formats that are trained for: those that lose enough for it. Of these what has settled (below) stays as it is.
-inline bool is_for_training(const quant::Format& format) { return format.quantized && 8.0 * static_cast<double>(format.block_bytes) < 5.5 * static_cast<double>(format.block_size); }
+inline bool is_for_training(const quant::Format& format) { return format.quantized && bits_per_weight(format) < 5.5; }
+
+/// A learning rate to begin with: the more a format rounds, the farther weights have to go.
+inline double rate_for_training(const quant::Format& format) {
+  const double bits = bits_per_weight(format);
+  return bits < 2.5 ? 1e-3 : bits < 3.5 ? 5e-4 : 2e-4;
+}
 
 /// What quantization-aware training computes with (Jacob et al. 2018, arXiv:1712.05877): gradients go past it as if it were not there (Bengio et al.
 /// 2013, arXiv:1308.3432). Ternary blocks get the scale and the zeros of least squared error, starting from the mean magnitude that BitNet b1.58

@@ -545,28 +545,32 @@ void Forward::experts_block(size_t layer, float* out) {
 void Forward::choose_experts(size_t n) {
   const models::Hparams& h = model_->hparams();
   const size_t n_expert = h.n_expert, n_used = h.n_expert_used;
-  std::vector<std::vector<Route>> by_expert(n_expert);
-  std::vector<size_t> order(n_expert);
+  const auto by_share = [](const float* share) {
+    return [share](size_t a, size_t b) { return share[a] != share[b] ? share[a] > share[b] : a < b; };
+  };
+  chosen_.resize(n * n_used);
+  order_.resize(n_expert);
+  first_route_.assign(n_expert + 1, 0);
   for (size_t t = 0; t < n; ++t) {
     float* share = scores_.data() + t * n_expert;
     const float largest = *std::max_element(share, share + n_expert);
     float total = 0;
     for (size_t e = 0; e < n_expert; ++e) total += share[e] = std::exp(share[e] - largest);
     for (size_t e = 0; e < n_expert; ++e) share[e] /= total;
-    std::iota(order.begin(), order.end(), size_t{0});
-    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return share[a] > share[b]; });
-    float used = 1;
-    if (h.renormalize_experts) {
-      used = 0;
-      for (size_t i = 0; i < n_used; ++i) used += share[order[i]];
-    }
-    for (size_t i = 0; i < n_used; ++i) by_expert[order[i]].push_back({t, share[order[i]] / used});
+    std::iota(order_.begin(), order_.end(), size_t{0});
+    std::partial_sort(order_.begin(), order_.begin() + static_cast<std::ptrdiff_t>(n_used), order_.end(), by_share(share));
+    std::copy_n(order_.begin(), n_used, chosen_.begin() + static_cast<std::ptrdiff_t>(t * n_used));
+    for (size_t i = 0; i < n_used; ++i) ++first_route_[order_[i] + 1];
   }
-  routes_.clear();
-  first_route_.assign(1, 0);
-  for (const std::vector<Route>& routes : by_expert) {
-    routes_.insert(routes_.end(), routes.begin(), routes.end());
-    first_route_.push_back(routes_.size());
+  std::partial_sum(first_route_.begin(), first_route_.end(), first_route_.begin());
+  std::copy_n(first_route_.begin(), n_expert, order_.begin());  // from here on where the next route of an expert goes
+  routes_.resize(n * n_used);
+  for (size_t t = 0; t < n; ++t) {
+    const float* share = scores_.data() + t * n_expert;
+    const size_t* chosen = chosen_.data() + t * n_used;
+    float used = 1;
+    if (h.renormalize_experts) used = std::accumulate(chosen, chosen + n_used, 0.0f, [&](float sum, size_t e) { return sum + share[e]; });
+    for (size_t i = 0; i < n_used; ++i) routes_[order_[chosen[i]]++] = {t, share[chosen[i]] / used};
   }
 }
 

@@ -166,6 +166,8 @@ class Forward {
   };
   std::vector<Route> routes_;         // those of one expert behind one another, by token
   std::vector<size_t> first_route_;   // [n_expert + 1]
+  std::vector<size_t> chosen_;        // [tokens that come out, n_expert_used]
+  std::vector<size_t> order_;         // [n_expert]
   std::vector<AdaptedRows> adapted_routes_;
 
   AlignedBuffer<float> x_;          // [max_tokens, n_embd]  residual stream

@@ -519,9 +519,10 @@ void Forward::experts_block(size_t layer, float* out) {
       }
     });
   }
-  for (uint32_t expert = 0; expert < h.n_expert; ++expert) {
-    const size_t first = first_route_[expert], n_routed = first_route_[expert + 1] - first;
-    if (n_routed == 0) continue;
+  for (size_t first = 0, end = 0; first < routes_.size(); first = end) {
+    const size_t expert = routes_[first].expert;
+    while (end < routes_.size() && routes_[end].expert == expert) ++end;
+    const size_t n_routed = end - first;
     const float* x = normed_.data();
     if (n_routed < n) {
       for (size_t i = 0; i < n_routed; ++i) std::copy_n(normed_.data() + routes_[first + i].token * n_embd, n_embd, expert_in_.data() + i * n_embd);
@@ -529,9 +530,9 @@ void Forward::experts_block(size_t layer, float* out) {
     }
     adapted_routes_.clear();
     for (const AdaptedRows& rows : adapted_out_) {
-      const auto begin = routes_.begin() + static_cast<std::ptrdiff_t>(first), end = begin + static_cast<std::ptrdiff_t>(n_routed);
+      const auto begin = routes_.begin() + static_cast<std::ptrdiff_t>(first), behind = begin + static_cast<std::ptrdiff_t>(n_routed);
       const auto before = [](const Route& route, size_t token) { return route.token < token; };
-      const auto from = std::lower_bound(begin, end, rows.first, before), to = std::lower_bound(begin, end, rows.first + rows.n, before);
+      const auto from = std::lower_bound(begin, behind, rows.first, before), to = std::lower_bound(begin, behind, rows.first + rows.n, before);
       if (from != to) adapted_routes_.push_back({static_cast<size_t>(from - begin), static_cast<size_t>(to - from), rows.adapters});
     }
     gate_and_up(layer, static_cast<int>(expert), x, n_routed, adapted_routes_);
@@ -545,12 +546,8 @@ void Forward::experts_block(size_t layer, float* out) {
 void Forward::choose_experts(size_t n) {
   const models::Hparams& h = model_->hparams();
   const size_t n_expert = h.n_expert, n_used = h.n_expert_used;
-  const auto by_share = [](const float* share) {
-    return [share](size_t a, size_t b) { return share[a] != share[b] ? share[a] > share[b] : a < b; };
-  };
-  chosen_.resize(n * n_used);
   order_.resize(n_expert);
-  first_route_.assign(n_expert + 1, 0);
+  routes_.clear();
   for (size_t t = 0; t < n; ++t) {
     float* share = scores_.data() + t * n_expert;
     const float largest = *std::max_element(share, share + n_expert);
@@ -558,20 +555,16 @@ void Forward::choose_experts(size_t n) {
     for (size_t e = 0; e < n_expert; ++e) total += share[e] = std::exp(share[e] - largest);
     for (size_t e = 0; e < n_expert; ++e) share[e] /= total;
     std::iota(order_.begin(), order_.end(), size_t{0});
-    std::partial_sort(order_.begin(), order_.begin() + static_cast<std::ptrdiff_t>(n_used), order_.end(), by_share(share));
-    std::copy_n(order_.begin(), n_used, chosen_.begin() + static_cast<std::ptrdiff_t>(t * n_used));
-    for (size_t i = 0; i < n_used; ++i) ++first_route_[order_[i] + 1];
-  }
-  std::partial_sum(first_route_.begin(), first_route_.end(), first_route_.begin());
-  std::copy_n(first_route_.begin(), n_expert, order_.begin());  // from here on where the next route of an expert goes
-  routes_.resize(n * n_used);
-  for (size_t t = 0; t < n; ++t) {
-    const float* share = scores_.data() + t * n_expert;
-    const size_t* chosen = chosen_.data() + t * n_used;
+    std::partial_sort(order_.begin(), order_.begin() + static_cast<std::ptrdiff_t>(n_used), order_.end(),
+                      [&](size_t a, size_t b) { return share[a] != share[b] ? share[a] > share[b] : a < b; });
     float used = 1;
-    if (h.renormalize_experts) used = std::accumulate(chosen, chosen + n_used, 0.0f, [&](float sum, size_t e) { return sum + share[e]; });
-    for (size_t i = 0; i < n_used; ++i) routes_[order_[chosen[i]]++] = {t, share[chosen[i]] / used};
+    if (h.renormalize_experts) {
+      used = 0;
+      for (size_t i = 0; i < n_used; ++i) used += share[order_[i]];
+    }
+    for (size_t i = 0; i < n_used; ++i) routes_.push_back({order_[i], t, share[order_[i]] / used});
   }
+  std::ranges::sort(routes_, {}, [](const Route& route) { return std::pair(route.expert, route.token); });
 }
 
 void Forward::add_routed(size_t first, size_t n, float* out) {

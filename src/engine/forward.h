@@ -161,12 +161,10 @@ class Forward {
   std::vector<AdaptedRows> adapted_, adapted_out_;  // of all rows, and counted among those that come out
   /// A token, counted among those that come out, that goes to an expert.
   struct Route {
-    size_t token;
+    size_t expert, token;
     float share;
   };
   std::vector<Route> routes_;         // those of one expert behind one another, by token
-  std::vector<size_t> first_route_;   // [n_expert + 1]
-  std::vector<size_t> chosen_;        // [tokens that come out, n_expert_used]
   std::vector<size_t> order_;         // [n_expert]
   std::vector<AdaptedRows> adapted_routes_;
 

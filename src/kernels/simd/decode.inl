@@ -80,6 +80,8 @@ struct TernarySuper {
   }
 };
 
+static_assert(sizeof(TernarySuper) == kSuper + 64, "layout_bytes() counts so many");
+
 /// What a format's weights are multiplied with.
 template <class Block> struct SuperOf { using Type = Int8Super; };
 template <> struct SuperOf<quant::tq1_0::Block> { using Type = TernarySuper; };

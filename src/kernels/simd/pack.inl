@@ -50,6 +50,18 @@ SHOEHORN_INLINE int32_t quantize_16(const float* x, float inverse, int8_t* q) {
   return sum(total);
 }
 
+/// n floats, a multiple of 16, as int8 with one scale: x = scale * q.
+struct Int8Group {
+  float scale;
+  int32_t total;  ///< of q
+};
+SHOEHORN_INLINE Int8Group quantize_group(const float* x, size_t n, int8_t* q) {
+  const float most = largest_magnitude(x, n), inverse = most > 0 ? 127 / most : 0;
+  int32_t total = 0;
+  for (size_t i = 0; i < n; i += 16) total += quantize_16(x + i, inverse, q + i);
+  return {most / 127, total};
+}
+
 void pack_float_rows(const PackArgs& a) {
   for (size_t t = a.begin; t < a.end; ++t) __builtin_memcpy(a.out + t * a.n_cols * sizeof(float), a.x + t * a.x_stride, a.n_cols * sizeof(float));
 }
@@ -82,11 +94,9 @@ void pack_int8_rows_256(const PackArgs& a) {
     const float* x = a.x + t * a.x_stride;
     TernarySuper* out = reinterpret_cast<TernarySuper*>(a.out) + t * n_supers;
     for (size_t s = 0; s < n_supers; ++s, x += kSuper) {
-      const float most = largest_magnitude(x, kSuper), inverse = most > 0 ? 127 / most : 0;
-      int32_t total = 0;
-      for (size_t i = 0; i < kSuper; i += 16) total += quantize_16(x + i, inverse, out[s].q + i);
-      out[s].scale = most / 127;
-      out[s].minus_sum = -total;
+      const Int8Group group = quantize_group(x, kSuper, out[s].q);
+      out[s].scale = group.scale;
+      out[s].minus_sum = -group.total;
     }
   }
 }
@@ -117,15 +127,9 @@ void pack_int8_tiles(const PackArgs& a) {
     for (size_t g = 0; g < n_groups; ++g) {
       const size_t first = g * kGroup, n = a.n_cols - first < kGroup ? a.n_cols - first : kGroup;
       alignas(64) int8_t q[kGroup] = {};
-      float scale = 0;
-      int32_t total = 0;
-      if (t < a.end) {
-        const float most = largest_magnitude(x + first, n), inverse = most > 0 ? 127 / most : 0;
-        scale = most / 127;
-        for (size_t i = 0; i < n; i += 16) total += quantize_16(x + first + i, inverse, q + i);
-      }
-      scales[tiles.group_offset(granule, g) + lane] = scale;
-      sums[tiles.group_offset(granule, g) + lane] = -static_cast<int32_t>(kPanelBias) * total;
+      const Int8Group group = t < a.end ? quantize_group(x + first, n, q) : Int8Group{};
+      scales[tiles.group_offset(granule, g) + lane] = group.scale;
+      sums[tiles.group_offset(granule, g) + lane] = -static_cast<int32_t>(kPanelBias) * group.total;
       std::byte* to = codes + tiles.code_offset(granule, first) + kUnit * lane;
       for (size_t i = 0; i < n; i += kUnit) __builtin_memcpy(to + i * kGranule, q + i, kUnit);
     }

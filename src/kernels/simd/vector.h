@@ -9,14 +9,15 @@
 #include "base/float16.h"
 #include "quant/unpacked.h"
 
-// What an instruction set may say before it includes this file.
+// What an instruction set may say before it includes this file. What it brings itself in place of a part of simd/*.inl it says by
+// SHOEHORN_OWN_INT8_SUPER (before), SHOEHORN_OWN_TERNARY_PRODUCTS and SHOEHORN_OWN_PANEL_PRODUCT.
 #if !defined(SHOEHORN_UNIT_BYTES)
 #define SHOEHORN_UNIT_BYTES 4
 #endif
 #if !defined(SHOEHORN_CENTRED_CODES)
 #define SHOEHORN_CENTRED_CODES false
 #endif
-#if !defined(SHOEHORN_ROW_BY_ROW)  // and without a default: SHOEHORN_OWN_INT8_SUPER, _OWN_TERNARY_PRODUCTS, _OWN_PANEL_PRODUCT
+#if !defined(SHOEHORN_ROW_BY_ROW)
 #define SHOEHORN_ROW_BY_ROW false
 #endif
 

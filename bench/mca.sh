@@ -135,7 +135,8 @@ row IQ4_XS 136 iq4_xs_q8_K
 row TQ1_0 54 tq1_0_q8_K
 row TQ2_0 66 tq2_0_q8_K
 
-# What is looked up, or multiplied: of files that do not compile alone only the functions.
+[[ -n $bitnet$tmac ]] || exit 0
+# Of files that do not compile alone only the functions.
 if [[ -n $bitnet ]]; then
   between() { awk -v from="$2" -v to="$3" 'index($0, from) == 1 { inside = 1 } index($0, to) == 1 { inside = 0 } inside' "$1"; }
   {
@@ -154,7 +155,6 @@ if [[ -n $tmac ]]; then
     printf 'extern "C" __attribute__((flatten)) int32_t TMAC(int32_t m, int16_t* c, int8_t* lut, uint8_t* a) { return tbl_g4_int8_int16_update_impl<16, 2>(m, c, lut, a); }\n'
   } >"$work/t-mac.cpp"
 fi
-[[ -n $bitnet$tmac ]] || exit 0
 for cpu in cortex-a72 neoverse-n1; do
   for peer in bitnet t-mac; do
     [[ -f $work/$peer.cpp ]] || continue
@@ -164,12 +164,11 @@ for cpu in cortex-a72 neoverse-n1; do
 done
 # peer NAME FILE FUNCTION BYTES LOOKUP
 peer() {
-  [[ ! -f $work/$2.cpp ]] || echo "| $1 | $4 | $(cycles "$work/$2-cortex-a72.s" "$3" cortex-a72 "$5") | $(cycles "$work/$2-neoverse-n1.s" "$3" neoverse-n1 "$5") |"
+  [[ ! -f $work/$2-cortex-a72.s ]] || echo "| $1 | $4 | $(cycles "$work/$2-cortex-a72.s" "$3" cortex-a72 "$5") | $(cycles "$work/$2-neoverse-n1.s" "$3" neoverse-n1 "$5") |"
 }
 printf '\n| ternary weights | bytes | A72 cycles | A76 cycles |\n|---|--:|--:|--:|\n'
-for format in TQ2_0:66 TQ1_0:54; do
-  echo "| ${format%:*} | ${format#*:} | $(cycles "$work/ours-cortex-a72.s" "${format%:*}" cortex-a72) | $(cycles "$work/ours-neoverse-n1.s" "${format%:*}" neoverse-n1) |"
-done
+peer TQ2_0 ours TQ2_0 66 0
+peer TQ1_0 ours TQ1_0 54 0
 peer "bitnet.cpp I2_S" bitnet ggml_vec_dot_i2_i8_s_1x1 64 0
 # Two weights an entry, its two bytes in two tables; four weights an entry, of each of two bits.
 peer "bitnet.cpp TL1, 3200 x 3200" bitnet TL1_3200_3200 64 16

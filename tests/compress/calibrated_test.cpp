@@ -164,14 +164,7 @@ TEST(Calibrated, AQuantizedSourceIsRefusedByTensor) {
   EXPECT_NE(refused.error().message.find("token_embd.weight is Q8_0"), std::string::npos) << refused.error().message;
 }
 
-std::vector<float> logits_of(const std::string& path) {
-  auto session = test::open_session(
-      path, {.n_ctx = 64, .n_threads = 1, .key_type = quant::Type::F32, .value_type = quant::Type::F32});
-  std::vector<tokenizer::Token> ids;
-  for (int i = 0; i < 19; ++i) ids.push_back((i * 37 + 11) % 256);
-  const auto logits = session.eval(ids, ids.size());
-  return {logits->begin(), logits->end()};
-}
+std::vector<float> logits_of(const std::string& path) { return test::logits_of(test::exact_session(path)); }
 
 double distance(const std::vector<float>& a, const std::vector<float>& b) {
   double sum = 0;

@@ -84,16 +84,13 @@ class EveryArchitecture : public testing::TestWithParam<std::string> {
   }
 
   static std::vector<float> logits_of(const std::string& path, const std::string& adapter = "") {
-    auto session = test::open_session(path, {.n_ctx = 64, .n_threads = 1, .key_type = quant::Type::F32, .value_type = quant::Type::F32});
+    engine::Session session = test::exact_session(path);
     if (!adapter.empty()) {
       auto opened = engine::Adapter::open(adapter, session.shared_model());
       EXPECT_TRUE(opened.has_value()) << opened.error().message;
       session.adapt({{*opened, 1.0f}});
     }
-    std::vector<tokenizer::Token> ids;
-    for (int i = 0; i < 19; ++i) ids.push_back((i * 37 + 11) % 256);
-    const auto logits = session.eval(ids, ids.size());
-    return {logits->begin(), logits->end()};
+    return test::logits_of(std::move(session));
   }
 
   const std::string text = test::temp_dir() + "/text.txt";

@@ -138,7 +138,7 @@ at::Tensor matrix_of(const convert::ModelSource& source, std::string_view name) 
 }
 
 /// Logits [n_tokens, n_vocab] of what was trained, with the file's rounded embedding and output matrix.
-at::Tensor torch_logits(const std::string& directory, const std::string& gguf, const std::vector<int64_t>& tokens) {
+at::Tensor torch_logits(const std::string& directory, const std::string& gguf, const std::vector<tokenizer::Token>& tokens) {
   NoProgress progress;
   const Compute compute = {at::kCPU, at::kFloat};
   BlockLoader loader(std::move(*convert::open_checkpoint(directory, progress)), compute, false);
@@ -146,21 +146,19 @@ at::Tensor torch_logits(const std::string& directory, const std::string& gguf, c
   EXPECT_TRUE(file.has_value());
   const TorchModel model(loader.hparams(), compute);
   at::NoGradGuard no_gradient;
-  at::Tensor x = matrix_of(*file, "token_embd.weight").index_select(0, at::tensor(tokens, at::kLong)).unsqueeze(0);
+  at::Tensor x = matrix_of(*file, "token_embd.weight").index_select(0, at::tensor(tokens).to(at::kLong)).unsqueeze(0);
   for (size_t layer = 0; layer < loader.hparams().n_layer; ++layer) x = model.block(loader.block(layer), x);
   TensorSet head = loader.head();
   head[models::Role::kOutput] = matrix_of(*file, "output.weight");
   return model.logits(head, x)[0];
 }
 
-at::Tensor engine_logits(const std::string& gguf, const std::vector<int64_t>& tokens, const char* isa) {
+/// The same of the engine, with the kernels of an instruction set, or with those that it takes itself.
+at::Tensor engine_logits(const std::string& gguf, const std::vector<tokenizer::Token>& tokens, const char* isa) {
   if (isa != nullptr) setenv("SHOEHORN_ISA", isa, 1);
-  engine::Session session = test::open_session(gguf, {.n_ctx = 64, .n_threads = 1, .key_type = quant::Type::F32, .value_type = quant::Type::F32});
+  engine::Session session = test::exact_session(gguf);
   if (isa != nullptr) unsetenv("SHOEHORN_ISA");
-  const std::vector<tokenizer::Token> ids(tokens.begin(), tokens.end());
-  const auto logits = session.eval(ids, ids.size());
-  EXPECT_TRUE(logits.has_value());
-  return at::tensor(std::vector<float>(logits->begin(), logits->end())).view({static_cast<int64_t>(tokens.size()), -1});
+  return at::tensor(test::logits_of(std::move(session), tokens)).view({static_cast<int64_t>(tokens.size()), -1});
 }
 
 TEST_F(Qat, TheEngineComputesWhatWasTrained) {
@@ -171,8 +169,7 @@ TEST_F(Qat, TheEngineComputesWhatWasTrained) {
     NoProgress progress;
     ASSERT_EXPECTED(const HealReport report, heal(o, progress));
     const std::string gguf = o.out + "/" + report.gguf;
-    std::vector<int64_t> tokens;
-    for (int i = 0; i < 40; ++i) tokens.push_back((i * 37 + 11) % 256);
+    const auto tokens = test::some_tokens(40);
     const at::Tensor trained = torch_logits(o.out, gguf, tokens);
     EXPECT_GT(trained.abs().max().item<double>(), 0.5);
     EXPECT_LT((engine_logits(gguf, tokens, "scalar") - trained).abs().max().item<double>(), 1e-4);

@@ -3,8 +3,7 @@
 
 #include "compress/block_loader.h"
 #include "compress/rotate/learn.h"
-#include "convert/gguf_output.h"
-#include "engine/session.h"
+#include "support/running_model.h"
 #include "support/support.h"
 #include "support/tiny_checkpoint.h"
 
@@ -30,31 +29,16 @@ at::Tensor torch_logits(const std::string& directory, const std::vector<int>& to
 }
 
 std::vector<float> engine_logits(const std::string& directory, const std::vector<int>& tokens, int activation_bits = 0) {
-  NoProgress progress;
-  auto source = convert::ModelSource::open(directory, progress);
-  EXPECT_TRUE(source.has_value()) << source.error().message;
-  const std::string path = test::temp_dir() + "/model.gguf";
-  EXPECT_TRUE(convert::write_gguf(*source, path, {.mix = quant::find_mix("F32")}, progress).has_value());
-  auto model = engine::Model::open(path);
-  EXPECT_TRUE(model.has_value()) << model.error().message;
-  auto session = engine::Session::create(*model, {.n_ctx = 64, .n_threads = 1, .key_type = quant::Type::F32, .value_type = quant::Type::F32});
-  session->round_activations(activation_bits);
-  const std::vector<tokenizer::Token> ids(tokens.begin(), tokens.end());
-  const auto logits = session->eval(ids, ids.size());
-  return {logits->begin(), logits->end()};
-}
-
-std::vector<int> some_tokens() {
-  std::vector<int> tokens;
-  for (int i = 0; i < 19; ++i) tokens.push_back((i * 37 + 11) % 256);
-  return tokens;
+  engine::Session session = test::exact_session(test::to_gguf(directory));
+  session.round_activations(activation_bits);
+  return test::logits_of(std::move(session), tokens);
 }
 
 double worst_difference(const at::Tensor& a, const at::Tensor& b) { return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>(); }
 
 void expect_parity(const Json& config) {
   const auto checkpoint = test::make_tiny_checkpoint(config);
-  const auto tokens = some_tokens();
+  const auto tokens = test::some_tokens();
   const auto plain = test::plain_forward(checkpoint, tokens);
   at::Tensor expected = at::empty({static_cast<int64_t>(plain.size()), static_cast<int64_t>(plain[0].size())}, at::kDouble);
   for (size_t t = 0; t < plain.size(); ++t) {
@@ -88,7 +72,7 @@ TEST(TorchModel, ActivationsRoundedPerTokenAreThoseOfTheEngine) {
   for (const std::string_view name : {"BitnetForCausalLM", "BitNetForCausalLM", "LlamaForCausalLM"}) {
     SCOPED_TRACE(name);
     const auto checkpoint = test::make_tiny_checkpoint(test::as_architecture(test::tiny_config(), name));
-    const auto tokens = some_tokens();
+    const auto tokens = test::some_tokens();
     const at::Tensor exact = torch_logits(checkpoint.directory, tokens, {at::kCPU, at::kFloat});
     const at::Tensor rounded = torch_logits(checkpoint.directory, tokens, {at::kCPU, at::kFloat}, 8);
     const at::Tensor from_engine = at::tensor(engine_logits(checkpoint.directory, tokens, 8)).view(rounded.sizes());

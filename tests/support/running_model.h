@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "convert/gguf_output.h"
 #include "engine/session.h"
@@ -41,6 +42,25 @@ inline engine::Session open_session(const std::string& path, const engine::Sessi
   auto session = engine::Session::create(open_model(path), options);
   EXPECT_TRUE(session.has_value()) << session.error().message;
   return std::move(*session);
+}
+
+/// For few tokens, with nothing rounded but the weights.
+inline engine::Session exact_session(const std::string& path) {
+  return open_session(path, {.n_ctx = 64, .n_threads = 1, .key_type = quant::Type::F32, .value_type = quant::Type::F32});
+}
+
+/// n ids of bytes.
+inline std::vector<tokenizer::Token> some_tokens(int n = 19) {
+  std::vector<tokenizer::Token> tokens;
+  for (int i = 0; i < n; ++i) tokens.push_back((i * 37 + 11) % 256);
+  return tokens;
+}
+
+/// [tokens, n_vocab] of a fresh session.
+inline std::vector<float> logits_of(engine::Session session, const std::vector<tokenizer::Token>& tokens = some_tokens()) {
+  const auto logits = session.eval(tokens, tokens.size());
+  EXPECT_TRUE(logits.has_value()) << logits.error().message;
+  return {logits->begin(), logits->end()};
 }
 
 }  // namespace shoehorn::test

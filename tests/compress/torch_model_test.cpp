@@ -67,18 +67,27 @@ TEST(TorchModel, EveryArchitectureEqualsThePlainPassAndTheEngine) {
   }
 }
 
-// What BitNet b1.58 computes (Ma et al. 2024, arXiv:2402.17764, section 2).
+// What BitNet b1.58 computes (Ma et al. 2024, arXiv:2402.17764, section 2). Sums in another order send a value between two
+// integers to the other one now and then, which all later positions see: many short texts, of which most have none.
 TEST(TorchModel, ActivationsRoundedPerTokenAreThoseOfTheEngine) {
+  constexpr int kTexts = 16, kLength = 4;
+  const auto tokens = test::some_tokens(kTexts * kLength);
   for (const std::string_view name : {"BitnetForCausalLM", "BitNetForCausalLM", "LlamaForCausalLM"}) {
     SCOPED_TRACE(name);
     const auto checkpoint = test::make_tiny_checkpoint(test::as_architecture(test::tiny_config(), name));
-    const auto tokens = test::some_tokens();
-    const at::Tensor exact = torch_logits(checkpoint.directory, tokens, {at::kCPU, at::kFloat});
-    const at::Tensor rounded = torch_logits(checkpoint.directory, tokens, {at::kCPU, at::kFloat}, 8);
-    const at::Tensor from_engine = at::tensor(engine_logits(checkpoint.directory, tokens, 8)).view(rounded.sizes());
-    const double effect = (rounded - exact).norm().item<double>();
-    EXPECT_GT(effect, 0.01 * exact.norm().item<double>());
-    EXPECT_LT((rounded - from_engine).norm().item<double>(), 1e-3 * effect);
+    int equal = 0;
+    for (int i = 0; i < kTexts; ++i) {
+      const std::vector<int> text(tokens.begin() + i * kLength, tokens.begin() + (i + 1) * kLength);
+      const at::Tensor exact = torch_logits(checkpoint.directory, text, {at::kCPU, at::kFloat});
+      const at::Tensor rounded = torch_logits(checkpoint.directory, text, {at::kCPU, at::kFloat}, 8);
+      const at::Tensor from_engine = at::tensor(engine_logits(checkpoint.directory, text, 8)).view(rounded.sizes());
+      const double effect = (rounded - exact).norm().item<double>();
+      EXPECT_GT(effect, 0.01 * exact.norm().item<double>());
+      const double difference = (rounded - from_engine).norm().item<double>();
+      EXPECT_LT(difference, effect);
+      equal += difference < 1e-3 * effect;
+    }
+    EXPECT_GE(equal, kTexts * 3 / 4);
   }
 }
 

@@ -178,7 +178,9 @@ TEST_P(ReferenceFigure, IsReproduced) {
   EXPECT_NEAR(result.ppl_err, figure["ppl_err"].get<double>(), 0.05 * result.ppl_err);
   // Theirs keeps the base's logits in 16 bits.
   const double kld = figure.value("kld", 0.0);
-  EXPECT_NEAR(result.kld_mean, kld, std::max(5e-4, 10 * tolerance * kld));
+  EXPECT_LT(result.kld_mean, kld + std::max(5e-4, 10 * tolerance * kld));
+  // Kernels that decode weights to floats leave out what rounding activations costs: with AVX2 alone, 6e-4.
+  EXPECT_GT(result.kld_mean, kld - std::max(1e-3, 10 * tolerance * kld));
   EXPECT_NEAR(result.top1, figure.value("top1", 1.0), 0.01);
   std::printf("%-16s ppl %9.4f, llama.cpp %9.4f (%+.3f %%), KL %.6f, %.6f\n", GetParam(), result.ppl, expected,
               (result.ppl / expected - 1) * 100, result.kld_mean, kld);

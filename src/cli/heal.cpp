@@ -122,6 +122,7 @@ std::function<Status()> define_heal(CLI::App& app) {
   app.add_option("--qat", o->qat,
                  "Quantization-aware: train all projections whole, as this type will hold them (ternary: TQ2_0; or Q2_K, Q4_0, ...), and write that GGUF too");
   app.add_option("--qat-warmup", h.qat_warmup, "Steps over which the rounding sets in")->check(CLI::Range(0, 1 << 30))->capture_default_str();
+  app.add_option("--qat-from", h.qat_from, "Begin with the weights of this GGUF of the model, as quantize --method gptq wrote it, instead of with the model's own");
   app.add_option("--merge", o->merge, "Train nothing: merge this PEFT adapter directory");
   app.add_option("--gguf", o->gguf, "With --merge: write the adapter as a GGUF for llama.cpp's --lora");
   app.add_option("--epochs", h.epochs, "Passes over the examples")->check(CLI::Range(1, 1000))->capture_default_str();
@@ -146,6 +147,7 @@ std::function<Status()> define_heal(CLI::App& app) {
              "  shoehorn heal pruned -o healed --data alpaca_data_cleaned.json --teacher Llama-3.1-8B\n"
              "  shoehorn heal pruned -o healed --data books.txt --rank 16 --max-steps 500 --batch 16\n"
              "  shoehorn heal Llama-3.2-1B -o ternary --data books.txt --qat ternary\n"
+             "  shoehorn heal Llama-3.2-1B -o better --data books.txt --qat q4_0 --qat-from gptq-Q4_0.gguf\n"
              "  shoehorn heal Llama-3.2-1B --merge my-adapter -o merged --gguf my-adapter.gguf\n"
              "An interrupted run goes on with --resume, to the same weights.");
   return [o, rate] {

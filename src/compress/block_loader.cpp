@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "compress/blocks.h"
 #include "compress/interleaved_rows.h"
 
 namespace shoehorn::compress {
@@ -33,6 +34,11 @@ at::Tensor copy_out(const io::CheckpointTensor& tensor) {
   return out;
 }
 
+/// w [n_rows, n_cols] as the format has it.
+at::Tensor rounded_to(const quant::Format& format, const at::Tensor& w) {
+  return decode(encode(w.to(at::kFloat).contiguous(), {}, format).data_ptr<uint8_t>(), format, w.size(0), w.size(1));
+}
+
 }  // namespace
 
 BlockLoader::BlockLoader(convert::OpenedCheckpoint checkpoint, Compute compute, bool resident)
@@ -49,7 +55,8 @@ TensorSet BlockLoader::load(const StoredSet& stored) const {
   TensorSet out;
   stored.for_each([&](models::WeightId id, const io::CheckpointTensor* tensor) {
     if (tensor == nullptr) return;
-    const at::Tensor values = copy_out(*tensor);
+    at::Tensor values = copy_out(*tensor);
+    if (const auto format = rounded_.find(id.role); format != rounded_.end()) values = rounded_to(*format->second, values);
     const bool interleaved = checkpoint_.interleaved && is_interleaved(id.role);
     out[id] = (interleaved ? deinterleaved(values, hparams()) : values).to(options(id.role));
     if (models::is_gain(id.role) && checkpoint_.gain_offset != 0) out[id] += static_cast<double>(checkpoint_.gain_offset);
@@ -86,6 +93,7 @@ at::Tensor BlockLoader::embed(const at::Tensor& ids) const {
   for (int64_t i = 0; i < flat.size(0); ++i) {
     io::read_floats(table, static_cast<uint64_t>(id[i] * n_embd), static_cast<uint64_t>(n_embd), out.data_ptr<float>() + i * n_embd);
   }
+  if (const auto format = rounded_.find(Role::kTokenEmbd); format != rounded_.end() && out.numel() > 0) out = rounded_to(*format->second, out);
   std::vector<int64_t> sizes = ids.sizes().vec();
   sizes.push_back(n_embd);
   if (const float scale = hparams().embedding_scale; scale != 1) out *= static_cast<double>(scale);

@@ -1,11 +1,13 @@
 // A checkpoint's weights as tensors on the compute device, one block at a time from the mapped files.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <vector>
 
 #include "compress/torch_model.h"
 #include "convert/opened_checkpoint.h"
+#include "quant/format.h"
 
 namespace shoehorn::compress {
 
@@ -19,6 +21,8 @@ class BlockLoader {
   TensorSet block(size_t layer);
   /// Output norm and output matrix (the embedding when they are tied).
   TensorSet head();
+  /// From now on the embedding or the output matrix is what a format makes of it.
+  void round(models::Role role, const quant::Format& format) { rounded_[role] = &format; }
   /// Embeddings of ids [...] as [..., n_embd] in wide precision. Ids must be in range.
   at::Tensor embed(const at::Tensor& ids) const;
 
@@ -54,6 +58,7 @@ class BlockLoader {
   convert::OpenedCheckpoint checkpoint_;
   Compute compute_;
   bool resident_;
+  std::map<models::Role, const quant::Format*> rounded_;
   StoredSet global_;
   std::vector<StoredSet> layers_;
   std::vector<std::optional<TensorSet>> kept_;

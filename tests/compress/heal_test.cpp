@@ -348,6 +348,13 @@ TEST(AdamW, SchedulesAndOneStepByHand) {
   EXPECT_DOUBLE_EQ(optimizer.step({at::full({1}, 4.0, at::kDouble)}, 0, 10), 4);
   // Decay to 2 (1 - 0.05) = 1.9; the first step of Adam has length lr whatever the gradient.
   EXPECT_NEAR(parameter.item<double>(), 1.8, 1e-6);
+
+  settings.weight_decay = 0;
+  const at::Tensor slow = at::full({1}, 2.0, at::kDouble), fast = slow.clone();
+  AdamW both({slow, fast}, settings, {1, 10});
+  both.step({at::full({1}, 0.1, at::kDouble), at::full({1}, 0.1, at::kDouble)}, 0, 10);
+  EXPECT_NEAR(slow.item<double>(), 1.9, 1e-6);
+  EXPECT_NEAR(fast.item<double>(), 1, 1e-6);
 }
 
 }  // namespace

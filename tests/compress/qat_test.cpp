@@ -60,6 +60,19 @@ TEST(FakeQuantizer, WhatHasSettledIsWhatAFileDecodesTo) {
   }
 }
 
+TEST(FakeQuantizer, AScaledBlockIsRoundedToScaledValues) {
+  // What trains the scales of blocks relies on it; twice as large is exact in every format's scales, where those are not too small for FP16.
+  const at::Tensor w = 16 * some_weights(64, 512);
+  for (const quant::Format& format : quant::formats()) {
+    if (!is_for_training(format)) continue;
+    const FakeQuantizer rounding(format);
+    EXPECT_TRUE(at::equal(rounding(2 * w), 2 * rounding(w))) << format.name;
+  }
+  EXPECT_EQ(weights_of_a_scale(quant::format(quant::Type::Q4_0)), 32);
+  EXPECT_EQ(weights_of_a_scale(quant::format(quant::Type::Q2_K)), 16);
+  EXPECT_EQ(weights_of_a_scale(quant::format(quant::Type::TQ2_0)), 256);
+}
+
 class Qat : public testing::Test {
  protected:
   void SetUp() override {
@@ -194,6 +207,33 @@ TEST_F(Qat, GoesOnAfterAKill) {
   EXPECT_TRUE(test::read_text(o.out + "/" + resumed.gguf) == expected);
 }
 
+TEST_F(Qat, BeginsWithTheWeightsOfAFile) {
+  HealOptions o = options(quant::Type::Q4_0);
+  o.adamw.lr = 3e-4;
+  NoProgress progress;
+  ASSERT_EXPECTED(const HealReport first, heal(o, progress));
+  const std::string file = o.out + "/" + first.gguf;
+  // Without a step's effect, what the file holds is written again, rows of q and k in their places too.
+  o.qat_from = file;
+  o.out = test::temp_dir() + "/again";
+  o.adamw.lr = 0;
+  o.max_steps = 1;
+  ASSERT_EXPECTED(const HealReport again, heal(o, progress));
+  EXPECT_NEAR(again.validation_before, first.validation_after, 1e-6 * first.validation_after);
+  EXPECT_EQ(again.best_step, 0);
+  ASSERT_EXPECTED(const auto expected, io::GgufFile::open(file));
+  ASSERT_EXPECTED(const auto written, io::GgufFile::open(o.out + "/" + again.gguf));
+  for (const io::GgufTensor& tensor : expected.tensors()) {
+    EXPECT_TRUE(std::ranges::equal(written.find(tensor.name)->data, tensor.data)) << tensor.name;
+  }
+  // With steps, it gets better than it was.
+  o.out = test::temp_dir() + "/better";
+  o.adamw.lr = 3e-4;
+  o.max_steps = 16;
+  ASSERT_EXPECTED(const HealReport better, heal(o, progress));
+  EXPECT_LT(better.validation_after, 0.95 * first.validation_after);
+}
+
 TEST_F(Qat, WhatCannotBeIsRefused) {
   const auto refused = [](const HealOptions& o) {
     NoProgress progress;
@@ -205,6 +245,11 @@ TEST_F(Qat, WhatCannotBeIsRefused) {
   EXPECT_NE(refused(o).find("--qat writes its checkpoint as f32"), std::string::npos);
   EXPECT_NE(refused(options(quant::Type::Q6_K)).find("--qat Q6_K"), std::string::npos);
   EXPECT_NE(refused(options(quant::Type::F16)).find("--qat F16"), std::string::npos);
+  o = options(quant::Type::Q4_0);
+  o.qat_from = test::tiny_gguf();
+  EXPECT_NE(refused(o).find("blk.0.attn_q.weight is [64, 64], the model's model.layers.0.self_attn.q_proj.weight [256, 256]"), std::string::npos) << refused(o);
+  o.qat.reset();
+  EXPECT_NE(refused(o).find("--qat-from goes with --qat"), std::string::npos);
   model = test::make_tiny_checkpoint(test::tiny_config()).directory;
   EXPECT_NE(refused(options(quant::Type::TQ2_0)).find("model.layers.0.self_attn.q_proj.weight has rows of 64, TQ2_0 needs a multiple of 256"), std::string::npos) << refused(options(quant::Type::TQ2_0));
 }

@@ -21,7 +21,8 @@ double learning_rate(const AdamWSettings& settings, int64_t step, int64_t n_step
 
 class AdamW {
  public:
-  AdamW(std::vector<at::Tensor> parameters, AdamWSettings settings);
+  /// rates: of each parameter, as a multiple of the settings'; empty: 1.
+  AdamW(std::vector<at::Tensor> parameters, AdamWSettings settings, std::vector<double> rates = {});
 
   /// One step down `gradients`, given in the order of the parameters. Returns their norm before clipping; nothing is changed when it
   /// is not finite.
@@ -34,6 +35,7 @@ class AdamW {
  private:
   std::vector<at::Tensor> parameters_, first_, second_;
   AdamWSettings settings_;
+  std::vector<double> rates_;
 };
 
 }  // namespace shoehorn::compress

@@ -3,6 +3,7 @@
 
 #include "compress/torch.h"
 #include "quant/format.h"
+#include "quant/panel.h"
 
 namespace shoehorn::compress {
 
@@ -15,6 +16,11 @@ inline bool is_for_training(const quant::Format& format) { return format.quantiz
 inline double rate_for_training(const quant::Format& format) {
   const double bits = bits_per_weight(format);
   return bits < 2.5 ? 1e-3 : bits < 3.5 ? 5e-4 : 2e-4;
+}
+
+/// Weights that one scale of the format multiplies.
+inline int64_t weights_of_a_scale(const quant::Format& format) {
+  return static_cast<int64_t>(format.grid != nullptr ? format.grid->grid.sub_size : format.block_size);
 }
 
 /// What quantization-aware training computes with (Jacob et al. 2018, arXiv:1712.05877): gradients go past it as if it were not there (Bengio et al.

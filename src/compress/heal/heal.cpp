@@ -10,14 +10,17 @@
 
 #include "base/memory.h"
 #include "compress/block_stream.h"
+#include "compress/blocks.h"
 #include "compress/calibration_text.h"
 #include "compress/estimate.h"
 #include "compress/heal/adapter_files.h"
 #include "compress/heal/fake_quantizer.h"
 #include "compress/heal/training_data.h"
+#include "compress/interleaved_rows.h"
 #include "compress/model_directory.h"
 #include "convert/gguf_output.h"
 #include "convert/naming.h"
+#include "models/gguf_hparams.h"
 #include "quant/mix.h"
 
 namespace shoehorn::compress {
@@ -61,15 +64,57 @@ Status check_rows(const convert::OpenedCheckpoint& checkpoint, const quant::Form
   return {};
 }
 
-/// Types of the file that is written: what was trained is of one type, other matrices lose next to nothing.
+/// Types of what is not trained: they lose next to nothing.
+Expected<std::vector<quant::Type>> other_types(const convert::ModelSource& source) {
+  return convert::choose_output_types(source, {.mix = quant::find_mix("Q6_K")});
+}
+
+/// Types of the file that is written.
 Expected<std::vector<quant::Type>> trained_types(const convert::ModelSource& source, const LoraAdapter& adapter, quant::Type type) {
-  SHOEHORN_TRY(auto types, convert::choose_output_types(source, {.mix = quant::find_mix("Q6_K")}));
+  SHOEHORN_TRY(auto types, other_types(source));
   for (int layer = 0; layer < static_cast<int>(source.hparams().n_layer); ++layer) {
     for (const LoraAdapter::Whole& module : adapter.whole_modules(layer)) {
       for (const models::WeightId id : module.parts) types[source.find_rows(layer, id).index] = type;
     }
   }
   return types;
+}
+
+/// Embedding and output matrix as the file that is written will have them.
+Status round_ends(const std::string& model, BlockLoader& loader) {
+  NoProgress quiet;
+  SHOEHORN_TRY(const auto source, convert::ModelSource::open(model, quiet));
+  SHOEHORN_TRY(const auto types, other_types(source));
+  for (const Role role : {Role::kTokenEmbd, Role::kOutput}) {
+    if (loader.find(-1, role) != nullptr) loader.round(role, quant::format(types[source.find_rows(-1, role).index]));
+  }
+  return {};
+}
+
+/// Makes the projections, which are all trained whole, those of a GGUF.
+Status begin_with(const std::string& path, const BlockLoader& loader, const LoraAdapter& adapter) {
+  SHOEHORN_TRY(const auto file, io::GgufFile::open(path));
+  SHOEHORN_TRY(const auto model, models::read_gguf_model(file));
+  const bool interleaved = model.architecture->rope == models::RopeType::kNorm;
+  std::map<std::pair<int, models::WeightId>, models::TensorSpec> specs;
+  for (models::TensorSpec& spec : models::tensor_specs(*model.architecture, model.hparams)) specs.insert({{spec.layer, spec.id()}, std::move(spec)});
+  at::NoGradGuard no_gradient;
+  for (const auto& [own, stored] : loader.checkpoint().tensors) {
+    const auto rows = adapter.rows(own.layer, own.id());
+    if (rows.pair == nullptr) continue;
+    const auto found = specs.find({own.layer, own.id()});
+    if (found == specs.end()) return fail(ErrorCode::kInvalid, "--qat-from {}: nothing there is the model's {}", path, own.hf_name);
+    const models::TensorSpec& spec = found->second;
+    if (spec.shape != own.shape) {
+      return fail(ErrorCode::kInvalid, "--qat-from {}: {} is [{}], the model's {} [{}]", path, spec.gguf_name, fmt::join(spec.shape, ", "), own.hf_name,
+                  fmt::join(own.shape, ", "));
+    }
+    const io::GgufTensor tensor = file.find(spec.gguf_name)->rows(spec.gguf_row, spec.n_rows());
+    at::Tensor w = decode(reinterpret_cast<const uint8_t*>(tensor.data.data()), quant::format(tensor.type), rows.n, static_cast<int64_t>(tensor.n_cols()));
+    if (interleaved && is_interleaved(spec.rule->role)) w = deinterleaved(w, model.hparams);
+    rows.delta().copy_(w.to(rows.pair->delta.options()) - loader.stored(own.layer, own.id()).to(rows.pair->delta.options()));
+  }
+  return {};
 }
 
 struct Plan {
@@ -125,13 +170,29 @@ class TeacherCache {
   std::map<const Example*, ActivationStore::Slot> slots_;
 };
 
+LoraSettings trained_settings(const HealOptions& o) {
+  LoraSettings out = o.lora;
+  if (o.qat) out.full_block = weights_of_a_scale(quant::format(*o.qat));
+  return out;
+}
+
+/// Of the optimizer's steps: factors of blocks, which are relative, have a rate of their own.
+std::vector<double> rates_of(const LoraAdapter& adapter, double lr) {
+  constexpr double kScaleRate = 2e-3, kMostTimes = 10;
+  std::vector<double> rates;
+  for (const auto& [where, pair] : adapter.pairs()) {
+    for (const at::Tensor& tensor : pair.tensors()) rates.push_back(tensor.is_same(pair.log_scale) ? std::min(kMostTimes, kScaleRate / lr) : 1);
+  }
+  return rates;
+}
+
 class Healer {
  public:
   Healer(const HealOptions& options, const Plan& plan, Streamed& student, Streamed* teacher, std::vector<Example> examples, int64_t filler,
          WorkDirectory& work, Progress& progress)
       : o_(options), plan_(plan), student_(student), teacher_(teacher), examples_(std::move(examples)), filler_(filler), work_(work),
-        progress_(progress), cache_(work.path()), adapter_(student.loader, options.lora, options.seed, plan.compute),
-        optimizer_(adapter_.parameters(), options.adamw) {
+        progress_(progress), cache_(work.path()), adapter_(student.loader, trained_settings(options), options.seed, plan.compute),
+        optimizer_(adapter_.parameters(), options.adamw, rates_of(adapter_, options.adamw.lr)) {
     if (o_.qat) rounding_.emplace(quant::format(*o_.qat));
     rounded_.resize(n_layer());
     report_.parameters = adapter_.n_parameters();
@@ -142,7 +203,10 @@ class Healer {
     const auto start = Clock::now();
     const uint64_t read_before = storage_bytes_read();
     SHOEHORN_TRY(const bool found, restore());
-    if (!found) SHOEHORN_RETURN_IF_ERROR(first_validation());
+    if (!found) {
+      if (!o_.qat_from.empty()) SHOEHORN_RETURN_IF_ERROR(begin_with(o_.qat_from, student_.loader, adapter_));
+      SHOEHORN_RETURN_IF_ERROR(first_validation());
+    }
     const uint64_t per_validation = validation_passes() / static_cast<uint64_t>(o_.validate_every);
     progress_.begin("healing", static_cast<uint64_t>(plan_.n_steps) * (passes() + per_validation));
     progress_.advance(static_cast<uint64_t>(report_.steps) * (passes() + per_validation));
@@ -263,8 +327,23 @@ class Healer {
   /// A block's weights, with those that are trained rounded: leaves, whose gradients are those of what is trained.
   struct Rounded {
     TensorSet weights;
-    std::vector<at::Tensor> leaves;  ///< in the order of adapter_.parameters(layer)
+    std::vector<at::Tensor> leaves;  ///< in the order of adapter_.whole_modules(layer)
   };
+  /// From gradients of the leaves to those of adapter_.parameters(layer): they go past the rounding, which gives a block twice as large twice as
+  /// large.
+  std::vector<at::Tensor> past_rounding(size_t layer, const Rounded& trained, const std::vector<at::Tensor>& gradients) const {
+    at::NoGradGuard no_gradient;
+    std::vector<at::Tensor> out;
+    const auto modules = adapter_.whole_modules(static_cast<int>(layer));
+    for (size_t i = 0; i < modules.size(); ++i) {
+      const at::Tensor factors = modules[i].pair->log_scale.exp().unsqueeze(2);
+      const at::Tensor blocks = gradients[i].view({factors.size(0), factors.size(1), -1});
+      out.push_back((blocks * factors).view_as(gradients[i]));
+      out.push_back((blocks * trained.leaves[i].to(blocks.scalar_type()).view_as(blocks)).sum(2));
+    }
+    return out;
+  }
+
   Rounded rounded(size_t layer, const TensorSet& stored, const DropoutDraw& draw) const {
     at::NoGradGuard no_gradient;
     const double share = rounding_share(draw);
@@ -272,7 +351,7 @@ class Healer {
     for (const LoraAdapter::Whole& module : adapter_.whole_modules(static_cast<int>(layer))) {
       std::vector<at::Tensor> parts;
       for (const models::WeightId id : module.parts) parts.push_back(stored[id].to(module.pair->delta.scalar_type()));
-      const at::Tensor whole = at::cat(parts) + module.pair->delta.detach();
+      const at::Tensor whole = module.pair->whole(at::cat(parts), 0);
       const at::Tensor plain = whole.to(at::kCPU).to(at::kFloat);
       const at::Tensor target = (draw.training ? (*rounding_)(plain) : rounding_->settled(plain)).to(whole.options());
       at::Tensor leaf = at::lerp(whole, target, share).to(stored[module.parts.front()].options()).detach().requires_grad_(true);
@@ -365,10 +444,8 @@ class Healer {
     for (size_t layer = n_layer(); layer-- > 0;) {
       const Rounded trained = trained_block(layer, draw, false);
       if (layer > 0) student_.loader.expect(layer - 1);
-      const auto trainable = adapter_.parameters(static_cast<int>(layer));
-      for (const at::Tensor& parameter : trainable) by_layer[layer].push_back(at::zeros_like(parameter.detach()));
-      // Gradients go past the rounding.
-      const std::vector<at::Tensor>& parameters = rounding_ ? trained.leaves : trainable;
+      const std::vector<at::Tensor> parameters = rounding_ ? trained.leaves : adapter_.parameters(static_cast<int>(layer));
+      for (const at::Tensor& parameter : parameters) by_layer[layer].push_back(at::zeros(parameter.sizes(), plan_.compute.wide_options()));
       const TensorSet& weights = trained.weights;
       SHOEHORN_RETURN_IF_ERROR(student_.stream.backward(
           weights, inputs[layer], gradients, parameters, layer > 0,
@@ -376,6 +453,7 @@ class Healer {
           [&](size_t, std::vector<at::Tensor>&& parts) {
             for (size_t i = 0; i < parts.size(); ++i) by_layer[layer][i].add_(parts[i]);
           }));
+      if (rounding_) by_layer[layer] = past_rounding(layer, trained, by_layer[layer]);
     }
     std::vector<at::Tensor> all;
     for (auto& layer : by_layer) all.insert(all.end(), layer.begin(), layer.end());
@@ -421,7 +499,13 @@ class Healer {
     progress_.end();
     progress_.note(fmt::format("validation loss before {:.4f}", report_.validation_before));
     best_loss_ = report_.validation_before;
+    keep_best();
     return {};
+  }
+
+  void keep_best() {
+    best_ = adapter_.named();
+    for (auto& [name, tensor] : best_) tensor = tensor.clone();
   }
 
   /// Keeps the adapter when it is the best so far.
@@ -432,8 +516,7 @@ class Healer {
     if (found < best_loss_) {
       best_loss_ = found;
       report_.best_step = report_.steps;
-      best_ = adapter_.named();
-      for (auto& [name, tensor] : best_) tensor = tensor.clone();
+      keep_best();
     }
     return {};
   }
@@ -488,14 +571,7 @@ class Healer {
     at::NoGradGuard no_gradient;
     if (plan_.n_validation > 0) {
       report_.validation_after = best_loss_;
-      for (auto& [name, tensor] : adapter_.named()) {
-        if (best_.empty()) {
-          // Nothing was better than the model as it came.
-          if (!name.ends_with("lora_A.weight")) tensor.zero_();
-        } else {
-          tensor.copy_(best_.at(name));
-        }
-      }
+      for (auto& [name, tensor] : adapter_.named()) tensor.copy_(best_.at(name));
     }
     if (!student_.stream.peers().first()) return {};
     // Differences of full rank are in the merged weights only.
@@ -540,6 +616,7 @@ class Healer {
     const Micro micro = split(part, false);
     SHOEHORN_TRY(auto written, convert::open_checkpoint(work_.path(), progress_));
     BlockLoader loader(std::move(written), plan_.compute, false);
+    if (rounding_) SHOEHORN_RETURN_IF_ERROR(round_ends(work_.path(), loader));
     progress_.begin("what rounding costs", 2 * n_layer());
     SHOEHORN_TRY(Boundary exact, forward(micro, {}, nullptr));
     const Peers alone;
@@ -588,6 +665,7 @@ class Healer {
 Status check_options(const HealOptions& o) {
   if (o.lora.rank < 1 || o.lora.rank > 4096) return fail(ErrorCode::kInvalid, "--rank is {}, expected 1 to 4096", o.lora.rank);
   if (!(o.lora.dropout >= 0 && o.lora.dropout < 1)) return fail(ErrorCode::kInvalid, "--dropout is {}, expected 0 to below 1", o.lora.dropout);
+  if (!o.qat_from.empty() && !o.qat) return fail(ErrorCode::kInvalid, "--qat-from goes with --qat: what is trained whole, and rounded, begins with its weights");
   if (o.batch < 1 || o.micro_batch < 1) return fail(ErrorCode::kInvalid, "--batch and --micro-batch start at 1");
   if (o.qat && !is_for_training(quant::format(*o.qat)))
     return fail(ErrorCode::kInvalid, "--qat {}: rounding to it loses next to nothing; quantize does it", quant::format(*o.qat).name);
@@ -604,7 +682,7 @@ Status plan_memory(const HealOptions& o, const BlockLoader& student, const Block
   const uint64_t wide = c10::elementSize(plan.compute.wide());
   const uint64_t block = std::max(student.largest_block_bytes(), teacher == nullptr ? 0 : teacher->largest_block_bytes());
   const uint64_t head = student.head_bytes() + (teacher == nullptr ? 0 : teacher->head_bytes()) + (uint64_t{400} << 20);
-  const LoraAdapter adapter(student, o.lora, o.seed, plan.compute);
+  const LoraAdapter adapter(student, trained_settings(o), o.seed, plan.compute);
   // Weights, both moments, gradients, the best so far and what is being saved; rounded ones beside them.
   const uint64_t trained = static_cast<uint64_t>(adapter.n_parameters()) * wide * (o.qat ? 7 : 6);
   const uint64_t tokens = static_cast<uint64_t>(o.micro_batch * o.cutoff);
@@ -645,11 +723,11 @@ Json fingerprint(const HealOptions& o, const Plan& plan, const convert::OpenedCh
     for (const Role role : roles) out.push_back(projection_name(role));
     return out;
   };
-  return {{"program", "shoehorn heal 1"},
+  return {{"program", "shoehorn heal 2"},
           {"source", source_fingerprint(model)},
           {"teacher", teacher == nullptr ? Json() : source_fingerprint(*teacher)},
           {"data", file_fingerprint(o.data)},
-          {"qat", o.qat ? Json{quant::format(*o.qat).name, o.qat_warmup} : Json()},
+          {"qat", o.qat ? Json{quant::format(*o.qat).name, o.qat_warmup, o.qat_from.empty() ? Json() : file_fingerprint(o.qat_from)} : Json()},
           {"lora", {o.lora.rank, o.lora.alpha, o.lora.dropout, names(o.lora.targets), names(o.lora.full)}},
           {"adamw", {o.adamw.lr, o.adamw.beta1, o.adamw.beta2, o.adamw.epsilon, o.adamw.weight_decay, o.adamw.clip, o.adamw.warmup, o.adamw.schedule}},
           {"steps", {o.epochs, o.max_steps, o.batch, o.micro_batch, o.cutoff, o.validation, o.validate_every}},
@@ -757,6 +835,7 @@ Expected<HealReport> heal(const HealOptions& options, Progress& progress) {
 
     ActivationStore store(work.path(), plan.store_bytes);
     Streamed student(std::move(checkpoint), plan.compute, plan.resident, store, progress, peers);
+    if (options.qat) SHOEHORN_RETURN_IF_ERROR(round_ends(options.model, student.loader));
     std::optional<Streamed> teacher;
     if (teacher_checkpoint) teacher.emplace(std::move(*teacher_checkpoint), plan.compute, plan.resident, store, progress, peers);
     const auto& vocab = tokenizer.vocab();

@@ -21,6 +21,7 @@ struct HealOptions {
   /// A quantized type: all projections are trained whole, as that type will hold them, and written as a GGUF of it too.
   std::optional<quant::Type> qat;
   int64_t qat_warmup = 0;                   ///< steps over which rounding sets in
+  std::string qat_from;                     ///< GGUF of the model whose weights are begun with; "": the model's own
   AdamWSettings adamw;
   int64_t epochs = 2, max_steps = 0;        ///< max_steps > 0 ends earlier
   int64_t batch = 64, micro_batch = 4;      ///< examples per optimizer step, and at once

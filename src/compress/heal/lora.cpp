@@ -91,6 +91,7 @@ LoraAdapter::LoraAdapter(const BlockLoader& loader, const LoraSettings& settings
       pair.module = module.name;
       if (full) {
         pair.delta = at::zeros({n_out, n_in}, compute.wide_options()).requires_grad_(true);
+        if (settings.full_block > 0) pair.log_scale = at::zeros({n_out, n_in / settings.full_block}, compute.wide_options()).requires_grad_(true);
         continue;
       }
       at::Tensor a = at::empty({settings.rank, n_in}, at::kFloat);
@@ -107,8 +108,18 @@ LoraAdapter::LoraAdapter(const BlockLoader& loader, const LoraSettings& settings
 }
 
 std::vector<at::Tensor> LoraPair::tensors() const {
+  if (log_scale.defined()) return {delta, log_scale};
   if (delta.defined()) return {delta};
   return {a, b};
+}
+
+at::Tensor LoraPair::whole(const at::Tensor& w, int64_t first) const {
+  at::NoGradGuard no_gradient;
+  const int64_t n_rows = w.size(0);
+  at::Tensor sum = w.to(delta.options()) + delta.narrow(0, first, n_rows);
+  if (!log_scale.defined()) return sum;
+  const at::Tensor factors = log_scale.narrow(0, first, n_rows).exp().unsqueeze(2);
+  return sum.view({n_rows, factors.size(1), -1}).mul(factors).view_as(sum);
 }
 
 int64_t LoraAdapter::n_parameters() const {
@@ -177,7 +188,7 @@ at::Tensor LoraAdapter::merged(int layer, models::WeightId id, const at::Tensor&
   if (trained.pair == nullptr) return weight;
   at::NoGradGuard no_gradient;
   const LoraPair& p = *trained.pair;
-  if (p.delta.defined()) return weight.to(p.delta.options()) + trained.delta();
+  if (p.delta.defined()) return trained.whole(weight);
   return at::addmm(weight.to(p.a.options()), trained.b(), p.a, 1, scale());
 }
 
@@ -186,6 +197,7 @@ NamedTensors LoraAdapter::named() const {
   for (const auto& [where, pair] : pairs_) {
     if (pair.delta.defined()) {
       out[pair.module + ".delta"] = pair.delta.detach();
+      if (pair.log_scale.defined()) out[pair.module + ".log_scale"] = pair.log_scale.detach();
       continue;
     }
     out[pair.module + ".lora_A.weight"] = pair.a.detach();

@@ -16,6 +16,7 @@ struct LoraSettings {
   double dropout = 0;                  ///< share of the adapter's inputs that is dropped while training
   std::vector<models::Role> targets;   ///< projections that get an adapter
   std::vector<models::Role> full;      ///< projections whose whole weight is trained, as a difference of full rank
+  int64_t full_block = 0;              ///< > 0: so many weights in a row of these have a factor that is trained too
 };
 
 /// The projections that can have one, by the names of the field: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj.
@@ -32,9 +33,12 @@ struct LoraPair {
   at::Tensor a;      ///< [rank, n_in]
   at::Tensor b;      ///< [n_out, rank]
   at::Tensor delta;  ///< [n_out, n_in], in place of a and b where the full rank is trained
+  at::Tensor log_scale;  ///< [n_out, n_in / full_block] beside delta, where blocks have factors
 
   /// Those that are there.
   std::vector<at::Tensor> tensors() const;
+  /// Rows of the module's matrix, w its rows from `first`: (w + delta) exp(log_scale), without gradients.
+  at::Tensor whole(const at::Tensor& w, int64_t first) const;
 };
 
 /// Which draw of the dropout masks a pass uses. The backward pass computes a block again and must draw the same.
@@ -63,6 +67,7 @@ class LoraAdapter {
 
     at::Tensor b() const { return pair->b.narrow(0, first, n); }
     at::Tensor delta() const { return pair->delta.narrow(0, first, n); }
+    at::Tensor whole(const at::Tensor& w) const { return pair->whole(w, first); }
   };
   Rows rows(int layer, models::WeightId id) const;
   /// The modules of one layer whose whole weight is trained, in the order of parameters(), each with its weights in the order of their rows.
@@ -79,14 +84,14 @@ class LoraAdapter {
   /// The projection of `layer` with its adapters added to `weights`.
   Projection projection(int layer, const TensorSet& weights, const DropoutDraw& draw) const;
 
-  /// W + alpha / r B A, or W + delta, in wide precision.
+  /// W + alpha / r B A, or LoraPair::whole(), in wide precision.
   at::Tensor merged(int layer, models::WeightId id, const at::Tensor& weight) const;
 
   /// True when every projection is of low rank: what adapter files can hold.
   bool low_rank() const { return settings_.full.empty(); }
 
   /// Tensors under PEFT's names without its prefix ("model.layers.0.self_attn.q_proj.lora_A.weight"); differences of full rank end
-  /// in ".delta".
+  /// in ".delta", factors of blocks in ".log_scale".
   NamedTensors named() const;
 
  private:

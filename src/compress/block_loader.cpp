@@ -34,11 +34,6 @@ at::Tensor copy_out(const io::CheckpointTensor& tensor) {
   return out;
 }
 
-/// w [n_rows, n_cols] as the format has it.
-at::Tensor rounded_to(const quant::Format& format, const at::Tensor& w) {
-  return decode(encode(w.to(at::kFloat).contiguous(), {}, format).data_ptr<uint8_t>(), format, w.size(0), w.size(1));
-}
-
 }  // namespace
 
 BlockLoader::BlockLoader(convert::OpenedCheckpoint checkpoint, Compute compute, bool resident)
@@ -56,7 +51,7 @@ TensorSet BlockLoader::load(const StoredSet& stored) const {
   stored.for_each([&](models::WeightId id, const io::CheckpointTensor* tensor) {
     if (tensor == nullptr) return;
     at::Tensor values = copy_out(*tensor);
-    if (const auto format = rounded_.find(id.role); format != rounded_.end()) values = rounded_to(*format->second, values);
+    if (const auto format = rounded_.find(id.role); format != rounded_.end()) values = rounded(values.to(at::kFloat), {}, *format->second);
     const bool interleaved = checkpoint_.interleaved && is_interleaved(id.role);
     out[id] = (interleaved ? deinterleaved(values, hparams()) : values).to(options(id.role));
     if (models::is_gain(id.role) && checkpoint_.gain_offset != 0) out[id] += static_cast<double>(checkpoint_.gain_offset);
@@ -93,7 +88,7 @@ at::Tensor BlockLoader::embed(const at::Tensor& ids) const {
   for (int64_t i = 0; i < flat.size(0); ++i) {
     io::read_floats(table, static_cast<uint64_t>(id[i] * n_embd), static_cast<uint64_t>(n_embd), out.data_ptr<float>() + i * n_embd);
   }
-  if (const auto format = rounded_.find(Role::kTokenEmbd); format != rounded_.end() && out.numel() > 0) out = rounded_to(*format->second, out);
+  if (const auto format = rounded_.find(Role::kTokenEmbd); format != rounded_.end() && out.numel() > 0) out = rounded(out, {}, *format->second);
   std::vector<int64_t> sizes = ids.sizes().vec();
   sizes.push_back(n_embd);
   if (const float scale = hparams().embedding_scale; scale != 1) out *= static_cast<double>(scale);

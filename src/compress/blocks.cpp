@@ -27,4 +27,8 @@ at::Tensor decode(const uint8_t* blocks, const quant::Format& format, int64_t n_
   return values;
 }
 
+at::Tensor rounded(const at::Tensor& w, const at::Tensor& importance, const quant::Format& format) {
+  return decode(encode(w, importance, format).data_ptr<uint8_t>(), format, w.size(0), w.size(1));
+}
+
 }  // namespace shoehorn::compress

@@ -12,4 +12,7 @@ at::Tensor encode(const at::Tensor& w, const at::Tensor& importance, const quant
 /// Blocks of n_rows rows -> [n_rows, n_cols] float.
 at::Tensor decode(const uint8_t* blocks, const quant::Format& format, int64_t n_rows, int64_t n_cols);
 
+/// w [n_rows, n_cols] float as the format has it: encoded, and decoded again.
+at::Tensor rounded(const at::Tensor& w, const at::Tensor& importance, const quant::Format& format);
+
 }  // namespace shoehorn::compress

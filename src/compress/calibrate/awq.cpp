@@ -27,10 +27,6 @@ at::Tensor magnitudes(const SecondMoments& moments, const at::Tensor& shared) {
 
 }  // namespace
 
-at::Tensor rounded(const at::Tensor& w, const at::Tensor& importance, const quant::Format& format) {
-  return decode(encode(w, importance, format).data_ptr<uint8_t>(), format, w.size(0), w.size(1));
-}
-
 at::Tensor search_scales(const std::vector<ScaledReader>& readers, const SecondMoments& moments,
                          const at::Tensor& shared) {
   const at::Tensor magnitude = magnitudes(moments, shared);

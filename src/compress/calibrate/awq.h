@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "compress/blocks.h"
 #include "compress/calibrate/matrix_quantizer.h"
 
 namespace shoehorn::compress {
@@ -14,9 +15,6 @@ struct ScaledReader {
   at::Tensor w;  ///< [n_out, n_in]
   const quant::Format* format;
 };
-
-/// Rows of a matrix [n, n_in] float, each weight rounded by itself with errors weighted by importance [n_in].
-at::Tensor rounded(const at::Tensor& w, const at::Tensor& importance, const quant::Format& format);
 
 /// Factors s [n_in] for the columns of matrices that read the same input, of geometric mean near one: s = m^a with the
 /// inputs' magnitudes m and the a of 0, 0.05, ... 1 for which the outputs are off the least, tr(E H E') with

@@ -33,15 +33,11 @@ void round_ternary(const float* w, int64_t n, float* out) {
 
 bool is_ternary(quant::Type type) { return type == quant::Type::TQ1_0 || type == quant::Type::TQ2_0; }
 
-at::Tensor encoded_and_decoded(const at::Tensor& w, const quant::Format& format) {
-  return decode(encode(w, {}, format).data_ptr<uint8_t>(), format, w.size(0), w.size(1));
-}
-
 }  // namespace
 
 at::Tensor FakeQuantizer::operator()(const at::Tensor& w) const {
   const at::Tensor plain = w.detach().contiguous();
-  if (!is_ternary(format_.type)) return encoded_and_decoded(plain, format_);
+  if (!is_ternary(format_.type)) return rounded(plain, {}, format_);
   at::Tensor out = at::empty_like(plain);
   const auto n = static_cast<int64_t>(format_.block_size);
   at::parallel_for(0, plain.numel() / n, 64, [&](int64_t begin, int64_t end) {
@@ -53,7 +49,7 @@ at::Tensor FakeQuantizer::operator()(const at::Tensor& w) const {
 at::Tensor FakeQuantizer::settled(const at::Tensor& w) const {
   at::Tensor now = (*this)(w);
   for (int round = 0; round < kMostRounds; ++round) {
-    at::Tensor next = encoded_and_decoded(now, format_);
+    at::Tensor next = rounded(now, {}, format_);
     if (at::equal(next, now)) break;
     now = std::move(next);
   }

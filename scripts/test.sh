@@ -2,7 +2,8 @@
 # Installs what is missing, builds, and runs all tests:
 #   the release build and its tests, llama.cpp on the files it writes, the Debian packages (arm64 under qemu),
 #   the ASan/UBSan build and its unit tests, ten seconds of fuzzing of everything that reads bytes from outside
-# The last line is "N passed, N failed, N skipped"; the exit status is 1 when anything failed.
+# What failed is named once more at the end. The last line is "N passed, N failed, N skipped"; the exit status is 1 when
+# anything failed.
 #   test.sh [--quick]     --quick: the release build's tests only
 # SHOEHORN_REQUIRE_SHARED=1   tests that lack data under ../shared fail instead of being skipped
 # SHOEHORN_REQUIRE_INTEROP=1  so do the interoperability tests when llama.cpp cannot be installed
@@ -15,12 +16,19 @@ case ${1:-} in
   *) echo "usage: test.sh [--quick]" >&2 && exit 2 ;;
 esac
 
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=0 failures=()
 
 # add PASSED FAILED SKIPPED
 add() { ((passed += $1, failed += $2, skipped += $3)) || true; }
 
+# name_failures WHERE, the names on standard input, one to a line
+name_failures() {
+  local name
+  while IFS= read -r name; do failures+=("$1: $name"); done
+}
+
 finish() {
+  if ((${#failures[@]})); then printf '\nfailed: %s' "${failures[@]}" && echo; fi
   printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
   exit $((failed > 0))
 }
@@ -35,6 +43,7 @@ run_ctest() {
   if ! build "$preset"; then
     warn "the $preset build failed"
     add 0 1 0
+    failures+=("$preset: the build")
     return 1
   fi
   note "Tests ($preset)"
@@ -43,6 +52,7 @@ run_ctest() {
     --output-junit "$report" "$@" </dev/null || true
   [[ -s $report ]] || {
     add 0 1 0
+    failures+=("$preset: ctest left no report")
     return
   }
   # CTest's own "skipped" includes programs that could not be run: only what a test asked for counts as skipped.
@@ -51,6 +61,10 @@ run_ctest() {
   run=$(grep -c '<testcase .* status="run"' "$report" || true)
   skip=$(grep -cE '<testcase .* status="disabled"|<skipped message="SKIP_' "$report" || true)
   add "$run" $((all > 0 ? all - run - skip : 1)) "$skip"
+  name_failures "$preset" < <(awk -F'"' '
+    /<testcase / { name = /status="(run|disabled)"/ ? "" : $2 }
+    /<skipped message="SKIP_/ { name = "" }
+    /<\/testcase>/ && name != "" { print name }' "$report")
 }
 
 run_interop() {
@@ -68,6 +82,7 @@ run_interop() {
     ./*.mjs </dev/null) || true
   count() { awk -v key="$1" '$1 == "#" && $2 == key { n = $3 } END { print n + 0 }' "$report"; }
   if [[ ! -s $report ]]; then add 0 1 0; else add "$(count pass)" $(($(count fail) + $(count cancelled))) "$(count skipped)"; fi
+  name_failures interop < <(sed -n 's/^ *not ok [0-9]* - //p' "$report")
 }
 
 # The packages of the runtime, each unpacked and tried.
@@ -83,11 +98,13 @@ run_packages() {
     fi
     if ! package=$("$root/scripts/package.sh" "$architecture"); then
       add 0 1 0
+      failures+=("package: $architecture was not made")
       continue
     fi
     report=$("$root/tests/package/check.sh" "$architecture" "$package")
     echo "$report"
     add "$(grep -c '^ok' <<<"$report")" "$(grep -c '^not ok' <<<"$report")" 0
+    name_failures "package $architecture" < <(sed -n 's/^not ok *//p' <<<"$report")
   done
 }
 
@@ -105,14 +122,17 @@ run_fuzz() {
   if [[ -s $report ]]; then
     add "$(jq 'map(select(.findings == 0 and .executions > 0)) | length' "$report")" \
       "$(jq 'map(select(.findings > 0 or .executions == 0)) | length' "$report")" 0
+    name_failures fuzz < <(jq -r 'map(select(.findings > 0 or .executions == 0)) | .[].target' "$report")
   else
     add 0 1 0
+    failures+=("fuzz: no report")
   fi
   rm -f "$report"
 }
 
 if ! "$root/scripts/setup.sh" --tests; then
   add 0 1 0
+  failures+=("scripts/setup.sh --tests")
   finish
 fi
 if run_ctest release; then run_interop; fi

@@ -205,12 +205,10 @@ class Run {
     const std::string out = output(stage);
     std::error_code error;
     if (o_.resume && is_over(i)) return {};
-    if (fs::exists(out, error)) {
-      if (!o_.resume)
-        return fail(ErrorCode::kInvalid, "{} is there already: --resume goes on with it, or take another folder", out);
-      // Made of something else, or killed before it was said that it is made.
-      fs::remove_all(out, error);
-    }
+    if (fs::exists(out, error) && !o_.resume)
+      return fail(ErrorCode::kInvalid, "{} is there already: --resume goes on with it, or take another folder", out);
+    // Made of something else, or killed before it was said that it is made.
+    discard(stage);
     return command(stage.name, words_of(stage), out,
                    stage.command == "convert" ? std::vector<std::string>() : std::vector<std::string>{"--resume"});
   }
@@ -278,11 +276,19 @@ class Run {
     return {};
   }
 
+  /// Removes what a stage made, all at once for who looks in its place: after a kill, half a checkpoint would count as one.
+  void discard(const Stage& stage) const {
+    const std::string aside = o_.directory + "/records/" + stage.name + ".dropped";
+    std::error_code error;
+    fs::remove_all(aside, error);
+    fs::rename(output(stage), aside, error);
+    fs::remove_all(aside, error);
+  }
+
   /// Removes checkpoints that no stage after i reads.
   void drop_unneeded(size_t i) const {
     for (size_t made = 0; made <= i && !o_.keep; ++made) {
-      std::error_code error;
-      if (recipe_.drops(made, i)) fs::remove_all(output(recipe_.stages[made]), error);
+      if (recipe_.drops(made, i)) discard(recipe_.stages[made]);
     }
   }
 

@@ -76,7 +76,10 @@ no-check = true
 class SlowFit : public Fit {};
 
 TEST_F(SlowFit, ARecipeFromCheckpointToReport) {
-  const Result result = run(command("run", false, nullptr));
+  Program program(command("run", false, nullptr));
+  wait_for(dir_ + "/run/records/prune.json", program);
+  const int checkpoint = ::open((dir_ + "/run/prune").c_str(), O_PATH | O_DIRECTORY);
+  const Result result = program.wait();
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const auto json = parse_json(result.out);
   ASSERT_TRUE(json.has_value());
@@ -96,6 +99,9 @@ TEST_F(SlowFit, ARecipeFromCheckpointToReport) {
   EXPECT_TRUE((*json)["tokenizer"]["small"]["same"]);
   for (const char* gone : {"/run/prune", "/run/heal", "/run/records/source.states"})
     EXPECT_FALSE(fs::exists(dir_ + gone)) << gone;
+  // It was out of its place before anything in it was removed: a kill leaves no half of it there.
+  EXPECT_EQ(fs::read_symlink("/proc/self/fd/" + std::to_string(checkpoint)), dir_ + "/run/records/prune.dropped (deleted)");
+  ::close(checkpoint);
   EXPECT_NE(read_text(dir_ + "/run/report.html").find("smaller"), std::string::npos);
   // Nothing is done a second time.
   const std::string log = read_text(dir_ + "/run/run.log");
